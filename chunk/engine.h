@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* engine.h - the chunks of one disk: space, index and I/O (DESIGN 7).
+ *
+ * A disk is a label, an index (conf/table.h) and a data file or device cut into blocks of
+ * 4 KiB.  A chunk has at most one committed version and at most one pending one.
+ * Versions are copy-on-write by checksum block (4 KiB; 1/1024 of the chunk size when that
+ * is more); an append goes in place behind the committed length.  Every block has a
+ * crc32c that is verified by every read.
+ *
+ * Durability: chunk_write_start() calls back when the bytes and the pending version are
+ * durable (commits are grouped).  chunk_engine_commit() flips pending to committed in
+ * memory; that becomes durable with the next group commit, and is not needed for safety:
+ * a pending version found after a crash is always resolvable by the chain.
+ *
+ * Single-threaded: a disk belongs to one loop.  Targets of a disk share its space. */
+#ifndef CHUNK_ENGINE_H
+#define CHUNK_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/clock.h"
+#include "conf/disk.h"
+#include "conf/ids.h"
+#include "conf/list.h"
+#include "conf/log.h"
+#include "conf/mem.h"
+#include "conf/table.h"
+#include "net/msg_storage.h"
+
+#define CHUNK_DEDUPE_MAX	8u	/* last writers remembered per chunk */
+#define CHUNK_BLOCK		4096u	/* smallest unit of space and checksum */
+#define CHUNK_READ_MAX		(64u << 20)
+
+struct chunk_engine;
+
+struct chunk_engine_conf {
+	struct clock	 *clock;
+	const struct log *log;
+	struct disk_dir	 *dir;		/* borrowed: holds "data" and "index" */
+	struct mem_pool	 *pool;		/* borrowed; for edges and unaligned reads */
+	uint64_t	  index_bytes;	/* bound of the index table */
+	uint32_t	  full_percent;	/* new data is refused above this */
+};
+
+/* Format @dir for a disk of @bytes of data: label, empty index. -EEXIST when there is
+ * any fsd disk already.  For start-up and `fsd disk init` (blocks, runs @turn to let the
+ * directory's I/O go on until done). */
+int	chunk_engine_format(struct disk_dir *dir, struct clock *clock,
+	    const struct uid128 *disk_id, uint64_t bytes,
+	    void (*turn)(void *ctx), void *turn_ctx);
+
+typedef void chunk_engine_fn(void *ctx, int rc);
+/* Open and recover; fn runs once, never before this has returned: 0, ERR_DISK_FOREIGN,
+ * ERR_DISK_NEWER, ERR_DISK_DAMAGED, -errno.  When fn got an error only close is legal.
+ * Returns 0 or -ENOMEM (*out is NULL then). */
+int	chunk_engine_open(struct chunk_engine **out,
+	    const struct chunk_engine_conf *conf, chunk_engine_fn *fn, void *ctx);
+/* As a crash: callbacks of requests in flight never run. NULL is fine. */
+void	chunk_engine_close(struct chunk_engine *e);
+/* Make committed flips durable, then call back: for a clean stop. */
+void	chunk_engine_flush(struct chunk_engine *e, chunk_engine_fn *fn, void *ctx);
+
+const struct uid128 *chunk_engine_disk(const struct chunk_engine *e);
+void	chunk_engine_space(const struct chunk_engine *e, uint64_t *capacity_bytes,
+	    uint64_t *used_bytes);
+
+struct chunk_dedupe {
+	struct uid128 client;
+	uint64_t seq;
+	uint64_t version;
+};
+
+/* What the engine knows of a chunk.  version 0: there is no such version. */
+struct chunk_info {
+	struct chunk_id id;
+	uint8_t	 shift;			/* log2 of chunk size */
+	uint64_t committed;
+	uint32_t committed_len, committed_epoch, committed_check;
+	uint64_t pending;
+	uint32_t pending_len, pending_epoch, pending_check;
+	bool	 pending_removed;	/* the pending version is a removal */
+	bool	 storing;		/* a write of it is in flight */
+	uint32_t dedupe_n;		/* newest first; includes the pending write */
+	struct chunk_dedupe dedupe[CHUNK_DEDUPE_MAX];
+};
+
+/* 0; -ENOENT when there is neither version. Sees every write at once when its
+ * callback has run. */
+int	chunk_engine_info(struct chunk_engine *e, target_id target,
+	    struct chunk_id id, struct chunk_info *out);
+/* First chunk of @target with id >= @from (@after: > @from). 0, -ENOENT, -EIO. */
+int	chunk_engine_next(struct chunk_engine *e, target_id target,
+	    struct chunk_id from, bool after, struct chunk_info *out);
+/* Last chunk of inode @ino. 0 or -ENOENT; committed versions only. */
+int	chunk_engine_last(struct chunk_engine *e, target_id target, ino_id ino,
+	    struct chunk_info *out);
+
+/* ---- one read ---- */
+struct chunk_read;
+typedef void chunk_read_fn(struct chunk_read *r, int rc);
+struct chunk_read {
+	/* in */
+	target_id	target;
+	struct chunk_id id;
+	uint64_t	version;	/* committed or pending; 0: committed */
+	uint32_t	offset, len;	/* bytes; len over 0 */
+	/* out, when rc is 0 */
+	struct mem_buf	buf;		/* holds the bytes; the caller's to mem_put() */
+	const uint8_t  *data;		/* in buf */
+	uint32_t	got;		/* bytes; fewer than len at the chunk's end */
+	uint64_t	got_version;
+	uint32_t	crc;		/* crc32c of data[0..got) */
+	/* engine's */
+	struct chunk_engine *engine;
+	chunk_read_fn	*fn;
+	struct list	 node;
+	void		*impl;
+};
+/* fn runs once, never before this has returned: 0 (holes read as zeros, got may be 0 past
+ * the end), -ENOENT no such chunk or version, ERR_CORRUPT, -EIO, ERR_BUSY, -ENOMEM. The
+ * version read stays readable until fn even when it is replaced meanwhile. */
+void	chunk_read_start(struct chunk_read *r, struct chunk_engine *e,
+	    chunk_read_fn *fn);
+
+/* ---- one write: makes the pending version ---- */
+struct chunk_write;
+typedef void chunk_write_fn(struct chunk_write *w, int rc);
+struct chunk_write {
+	/* in */
+	target_id	target;
+	struct chunk_id id;
+	uint8_t		kind;		/* enum update_kind of net/msg_storage.h */
+	uint8_t		shift;		/* log2 of the chunk size */
+	uint32_t	epoch;
+	uint64_t	version;	/* what it becomes; > committed */
+	uint32_t	offset;		/* WRITE: where; TRUNCATE: the new length */
+	uint32_t	len;		/* bytes of payload; WRITE and REPLACE */
+	uint32_t	crc;		/* of the payload; verified before it is stored */
+	uint8_t	       *data;		/* payload; (data - buf.p) % 4096 must equal offset
+					 * % 4096 and buf must have room to the next
+					 * multiple of 4096: the engine writes from it and
+					 * pads it in place. Borrowed until fn. */
+	struct mem_buf	buf;		/* the caller's; engine never frees it */
+	struct chunk_dedupe who;	/* seq 0: nobody */
+	const struct chunk_dedupe *dedupe;	/* REPLACE: whole list, else NULL */
+	uint32_t	dedupe_n;
+	/* out, when rc is 0 */
+	uint32_t	new_len;	/* of the chunk */
+	uint32_t	check;		/* crc32c over its block checksums */
+	/* engine's */
+	struct chunk_engine *engine;
+	chunk_write_fn	*fn;
+	struct list	 node;
+	void		*impl;
+};
+/* A pending version of the chunk that is there already is replaced (its space is freed);
+ * bases on the committed one.  One write per chunk at a time (asserted).
+ * fn runs once, never before this has returned: 0 durable; -ENOSPC; ERR_PAYLOAD_CRC;
+ * ERR_CORRUPT when a block it must copy from is damaged; -EIO; -EINVAL for bounds;
+ * ERR_BUSY, -ENOMEM.  After an error the chunk is as it was before. */
+void	chunk_write_start(struct chunk_write *w, struct chunk_engine *e,
+	    chunk_write_fn *fn);
+
+/* Flip the pending version @version to committed (a removal: forget the chunk); visible at
+ * once. 0; -ENOENT when that is not the pending version. */
+int	chunk_engine_commit(struct chunk_engine *e, target_id target,
+	    struct chunk_id id, uint64_t version);
+/* Drop the pending version. 0 or -ENOENT. */
+int	chunk_engine_abort(struct chunk_engine *e, target_id target,
+	    struct chunk_id id, uint64_t version);
+
+/* Assert the numbered invariants of engine.c (space accounting against the index); tests
+ * and the simulator. */
+void	chunk_engine_check(struct chunk_engine *e);
+
+#endif

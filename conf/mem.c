@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* mem.c - free lists per power of two. */
+#include "conf/mem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/err.h"
+
+#define CLASSES 15u			/* 4 KiB << 0 .. 4 KiB << 14 = 64 MiB */
+_Static_assert((size_t)MEM_BUF_MIN << (CLASSES - 1) == MEM_BUF_MAX, "classes");
+
+struct free_buf {
+	struct free_buf *next;
+};
+
+struct mem_pool {
+	size_t		 max_bytes, keep_bytes;
+	size_t		 used_bytes;	/* out */
+	size_t		 kept_bytes;	/* in the free lists */
+	struct free_buf *free[CLASSES];
+};
+
+static unsigned
+class_of(size_t len)
+{
+	unsigned c = 0;
+
+	while (((size_t)MEM_BUF_MIN << c) < len)
+		c++;
+	return c;
+}
+
+int
+mem_pool_open(struct mem_pool **out, size_t max_bytes, size_t keep_bytes)
+{
+	struct mem_pool *p = calloc(1, sizeof(*p));
+
+	*out = p;
+	if (p == NULL)
+		return -ENOMEM;
+	p->max_bytes = max_bytes;
+	p->keep_bytes = keep_bytes;
+	return 0;
+}
+
+void
+mem_pool_close(struct mem_pool *p)
+{
+	if (p == NULL)
+		return;
+	assert(p->used_bytes == 0);
+	for (unsigned c = 0; c < CLASSES; c++) {
+		while (p->free[c] != NULL) {
+			struct free_buf *b = p->free[c];
+
+			p->free[c] = b->next;
+			free(b);
+		}
+	}
+	free(p);
+}
+
+int
+mem_get(struct mem_pool *p, size_t len, struct mem_buf *out)
+{
+	unsigned c;
+	size_t size;
+
+	*out = (struct mem_buf){ 0 };
+	if (len == 0 || len > MEM_BUF_MAX)
+		return -EINVAL;
+	c = class_of(len);
+	size = (size_t)MEM_BUF_MIN << c;
+	if (p->used_bytes + size > p->max_bytes)
+		return ERR_BUSY;
+	if (p->free[c] != NULL) {
+		out->p = (uint8_t *)p->free[c];
+		p->free[c] = p->free[c]->next;
+		p->kept_bytes -= size;
+	} else if ((out->p = aligned_alloc(MEM_BUF_MIN, size)) == NULL)
+		return -ENOMEM;
+	out->size = size;
+	out->pool = p;
+	p->used_bytes += size;
+	return 0;
+}
+
+void
+mem_put(struct mem_buf *b)
+{
+	struct mem_pool *p = b->pool;
+
+	if (p == NULL)
+		return;
+	assert(p->used_bytes >= b->size);
+	p->used_bytes -= b->size;
+	if (p->kept_bytes + b->size <= p->keep_bytes) {
+		struct free_buf *f = (struct free_buf *)(void *)b->p;
+		unsigned c = class_of(b->size);
+
+		f->next = p->free[c];
+		p->free[c] = f;
+		p->kept_bytes += b->size;
+	} else
+		free(b->p);
+	*b = (struct mem_buf){ 0 };
+}
+
+size_t
+mem_used_bytes(const struct mem_pool *p)
+{
+	return p->used_bytes;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* mem.h - aligned I/O buffers out of a bounded pool, one pool per loop.
+ * Sizes are powers of two from 4 KiB to 64 MiB; freed buffers are kept per size and
+ * reused, down to keep_bytes.  Over the bound a get fails, and the request that
+ * wanted it answers ERR_BUSY. */
+#ifndef CONF_MEM_H
+#define CONF_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MEM_BUF_MIN	4096u
+#define MEM_BUF_MAX	(64u << 20)
+
+struct mem_pool;
+
+struct mem_buf {
+	uint8_t	        *p;		/* 4096-aligned */
+	size_t		 size;		/* usable bytes; power of two */
+	struct mem_pool *pool;		/* NULL: this buf holds nothing */
+};
+
+/* @max_bytes bounds all buffers that are out; @keep_bytes what is kept free. */
+int	mem_pool_open(struct mem_pool **out, size_t max_bytes, size_t keep_bytes);
+/* All buffers must be back. NULL is fine. */
+void	mem_pool_close(struct mem_pool *p);
+/* A buffer of at least @len bytes, contents undefined.  0; ERR_BUSY over the
+ * bound; -ENOMEM; -EINVAL when @len is 0 or over MEM_BUF_MAX. */
+int	mem_get(struct mem_pool *p, size_t len, struct mem_buf *out);
+/* Give back; a buf that holds nothing is fine.  *b holds nothing afterwards. */
+void	mem_put(struct mem_buf *b);
+size_t	mem_used_bytes(const struct mem_pool *p);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* call.h - the client side of calls: a hub holds one loop's transports and its
+ * connections, made on demand and made again when they break.
+ *
+ * A call is a small message and, either way, an optional bulk payload.  Bulk is server
+ * driven: the server pulls what the caller sends and pushes what it answers into the
+ * caller's buffers, one-sided on RDMA; on TCP the payload follows its message on the
+ * stream and is received straight into the final buffer.  Roles see no difference. */
+#ifndef NET_CALL_H
+#define NET_CALL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "conf/clock.h"
+#include "conf/ids.h"
+#include "conf/list.h"
+#include "conf/log.h"
+#include "conf/rand.h"
+#include "net/addr.h"
+#include "net/msg.h"
+
+#define NET_MSG_MAX	(1100u << 10)	/* bytes of one encoded message */
+#define NET_BULK_MAX	(64u << 20)	/* bytes of one payload */
+#define NET_BULK_PIECES	64u		/* scattered parts of one reply payload */
+#define NET_KEY_BYTES	32u
+
+struct net_transport;
+struct net_hub;
+struct net_peer;
+
+struct net_hub_conf {
+	struct clock	  *clock;
+	struct rand	  *rand;	/* jitter of reconnects; not for keys */
+	const struct log  *log;
+	/* The cluster key; copied. */
+	uint8_t		   key[NET_KEY_BYTES];
+	/* Nonces of the hello; NULL: libsodium. The simulator gives its own. */
+	void		 (*nonce)(void *ctx, void *out, size_t n);
+	void		  *nonce_ctx;
+	uint32_t	   calls_max;	/* in flight, all peers; over it ERR_BUSY */
+	uint32_t	   idle_ms;	/* close a connection unused for this long */
+};
+
+int	net_hub_open(struct net_hub **out, const struct net_hub_conf *conf);
+/* Add a way to reach addresses of some kinds; owned by the hub from here on. */
+void	net_hub_add(struct net_hub *hub, struct net_transport *t);
+/* The one that serves addresses of this kind, or NULL. */
+struct net_transport *net_hub_transport(struct net_hub *hub, uint8_t addr_kind);
+/* Ends connections; calls in flight never call back. NULL is fine. */
+void	net_hub_close(struct net_hub *hub);
+
+struct net_call;
+typedef void net_call_fn(struct net_call *c, int rc);
+
+struct net_call_opts {
+	uint64_t	    deadline_ns;	/* on the hub's clock; required */
+	const struct iovec *send;	/* payload for the server; borrowed until fn */
+	unsigned	    send_n;
+	const struct iovec *recv;	/* where reply payload goes; borrowed, and the
+					 * memory written to, until fn */
+	unsigned	    recv_n;
+};
+
+/* One attempt at one call, embedded by its owner; zero it before the first use. */
+struct net_call {
+	/* in fn, when rc == 0: the decoded reply (struct msg_REPLY of the method),
+	 * borrowed until fn returns; zeroed fields when rc != 0 */
+	const void	*rep;
+	uint32_t	 rep_bulk;	/* payload bytes that were received */
+	/* the rest is net/call.c's */
+	net_call_fn	*fn;
+	struct net_hub	*hub;
+	struct net_peer	*peer;
+	uint64_t	 id;
+	const struct msg_method *method;
+	struct net_call_opts opts;
+	struct clock_timer deadline;
+	struct list	 node;
+	void		*out;		/* encoded request while it is being sent */
+	uint8_t		 state;
+};
+
+/* Send @method with @req (struct msg_REQUEST, encoded before this returns) to @to.
+ *
+ * fn runs exactly once, never before this has returned, with the server's rc, or
+ * -ETIMEDOUT at the deadline, -ECONNREFUSED, -ECONNRESET (it may or may not have been
+ * executed), ERR_AUTH, ERR_WIRE_VERSION, ERR_BAD_MESSAGE.  When fn runs nobody touches
+ * the caller's buffers any more.
+ * Returns 0; or, and then fn never runs: ERR_BUSY over calls_max, -EMSGSIZE, -ENOMEM,
+ * -EAFNOSUPPORT when no transport serves the address. */
+int	net_call_start(struct net_call *c, struct net_hub *hub,
+	    const struct net_addr *to, uint16_t method, const void *req,
+	    const struct net_call_opts *opts, net_call_fn *fn);
+/* fn will not run and buffers are free when this returns.  An idle call is fine. */
+void	net_call_cancel(struct net_call *c);
+bool	net_call_active(const struct net_call *c);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* member.h - this process as a member of the cluster: find the manager, register, beat,
+ * know one's lease, keep routing fresh.
+ *
+ * The lease is counted on our own monotonic clock from the *sending* of the last beat
+ * that was answered (self-fencing, DESIGN 5); the manager waits longer than that.
+ * Servers register and beat; clients (roles == 0) only follow routing and say
+ * client_beat. */
+#ifndef NET_MEMBER_H
+#define NET_MEMBER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "net/call.h"
+#include "net/routing.h"
+
+struct member;
+
+struct member_conf {
+	struct clock	      *clock;
+	struct rand	      *rand;
+	const struct log      *log;
+	struct net_hub	      *hub;
+	const struct net_addr *managers;	/* copied */
+	unsigned	       manager_n;
+	/* servers */
+	uint32_t	       roles;		/* NODE_*; 0: a client */
+	struct uid128	       node_uid, boot;
+	const char	      *name;
+	const struct net_addr *addrs;		/* one per loop; copied */
+	unsigned	       addr_n;
+	/* clients */
+	struct uid128	       client;
+	const char	      *mount;
+	/* Storage: fill rows for register and beat, at most @max; borrowed until the
+	 * message is encoded.  NULL: no disks. */
+	unsigned	     (*disks)(void *ctx, struct msg_disk_info *rows,
+				  unsigned max);
+	/* Routing has changed, or a lease was won; never from within a member call. */
+	void		     (*changed)(void *ctx);
+	void		      *ctx;
+};
+
+int	member_open(struct member **out, const struct member_conf *conf);
+/* Without a goodbye (as a crash would look). NULL is fine. */
+void	member_close(struct member *m);
+/* Say goodbye, then call back (after a second at the latest). */
+void	member_leave(struct member *m, void (*fn)(void *ctx), void *ctx);
+
+const struct routing *member_routing(const struct member *m);
+node_id	member_node(const struct member *m);		/* 0: not registered yet */
+/* Until when this process may serve, on its clock; 0: never had a lease. May be read by
+ * other threads. */
+uint64_t member_lease_until_ns(const struct member *m);
+/* Ask for routing newer than ours now rather than at the next poll (after ERR_STALE_CHAIN
+ * and the like); cheap to call often. */
+void	member_refresh(struct member *m);
+/* Cluster space as last told in a beat. */
+void	member_space(const struct member *m, uint64_t *total_bytes,
+	    uint64_t *used_bytes);
+/* Where the manager was last found, for admin calls; kind NONE before that. */
+void	member_manager(const struct member *m, struct net_addr *out);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* msg_manager.h - what nodes, clients and operators ask of the manager. */
+#ifndef NET_MSG_MANAGER_H
+#define NET_MSG_MANAGER_H
+
+#include "net/msg_core.h"
+
+/* Bits of a node's roles. */
+enum {
+	NODE_MANAGER  = 1,
+	NODE_METADATA = 2,
+	NODE_STORAGE  = 4
+};
+enum node_state { NODE_UP = 1, NODE_DOWN = 2 };
+
+/* Public state of a chain: RECOVERING while its replicas are reconciled; no reads or
+ * writes by clients then. */
+enum chain_state { CHAIN_RECOVERING = 1, CHAIN_SERVING = 2 };
+
+/* ---- routing: one versioned structure; rows carry the version that last changed
+ * them, so a delta is every row newer than what the asker has ---- */
+#define MSG_RT_NODE(F) \
+	F(u32,      id,      "node id")                                         \
+	F(u64,      changed, "routing version of the last change of this row")  \
+	F(str,      name,    "unique text name, from its options")              \
+	F(u32,      roles,   "bits NODE_*")                                     \
+	F(u8,       state,   "enum node_state")                                 \
+	F(uid,      boot,    "random id of the process that holds the lease")   \
+	F(list_str, addrs,   "service addresses, one per loop")
+#define MSG_RT_TARGET(F) \
+	F(u32, id,      "target id")                                            \
+	F(u64, changed, "routing version of the last change of this row")       \
+	F(u32, node,    "node that holds it")                                   \
+	F(u32, loop,    "which of the node's addresses owns it")                \
+	F(uid, disk,    "disk that holds it")                                   \
+	F(u32, chain,   "chain it belongs to")
+#define MSG_RT_CHAIN(F) \
+	F(u32,      id,      "chain id")                                        \
+	F(u64,      changed, "routing version of the last change of this row")  \
+	F(u32,      version, "rises with every change of members or state")     \
+	F(u8,       state,   "enum chain_state")                                \
+	F(list_u32, targets, "target ids, head first")
+#define MSG_RT_TABLE(F) \
+	F(u32,      id,      "chain table id")                                  \
+	F(u64,      changed, "routing version in which it was made")            \
+	F(u32,      version, "a table version never changes once made")         \
+	F(list_u32, chains,  "chain ids, in striping order")
+MSG_DECLARE(rt_node, MSG_RT_NODE)
+MSG_DECLARE(rt_target, MSG_RT_TARGET)
+MSG_DECLARE(rt_chain, MSG_RT_CHAIN)
+MSG_DECLARE(rt_table, MSG_RT_TABLE)
+
+#define MSG_ROUTING(F) \
+	F(u64, have,    "routing version the asker has, 0 for all")             \
+	F(u32, wait_ms, "answer when newer, or after this long with nothing")
+#define MSG_ROUTING_REP(F) \
+	F(uid,            cluster, "random id of the cluster")                  \
+	F(u64,            version, "routing version this brings the asker to")  \
+	F(list_rt_node,   nodes,   "changed nodes")                             \
+	F(list_rt_target, targets, "changed targets")                           \
+	F(list_rt_chain,  chains,  "changed chains")                            \
+	F(list_rt_table,  tables,  "new table versions")
+MSG_DECLARE(routing, MSG_ROUTING)
+MSG_DECLARE(routing_rep, MSG_ROUTING_REP)
+
+/* ---- membership ---- */
+#define MSG_DISK_INFO(F) \
+	F(uid, disk,     "id in the disk's label")                              \
+	F(u32, loop,     "loop of the node that owns it")                       \
+	F(str, path,     "where the node has it")                               \
+	F(u64, capacity, "bytes usable for chunks")                             \
+	F(u64, used,     "bytes allocated to chunks")                           \
+	F(u32, targets,  "target slots it offers")                              \
+	F(u8,  failed,   "1: I/O errors, do not use")
+MSG_DECLARE(disk_info, MSG_DISK_INFO)
+
+#define MSG_REGISTER(F) \
+	F(uid,            node_uid, "random id kept in the node's data directory") \
+	F(uid,            boot,     "random id of this process")                \
+	F(str,            name,     "node name; unique in the cluster")         \
+	F(u32,            roles,    "bits NODE_*")                              \
+	F(list_str,       addrs,    "service addresses, one per loop")          \
+	F(list_disk_info, disks,    "storage: its data disks")                  \
+	F(str,            release,  "version text of the binary")
+#define MSG_REGISTER_REP(F) \
+	F(u32, node,     "id of this node, for ever")                           \
+	F(u32, lease_ms, "lease, counted from the sending of an answered beat") \
+	F(u32, beat_ms,  "time between beats")                                  \
+	F(uid, cluster,  "random id of the cluster")
+#define MSG_BEAT(F) \
+	F(u32,            node,  "node id")                                     \
+	F(uid,            boot,  "as registered; another one: ERR_STALE_NODE")  \
+	F(list_disk_info, disks, "storage: space and health now")
+#define MSG_BEAT_REP(F) \
+	F(u64, routing,        "newest routing version")                        \
+	F(u64, total_bytes,    "cluster: bytes that files can use in all")      \
+	F(u64, used_bytes,     "cluster: bytes that files use")                 \
+	F(u64, config_version, "newest option-set version")
+#define MSG_GOODBYE(F) \
+	F(u32, node, "node id")                                                 \
+	F(uid, boot, "as registered")
+#define MSG_CHAIN_READY(F) \
+	F(u32, node,    "node of the head, which reconciled the chain")         \
+	F(uid, boot,    "as registered")                                        \
+	F(u32, chain,   "chain id")                                             \
+	F(u32, version, "chain version that was reconciled")
+MSG_DECLARE(register, MSG_REGISTER)
+MSG_DECLARE(register_rep, MSG_REGISTER_REP)
+MSG_DECLARE(beat, MSG_BEAT)
+MSG_DECLARE(beat_rep, MSG_BEAT_REP)
+MSG_DECLARE(goodbye, MSG_GOODBYE)
+MSG_DECLARE(chain_ready, MSG_CHAIN_READY)
+
+/* ---- clients ---- */
+#define MSG_CLIENT_BEAT(F) \
+	F(uid, client,  "random id of the client process")                      \
+	F(str, host,    "host name")                                            \
+	F(str, mount,   "mount point, or what it is used for")                  \
+	F(u64, pid,     "process id on its host")                               \
+	F(str, release, "version text of the binary")                           \
+	F(u8,  leaving, "1: forget me")
+#define MSG_CLIENT_BEAT_REP(F) \
+	F(u32, beat_ms,        "time between beats")                            \
+	F(u64, routing,        "newest routing version")                        \
+	F(u64, config_version, "newest option-set version")
+#define MSG_CLIENT_ROW(F) \
+	F(uid, client,   "random id of the client process")                     \
+	F(str, host,     "host name")                                           \
+	F(str, mount,    "mount point, or what it is used for")                 \
+	F(u64, pid,      "process id on its host")                              \
+	F(str, release,  "version text of the binary")                          \
+	F(u64, since_ms, "time since it was first seen")                        \
+	F(u64, seen_ms,  "time since it was last seen")
+MSG_DECLARE(client_beat, MSG_CLIENT_BEAT)
+MSG_DECLARE(client_beat_rep, MSG_CLIENT_BEAT_REP)
+MSG_DECLARE(client_row, MSG_CLIENT_ROW)
+#define MSG_CLIENTS_REP(F) \
+	F(list_client_row, clients, "all live clients")
+MSG_DECLARE(clients_rep, MSG_CLIENTS_REP)
+
+/* What routing does not hold: space and liveness, for `fsd admin show`. */
+#define MSG_NODE_STATUS(F) \
+	F(u32,            node,    "node id")                                   \
+	F(u64,            seen_ms, "time since its last beat; all ones: never") \
+	F(str,            release, "version text of its binary")                \
+	F(list_disk_info, disks,   "its disks, as last told")
+MSG_DECLARE(node_status, MSG_NODE_STATUS)
+#define MSG_STATUS_REP(F) \
+	F(list_node_status, nodes,          "all nodes")                        \
+	F(u64,              total_bytes,    "bytes that files can use in all")  \
+	F(u64,              used_bytes,     "bytes that files use")             \
+	F(u64,              config_version, "newest option-set version")
+MSG_DECLARE(status_rep, MSG_STATUS_REP)
+
+/* ---- option sets: text of an options file per role, versioned ---- */
+#define MSG_CONFIG_GET(F) \
+	F(str, role, "manager, metadata, storage or client")
+#define MSG_CONFIG_SET(F) \
+	F(str, role, "manager, metadata, storage or client")                    \
+	F(str, text, "options in fsd.conf syntax; checked before it is taken")  \
+	F(u64, have, "version it was made from; another one: -EAGAIN")
+#define MSG_CONFIG_REP(F) \
+	F(u64, version, "option-set version, 0 when none was ever set")         \
+	F(str, text,    "options in fsd.conf syntax")
+MSG_DECLARE(config_get, MSG_CONFIG_GET)
+MSG_DECLARE(config_set, MSG_CONFIG_SET)
+MSG_DECLARE(config_rep, MSG_CONFIG_REP)
+
+/*        id      name          request       reply            when sent again */
+#define MSG_MANAGER_CALLS(X) \
+	X(0x0101, register,    register,    register_rep,    "same boot, same answer") \
+	X(0x0102, beat,        beat,        beat_rep,        "harmless")        \
+	X(0x0103, routing,     routing,     routing_rep,     "harmless")        \
+	X(0x0104, goodbye,     goodbye,     none,            "harmless")        \
+	X(0x0105, chain_ready, chain_ready, none,            "harmless")        \
+	X(0x0106, client_beat, client_beat, client_beat_rep, "harmless")        \
+	X(0x0107, clients,     none,        clients_rep,     "harmless")        \
+	X(0x0108, status,      none,        status_rep,      "harmless")        \
+	X(0x0109, config_get,  config_get,  config_rep,      "harmless")        \
+	X(0x010a, config_set,  config_set,  config_rep,      "refused by have")
+
+#endif

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/* msg_meta.h - what clients ask of the metadata service.
+ *
+ * Every request starts with who asks.  One that changes something has a sequence
+ * number: (client, seq) is recorded with its result in the same transaction, so that a
+ * retry, also after a restart of the server, gets the first answer and acts once.
+ * Records of seq <= done are dropped. */
+#ifndef NET_MSG_META_H
+#define NET_MSG_META_H
+
+#include "net/msg_core.h"
+
+#define META_NAME_MAX		255u	/* bytes of one name */
+#define META_SYMLINK_MAX	4095u	/* bytes of a symlink target */
+#define META_LINK_MAX		65000u
+#define META_GROUPS_MAX		1024u	/* supplementary groups in a request */
+
+#define MSG_CTX(F) \
+	F(uid,      client, "client process")                                   \
+	F(u64,      seq,    "number of a change, rises by one; 0: changes nothing") \
+	F(u64,      done,   "every change up to this one has been answered")    \
+	F(u32,      uid,    "user who asks")                                    \
+	F(u32,      gid,    "their group")                                      \
+	F(list_u32, groups, "their supplementary groups")
+MSG_DECLARE(ctx, MSG_CTX)
+
+/* Times are nanoseconds since 1970, negative before. */
+#define MSG_ATTR(F) \
+	F(u64, ino,           "inode")                                          \
+	F(u32, mode,          "type and permission bits, as st_mode")           \
+	F(u32, nlink,         "links")                                          \
+	F(u32, uid,           "owner")                                          \
+	F(u32, gid,           "group")                                          \
+	F(u64, rdev,          "device number of a device node")                 \
+	F(u64, size,          "bytes")                                          \
+	F(i64, atime,         "last access")                                    \
+	F(i64, mtime,         "last change of content")                         \
+	F(i64, ctime,         "last change of the inode")                       \
+	F(i64, btime,         "creation")                                       \
+	F(u64, change,        "rises with every change of content or inode")    \
+	F(u32, epoch,         "truncation epoch: chunks of older ones are cut") \
+	F(u32, table,         "chain table the file is striped over")           \
+	F(u32, table_version, "its version")                                    \
+	F(u8,  chunk_shift,   "log2 of the chunk size, 16..26")                 \
+	F(u32, stripe,        "how many chains it uses")                        \
+	F(u64, seed,          "of the permutation that picks them")             \
+	F(u64, parent,        "directory: its parent; else 0")
+MSG_DECLARE(attr, MSG_ATTR)
+
+/* ttl_ms: how long, counted from the sending of the request, the asker may answer
+ * from a copy.  The server grants it only while nobody else is there to see a stale
+ * one (DESIGN 8, coherent caching; today's lease covers the whole tree). */
+#define MSG_ENTRY_REP(F) \
+	F(attr, attr,    "the inode")                                           \
+	F(u32,  ttl_ms,  "how long it may be cached")                           \
+	F(u8,   created, "create: 1 when it was not there before")
+MSG_DECLARE(entry_rep, MSG_ENTRY_REP)
+
+#define MSG_LOOKUP(F) \
+	F(ctx, ctx,    "who asks")                                              \
+	F(u64, parent, "directory; name . and .. are taken too")                \
+	F(str, name,   "1..255 bytes")
+#define MSG_INO(F) \
+	F(ctx, ctx, "who asks")                                                 \
+	F(u64, ino, "inode")
+MSG_DECLARE(lookup, MSG_LOOKUP)
+MSG_DECLARE(ino, MSG_INO)
+
+enum {
+	META_SET_MODE = 1, META_SET_UID = 2, META_SET_GID = 4, META_SET_SIZE = 8,
+	META_SET_ATIME = 16, META_SET_MTIME = 32,
+	META_SET_ATIME_NOW = 64, META_SET_MTIME_NOW = 128
+};
+#define MSG_SETATTR(F) \
+	F(ctx, ctx,    "who asks")                                              \
+	F(u64, ino,    "inode")                                                 \
+	F(u32, valid,  "bits META_SET_*")                                       \
+	F(u32, mode,   "permission bits")                                       \
+	F(u32, uid,    "owner")                                                 \
+	F(u32, gid,    "group")                                                 \
+	F(u64, size,   "bytes")                                                 \
+	F(i64, atime,  "nanoseconds")                                           \
+	F(i64, mtime,  "nanoseconds")                                           \
+	F(u64, handle, "open handle that allows a size change, or 0")
+MSG_DECLARE(setattr, MSG_SETATTR)
+
+/* Open and create name the open by a handle the client picks, never 0 and never
+ * twice; a retry with the same handle is the same open. */
+#define MSG_CREATE(F) \
+	F(ctx, ctx,    "who asks")                                              \
+	F(u64, parent, "directory")                                             \
+	F(str, name,   "1..255 bytes")                                          \
+	F(u32, mode,   "permission bits, umask already applied")                \
+	F(u32, flags,  "Linux open flags: O_EXCL, O_TRUNC, O_ACCMODE")          \
+	F(u64, handle, "open it under this handle; 0: only create")
+#define MSG_OPEN(F) \
+	F(ctx, ctx,    "who asks; seq not 0 when flags have O_TRUNC")           \
+	F(u64, ino,    "inode")                                                 \
+	F(u32, flags,  "Linux open flags: O_ACCMODE, O_TRUNC")                  \
+	F(u64, handle, "open it under this handle")
+/* sync and close settle the length: length is the end of the furthest byte this
+ * client has written and storage acknowledged; the file never shrinks by it. */
+#define MSG_SYNC(F) \
+	F(ctx, ctx,    "who asks; seq 0 when wrote is 0")                       \
+	F(u64, ino,    "inode")                                                 \
+	F(u64, handle, "close: the open that ends; sync: 0")                    \
+	F(u8,  wrote,  "1: length, epoch and mtime count")                      \
+	F(u64, length, "end of the furthest acknowledged write, bytes")         \
+	F(u32, epoch,  "truncation epoch those writes were made in")            \
+	F(i64, mtime,  "time of the last write")
+MSG_DECLARE(create, MSG_CREATE)
+MSG_DECLARE(open, MSG_OPEN)
+MSG_DECLARE(sync, MSG_SYNC)
+
+#define MSG_MKNOD(F) \
+	F(ctx, ctx,    "who asks")                                              \
+	F(u64, parent, "directory")                                             \
+	F(str, name,   "1..255 bytes")                                          \
+	F(u32, mode,   "mkdir: permission bits; mknod: type too; umask applied") \
+	F(u64, rdev,   "mknod: device number")
+#define MSG_SYMLINK(F) \
+	F(ctx, ctx,    "who asks")                                              \
+	F(u64, parent, "directory")                                             \
+	F(str, name,   "1..255 bytes")                                          \
+	F(str, target, "1..4095 bytes")
+#define MSG_READLINK_REP(F) \
+	F(str, target, "1..4095 bytes")
+#define MSG_LINK(F) \
+	F(ctx, ctx,    "who asks")                                              \
+	F(u64, ino,    "inode that gets another name")                          \
+	F(u64, parent, "directory")                                             \
+	F(str, name,   "1..255 bytes")
+#define MSG_NAME(F) \
+	F(ctx, ctx,    "who asks")                                              \
+	F(u64, parent, "directory")                                             \
+	F(str, name,   "1..255 bytes")
+#define MSG_RENAME(F) \
+	F(ctx, ctx,        "who asks")                                          \
+	F(u64, parent,     "directory")                                         \
+	F(str, name,       "1..255 bytes")                                      \
+	F(u64, new_parent, "directory")                                         \
+	F(str, new_name,   "1..255 bytes")                                      \
+	F(u32, flags,      "0, RENAME_NOREPLACE or RENAME_EXCHANGE")
+MSG_DECLARE(mknod, MSG_MKNOD)
+MSG_DECLARE(symlink, MSG_SYMLINK)
+MSG_DECLARE(readlink_rep, MSG_READLINK_REP)
+MSG_DECLARE(link, MSG_LINK)
+MSG_DECLARE(name, MSG_NAME)
+MSG_DECLARE(rename, MSG_RENAME)
+/* ino and nlink of what lost a name: 0 when the caller need not know. */
+#define MSG_UNLINK_REP(F) \
+	F(u64, ino,   "inode that lost a name, 0 for none")                     \
+	F(u32, nlink, "names it has left")
+MSG_DECLARE(unlink_rep, MSG_UNLINK_REP)
+
+/* Listing: a cookie is a place between entries that stays valid whatever is created
+ * or removed meanwhile; an entry that was there all the time is listed once. */
+#define MSG_READDIR(F) \
+	F(ctx, ctx,       "who asks")                                           \
+	F(u64, ino,       "directory")                                          \
+	F(u64, cookie,    "0 for the start, or of the last entry seen")         \
+	F(u32, max_bytes, "bound of the reply, at most 1 MiB")                  \
+	F(u8,  plus,      "1: with attributes")
+#define MSG_DIRENT(F) \
+	F(str,  name,   "1..255 bytes; . and .. are not listed")                \
+	F(u64,  ino,    "inode")                                                \
+	F(u32,  type,   "type bits of st_mode")                                 \
+	F(u64,  cookie, "place after this entry; 3 or more, below 2^63")        \
+	F(attr, attr,   "when asked for; ino 0 when it has gone")
+MSG_DECLARE(readdir, MSG_READDIR)
+MSG_DECLARE(dirent, MSG_DIRENT)
+#define MSG_READDIR_REP(F) \
+	F(list_dirent, entries, "in cookie order")                              \
+	F(u8,          eof,     "1: nothing follows")                           \
+	F(u32,         ttl_ms,  "how long each may be cached")
+MSG_DECLARE(readdir_rep, MSG_READDIR_REP)
+
+#define MSG_STATFS_REP(F) \
+	F(u64, total_bytes, "bytes that files can use in all")                  \
+	F(u64, used_bytes,  "bytes that files use")                             \
+	F(u64, inodes,      "inodes in use")
+MSG_DECLARE(statfs_rep, MSG_STATFS_REP)
+
+/* A client keeps its session alive with this; opens are kept in the server's memory,
+ * and told again (all of them) to a server that has another epoch. */
+#define MSG_OPEN_ROW(F) \
+	F(u64, ino,    "inode")                                                 \
+	F(u64, handle, "open handle")
+MSG_DECLARE(open_row, MSG_OPEN_ROW)
+#define MSG_SESSION(F) \
+	F(uid,           client,  "client process")                             \
+	F(u64,           epoch,   "of the server, as last told; 0: new here")   \
+	F(list_open_row, opens,   "every open handle, when epoch has changed")  \
+	F(u8,            more,    "1: further pages of opens follow")           \
+	F(u8,            leaving, "1: ends the session and all its opens")
+#define MSG_SESSION_REP(F) \
+	F(u64, epoch,    "of this server's run; differs: tell all opens again") \
+	F(u32, lease_ms, "session ends when not heard of for this long")
+MSG_DECLARE(session, MSG_SESSION)
+MSG_DECLARE(session_rep, MSG_SESSION_REP)
+
+/*        id      name      request   reply         when sent again */
+#define MSG_META_CALLS(X) \
+	X(0x0201, lookup,   lookup,   entry_rep,    "harmless")                 \
+	X(0x0202, getattr,  ino,      entry_rep,    "harmless")                 \
+	X(0x0203, setattr,  setattr,  entry_rep,    "same seq, same reply")     \
+	X(0x0204, create,   create,   entry_rep,    "same seq, same reply")     \
+	X(0x0205, open,     open,     entry_rep,    "same handle, same open")   \
+	X(0x0206, close,    sync,     entry_rep,    "same seq, same reply")     \
+	X(0x0207, sync,     sync,     entry_rep,    "same seq, same reply")     \
+	X(0x0208, mkdir,    mknod,    entry_rep,    "same seq, same reply")     \
+	X(0x0209, mknod,    mknod,    entry_rep,    "same seq, same reply")     \
+	X(0x020a, symlink,  symlink,  entry_rep,    "same seq, same reply")     \
+	X(0x020b, readlink, ino,      readlink_rep, "harmless")                 \
+	X(0x020c, link,     link,     entry_rep,    "same seq, same reply")     \
+	X(0x020d, unlink,   name,     unlink_rep,   "same seq, same reply")     \
+	X(0x020e, rmdir,    name,     unlink_rep,   "same seq, same reply")     \
+	X(0x020f, rename,   rename,   unlink_rep,   "same seq, same reply")     \
+	X(0x0210, readdir,  readdir,  readdir_rep,  "harmless")                 \
+	X(0x0211, statfs,   ino,      statfs_rep,   "harmless")                 \
+	X(0x0212, session,  session,  session_rep,  "harmless")
+
+#endif

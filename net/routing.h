@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* routing.h - nodes, targets, chains and chain tables: what every role holds a copy of
+ * (DESIGN 5).  A pure structure: rows come in by messages, look-ups go out.  Rows keep
+ * the routing version that last changed them, which makes deltas. */
+#ifndef NET_ROUTING_H
+#define NET_ROUTING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/ids.h"
+#include "net/addr.h"
+#include "net/msg_manager.h"
+#include "net/msg_meta.h"
+
+#define ROUTING_REPLICAS_MAX	8u
+#define ROUTING_LOOPS_MAX	64u
+
+struct routing;
+
+struct routing_node {
+	node_id	  id;
+	uint64_t  changed;
+	char	  name[64];
+	uint32_t  roles;		/* NODE_* */
+	uint8_t	  state;		/* enum node_state */
+	struct uid128 boot;
+	uint32_t  addr_n;
+	struct net_addr addrs[ROUTING_LOOPS_MAX];
+};
+struct routing_target {
+	target_id id;
+	uint64_t  changed;
+	node_id	  node;
+	uint32_t  loop;
+	struct uid128 disk;
+	chain_id  chain;
+};
+struct routing_chain {
+	chain_id  id;
+	uint64_t  changed;
+	uint32_t  version;
+	uint8_t	  state;		/* enum chain_state */
+	uint32_t  target_n;
+	target_id targets[ROUTING_REPLICAS_MAX];	/* head first */
+};
+struct routing_table {
+	chain_table_id id;
+	uint64_t  changed;
+	uint32_t  version;
+	uint32_t  chain_n;
+	chain_id *chains;
+};
+
+int	routing_open(struct routing **out);
+void	routing_close(struct routing *r);
+uint64_t routing_version(const struct routing *r);
+const struct uid128 *routing_cluster(const struct routing *r);
+
+/* Take a delta.  Rows that are not newer than ours are skipped.  0; -ENOMEM;
+ * ERR_BAD_MESSAGE for rows that break a bound (nothing is changed then); -EXDEV when it
+ * comes from another cluster. */
+int	routing_apply(struct routing *r, const struct msg_routing_rep *delta);
+/* Every row newer than @have, as a message; lists are in @arena. 0 or -ENOMEM. */
+int	routing_delta(const struct routing *r, uint64_t have,
+	    struct msg_arena *arena, struct msg_routing_rep *out);
+
+/* NULL when there is none; borrowed until the next routing_apply(). */
+const struct routing_node   *routing_node(const struct routing *r, node_id id);
+const struct routing_target *routing_target(const struct routing *r, target_id id);
+const struct routing_chain  *routing_chain(const struct routing *r, chain_id id);
+/* @version 0: the newest. */
+const struct routing_table  *routing_table(const struct routing *r,
+	    chain_table_id id, uint32_t version);
+/* Walk: i = 0.. until NULL; ids ascend. */
+const struct routing_node   *routing_node_at(const struct routing *r, unsigned i);
+const struct routing_target *routing_target_at(const struct routing *r, unsigned i);
+const struct routing_chain  *routing_chain_at(const struct routing *r, unsigned i);
+const struct routing_table  *routing_table_at(const struct routing *r, unsigned i);
+
+/* Address of the loop that owns @target. 0, or -ENOENT when target, node or address
+ * is not known. */
+int	routing_target_addr(const struct routing *r, target_id target,
+	    struct net_addr *out);
+/* Address of the metadata service. 0 or -ENOENT. */
+int	routing_meta_addr(const struct routing *r, struct net_addr *out);
+
+/* ---- layout: which chain holds chunk @index of a file (pure arithmetic, part of the
+ * on-disk format, golden values in tests/test_layout.c; net/layout.c) ---- */
+struct layout {
+	chain_table_id table;
+	uint32_t table_version;
+	uint8_t	 chunk_shift;		/* 16..26 */
+	uint32_t stripe;		/* 1..chains in the table */
+	uint64_t seed;
+};
+#define LAYOUT_SHIFT_MIN	16u
+#define LAYOUT_SHIFT_MAX	26u
+#define LAYOUT_STRIPE_MAX	256u
+/* Position in a table of @chains chains that holds chunks = @index mod stripe: element
+ * (index mod stripe) of a seeded permutation of 0..chains-1 (Fisher-Yates over splitmix64
+ * of the seed, cut after stripe elements). */
+uint32_t layout_slot(const struct layout *l, uint32_t chains, uint32_t index);
+/* The chain of chunk @index, or 0 when the table is not known. */
+chain_id layout_chain(const struct routing *r, const struct layout *l,
+	    uint32_t index);
+void	layout_of_attr(const struct msg_attr *a, struct layout *out);
+
+#endif
