@@ -12,9 +12,10 @@
  * msgpack array in row order; rows are only ever added at the end, missing rows read
  * as zero, unknown ones are skipped.
  *
- * Field types: u8 u16 u32 u64 i32 i64, uid (struct uid128), chunk (struct chunk_id),
- * str (struct msg_str: bytes, no terminator), list_T of any of them or of a declared
- * message, and a declared message itself (nested). */
+ * Field types: u8 u16 u32 u64 i32 i64, uid (struct uid128; 16 bytes of bin), chunk
+ * (struct chunk_id; array of inode and index), str (struct msg_str: bytes, no
+ * terminator), list_T of any of them or of a declared message, and a declared message
+ * itself (nested). */
 #ifndef NET_MSG_H
 #define NET_MSG_H
 
@@ -56,10 +57,14 @@ struct msgpack_writer;
 struct msgpack_reader;
 
 /* Bounded bump allocator for what a decoded message points to. */
+#define MSG_ARENA_INLINE 256u	/* bytes that need no allocation */
 struct msg_arena {
-	struct msg_arena_block *blocks;
-	size_t used_bytes, max_bytes;
+	struct msg_arena_block *blocks;	/* newest first; each as big as those before */
+	char  *p, *end;			/* what is free in the newest */
+	size_t used_bytes, max_bytes;	/* handed out, and the bound of that */
+	_Alignas(16) char first[MSG_ARENA_INLINE];
 };
+/* The arena points into itself: do not copy it. */
 void	 msg_arena_init(struct msg_arena *a, size_t max_bytes);
 void	 msg_arena_fini(struct msg_arena *a);
 /* Zeroed, 16-aligned; NULL over the bound or when memory is out. */
@@ -71,7 +76,7 @@ struct msg_type {
 	size_t	    size;		/* of its struct */
 	void	  (*encode)(struct msgpack_writer *, const void *msg);
 	void	  (*decode)(struct msgpack_reader *, struct msg_arena *, void *msg);
-	/* Appends "name=value ..." to a bounded text buffer. */
+	/* Appends "{name=value ...}" to the text at *p, short of @end. */
 	void	  (*print)(char **p, char *end, const void *msg);
 	const struct msg_row {
 		const char *type, *name, *help;
@@ -101,7 +106,7 @@ void	msg_print(const struct msg_type *t, const void *msg, char *out,
 
 /* A call: its id on the wire, request and reply.  Rows of MSG_*_CALLS in
  * msg_manager.h, msg_meta.h and msg_storage.h; X(id, name, request, reply, retry)
- * gives MSG_name and a row of the table behind msg_method(). */
+ * gives MSG_name (net/msg_all.h) and a row of the table behind msg_method(). */
 struct msg_method {
 	uint16_t	       id;
 	const char	      *service, *name;
@@ -110,8 +115,9 @@ struct msg_method {
 };
 /* NULL when there is none. */
 const struct msg_method *msg_method(uint16_t id);
-/* Walk all: i = 0.. until NULL. */
+/* Walk all calls, and all messages: i = 0.. until NULL. */
 const struct msg_method *msg_method_at(unsigned i);
+const struct msg_type *msg_type_at(unsigned i);
 
 static inline struct msg_str
 msg_str(const char *s)

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* msg_table.c - every message of the four headers, and the table of calls. */
+#include "net/msg_all.h"
+#include "net/msg_define.h"
+
+/* A message comes after those it holds. */
+#define MESSAGES(X) \
+	/* net/msg_core.h */ \
+	X(none, MSG_NONE) \
+	/* net/msg_manager.h */ \
+	X(rt_node, MSG_RT_NODE) \
+	X(rt_target, MSG_RT_TARGET) \
+	X(rt_chain, MSG_RT_CHAIN) \
+	X(rt_table, MSG_RT_TABLE) \
+	X(routing, MSG_ROUTING) \
+	X(routing_rep, MSG_ROUTING_REP) \
+	X(disk_info, MSG_DISK_INFO) \
+	X(register, MSG_REGISTER) \
+	X(register_rep, MSG_REGISTER_REP) \
+	X(beat, MSG_BEAT) \
+	X(beat_rep, MSG_BEAT_REP) \
+	X(goodbye, MSG_GOODBYE) \
+	X(chain_ready, MSG_CHAIN_READY) \
+	X(client_beat, MSG_CLIENT_BEAT) \
+	X(client_beat_rep, MSG_CLIENT_BEAT_REP) \
+	X(client_row, MSG_CLIENT_ROW) \
+	X(clients_rep, MSG_CLIENTS_REP) \
+	X(node_status, MSG_NODE_STATUS) \
+	X(status_rep, MSG_STATUS_REP) \
+	X(config_get, MSG_CONFIG_GET) \
+	X(config_set, MSG_CONFIG_SET) \
+	X(config_rep, MSG_CONFIG_REP) \
+	/* net/msg_meta.h */ \
+	X(ctx, MSG_CTX) \
+	X(attr, MSG_ATTR) \
+	X(entry_rep, MSG_ENTRY_REP) \
+	X(lookup, MSG_LOOKUP) \
+	X(ino, MSG_INO) \
+	X(setattr, MSG_SETATTR) \
+	X(create, MSG_CREATE) \
+	X(open, MSG_OPEN) \
+	X(sync, MSG_SYNC) \
+	X(mknod, MSG_MKNOD) \
+	X(symlink, MSG_SYMLINK) \
+	X(readlink_rep, MSG_READLINK_REP) \
+	X(link, MSG_LINK) \
+	X(name, MSG_NAME) \
+	X(rename, MSG_RENAME) \
+	X(unlink_rep, MSG_UNLINK_REP) \
+	X(readdir, MSG_READDIR) \
+	X(dirent, MSG_DIRENT) \
+	X(readdir_rep, MSG_READDIR_REP) \
+	X(statfs_rep, MSG_STATFS_REP) \
+	X(open_row, MSG_OPEN_ROW) \
+	X(session, MSG_SESSION) \
+	X(session_rep, MSG_SESSION_REP) \
+	/* net/msg_storage.h */ \
+	X(read_item, MSG_READ_ITEM) \
+	X(read_result, MSG_READ_RESULT) \
+	X(read, MSG_READ) \
+	X(read_rep, MSG_READ_REP) \
+	X(write, MSG_WRITE) \
+	X(write_rep, MSG_WRITE_REP) \
+	X(dedupe, MSG_DEDUPE) \
+	X(update, MSG_UPDATE) \
+	X(update_rep, MSG_UPDATE_REP) \
+	X(committed, MSG_COMMITTED) \
+	X(committed_rep, MSG_COMMITTED_REP) \
+	X(cut, MSG_CUT) \
+	X(cut_rep, MSG_CUT_REP) \
+	X(last, MSG_LAST) \
+	X(last_rep, MSG_LAST_REP) \
+	X(list_row, MSG_LIST_ROW) \
+	X(list, MSG_LIST) \
+	X(list_rep, MSG_LIST_REP) \
+	X(fetch, MSG_FETCH) \
+	X(fetch_rep, MSG_FETCH_REP)
+
+MESSAGES(MSG_DEFINE)
+
+const struct msg_type *
+msg_type_at(unsigned i)
+{
+	static const struct msg_type *const types[] = {
+#define X(name, rows) &msg_type_##name,
+		MESSAGES(X)
+#undef X
+	};
+
+	return i < sizeof(types) / sizeof(types[0]) ? types[i] : NULL;
+}
+
+/* ---- calls ---- */
+
+enum {
+#define X(id, name, request, reply, retry) METHOD_##name,
+	MSG_ALL_CALLS(X)
+#undef X
+	METHODS
+};
+
+static const struct msg_method methods[METHODS] = {
+#define ROW(service, id, name, request, reply, retry) \
+	[METHOD_##name] = { id, service, #name, &msg_type_##request, \
+	    &msg_type_##reply, retry },
+#define X(...) ROW("manager", __VA_ARGS__)
+	MSG_MANAGER_CALLS(X)
+#undef X
+#define X(...) ROW("metadata", __VA_ARGS__)
+	MSG_META_CALLS(X)
+#undef X
+#define X(...) ROW("storage", __VA_ARGS__)
+	MSG_STORAGE_CALLS(X)
+#undef X
+};
+
+const struct msg_method *
+msg_method(uint16_t id)
+{
+	switch (id) {		/* two calls of one id do not compile */
+#define X(number, name, request, reply, retry) \
+	case number: \
+		return &methods[METHOD_##name];
+	MSG_ALL_CALLS(X)
+#undef X
+	default:
+		return NULL;
+	}
+}
+
+const struct msg_method *
+msg_method_at(unsigned i)
+{
+	return i < METHODS ? &methods[i] : NULL;
+}
