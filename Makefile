@@ -1,37 +1,44 @@
-# fsd - make | deps | check | asan | bench | lint | install | clean
+# fsd - make | deps | up | test | check | asan | bench | cluster | lint | install | clean
 #   T=name  run the tests whose name has it     SEED=n  one seed     N=n  so many seeds
+#   DIR=/var/tmp/fsd MOUNT=/3fs  where `make up` keeps and mounts its cluster
 #   DESTDIR= PREFIX=/usr/local  where install puts things
 CC	?= cc
 CFLAGS	?= -O2 -g
 B	?= build
 STATIC	?= -static
 T	?= test_
+DIR	?= /var/tmp/fsd
+MOUNT	?= /3fs
 PREFIX	?= /usr/local
 DESTDIR	?=
 WARN	 = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow \
-	   -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wswitch-enum
+	   -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wswitch-enum \
+	   -Wno-format-truncation	# texts for people are cut to size on purpose
 DEFS	 = -DFUSE_USE_VERSION=314
 LIBS	 = -lfuse3 -llmdb -luring -lmsgpackc -lsodium -lxxhash -luv -lpthread -ldl -lrt
 ifneq ($(STATIC),)
 LIBS	:= $(LIBS:-luv=-luv_a)
 endif
+PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-dev \
+	   libsodium-dev libxxhash-dev libuv1-dev
+PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3
 LAYERS	 = conf net chunk meta roles
 LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
 SIM	:= $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 TESTS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c)))
-BENCHES	:= $(patsubst %.c,$(B)/%,$(wildcard tests/bench_*.c))
-FUZZERS	:= $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz_*.c))
-RUN	 = $(foreach t,$(TESTS),$(if $(findstring $(T),$t),$t))
+BENCHES	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/bench_*.c)))
+FUZZERS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz_*.c)))
+RUN	 = $(foreach t,$(TESTS) $(FUZZERS),$(if $(findstring $(T),$t),$t))
 
 all: $(B)/fsd
 $(B)/fsd: $(B)/fsd.o $(B)/libfsd.a
 	$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(B)/libfsd.a: $(LIB)
 	@rm -f $@
-	ar crs $@ $^
+	@ar crs $@ $^
 $(B)/libsim.a: $(SIM)
 	@rm -f $@
-	ar crs $@ $^
+	@ar crs $@ $^
 $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/libsim.a $(B)/libfsd.a
 	$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lm $(LIBS)
 $(B)/tests/bench_%: $(B)/tests/bench_%.o $(B)/libsim.a $(B)/libfsd.a
@@ -42,20 +49,47 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $(DEFS) -I. -MMD -MP -c -o $@ $<
 
-check: $(RUN)
+# What building and running needs; asks apt only for what is missing.
+deps:
+	@tests/deps.sh $(PACKAGES)
+deps-test: deps
+	@tests/deps.sh $(PACKAGES_TEST)
+# A replicated cluster on this machine, mounted.
+up: deps
+	@$(MAKE) -s -j2 all
+	@mkdir -p $(DIR) $(MOUNT)
+	@$(B)/fsd dev $(DIR) $(MOUNT)
+
+# Everything: what CI runs.
+test: deps-test
+	@$(MAKE) -s -j2 all
+	@tests/run.sh $(B)
+check: $(TESTS) $(FUZZERS)
 	@[ -n "$(RUN)" ] || { echo "no test matches T=$(T)"; exit 1; }
-	@for t in $(RUN); do SEED=$(SEED) N=$(N) $$t || exit 1; done
+	@SEED=$(SEED) N=$(N) tests/check.sh $(RUN)
 asan:
 	$(MAKE) check B=build/asan STATIC= CFLAGS="-O1 -g -fsanitize=address,undefined" \
 	    LDFLAGS=-fsanitize=address,undefined
-lint:	# the include arrows, then the manual pages
+# Real processes and mounts.
+cluster: all
+	@tests/check.sh $(addsuffix .sh,$(basename $(wildcard tests/cluster/[a-z]*.sh)))
+bench: all $(BENCHES)
+	@tests/bench.sh $(B)
+lint:	# the include arrows, libraries behind their wrappers, the manual pages
 	@! grep -n '#include "\(net\|chunk\|meta\|roles\)/'  conf/*.[ch]
 	@! grep -n '#include "\(chunk\|meta\|roles\)/'       net/*.[ch]
 	@! grep -n '#include "\(meta\|roles\)/'              chunk/*.[ch]
 	@! grep -n '#include "\(chunk\|roles\)/'             meta/*.[ch]
+	@! grep -ln '#include <uv.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^net/\(loop\|tcp\).c'
+	@! grep -ln '#include <lmdb.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^conf/table_lmdb.c'
+	@! grep -ln '#include <liburing.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^chunk/disk_uring'
 	mandoc -Tlint -Wwarning man/*.[1-8]
+install: all
+	install -D -m 755 $(B)/fsd $(DESTDIR)$(PREFIX)/bin/fsd
+	for p in man/*.[1-8]; do install -D -m 644 $$p \
+	    $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/} || exit 1; done
 clean:
 	rm -rf $(B)
-.PHONY: all check asan lint clean
+.PHONY: all deps deps-test up test check asan cluster bench lint install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/* admin_show.c - columns.  Every row goes through one printer, so text and JSON always
+ * say the same. */
+#include "roles/admin_show.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COLUMNS_MAX	10u
+#define CELL_MAX	512u
+
+/* A table being built: cells are kept until the widths are known. */
+struct show {
+	FILE	   *to;
+	bool	    json;
+	const char *const *heads;
+	unsigned    columns;
+	char	  (*cells)[CELL_MAX];
+	size_t	    n, cap;		/* cells */
+};
+
+static void
+show_begin(struct show *s, FILE *to, bool json, const char *const *heads)
+{
+	*s = (struct show){ .to = to, .json = json, .heads = heads };
+	while (heads[s->columns] != NULL)
+		s->columns++;
+}
+
+__attribute__((format(printf, 2, 3))) static void
+cell(struct show *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s->n == s->cap) {
+		size_t cap = s->cap == 0 ? 64 : s->cap * 2;
+		void *p = realloc(s->cells, cap * CELL_MAX);
+
+		if (p == NULL) {
+			fprintf(stderr, "fsd admin: out of memory\n");
+			exit(1);
+		}
+		s->cells = p;
+		s->cap = cap;
+	}
+	va_start(ap, fmt);
+	vsnprintf(s->cells[s->n++], CELL_MAX, fmt, ap);
+	va_end(ap);
+}
+
+/* A name from elsewhere, without control characters. */
+static void
+cell_str(struct show *s, struct msg_str v)
+{
+	char text[CELL_MAX];
+	unsigned n = v.n < sizeof(text) - 1 ? v.n : (unsigned)sizeof(text) - 1;
+
+	for (unsigned i = 0; i < n; i++)
+		text[i] = iscntrl((unsigned char)v.p[i]) ? '?' : v.p[i];
+	text[n] = '\0';
+	cell(s, "%s", n > 0 ? text : "-");
+}
+
+static void
+cell_bytes(struct show *s, uint64_t bytes)
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
+	double v = (double)bytes;
+	unsigned u = 0;
+
+	if (s->json) {
+		cell(s, "%" PRIu64, bytes);
+		return;
+	}
+	for (; v >= 1024 && u < 5; u++)
+		v /= 1024;
+	cell(s, u == 0 ? "%.0f %s" : "%.1f %s", v, units[u]);
+}
+
+static void
+cell_ms(struct show *s, uint64_t ms)
+{
+	if (ms == UINT64_MAX)
+		cell(s, "never");
+	else if (s->json)
+		cell(s, "%" PRIu64, ms);
+	else
+		cell(s, "%.1f s", (double)ms / 1000);
+}
+
+static void
+json_string(FILE *to, const char *text)
+{
+	fputc('"', to);
+	for (; *text != '\0'; text++) {
+		if (*text == '"' || *text == '\\')
+			fputc('\\', to);
+		fputc(*text, to);
+	}
+	fputc('"', to);
+}
+
+static bool
+is_number(const char *text)
+{
+	if (*text == '\0' || (*text == '0' && text[1] != '\0') || strlen(text) > 20)
+		return false;
+	return text[strspn(text, "0123456789")] == '\0';
+}
+
+static void
+show_json(const struct show *s)
+{
+	fputs("[", s->to);
+	for (size_t i = 0; i < s->n; i++) {
+		unsigned c = (unsigned)(i % s->columns);
+
+		fputs(c > 0 ? ", " : i > 0 ? ",\n {" : "\n {", s->to);
+		json_string(s->to, s->heads[c]);
+		fputs(": ", s->to);
+		if (is_number(s->cells[i]))
+			fputs(s->cells[i], s->to);
+		else
+			json_string(s->to, s->cells[i]);
+		if (c == s->columns - 1)
+			fputs("}", s->to);
+	}
+	fputs("\n]\n", s->to);
+}
+
+/* Padded to the column's width, but for the last of a line. */
+static void
+text_cell(const struct show *s, unsigned c, size_t width, const char *text)
+{
+	if (c + 1 < s->columns)
+		fprintf(s->to, "%-*s  ", (int)width, text);
+	else
+		fprintf(s->to, "%s\n", text);
+}
+
+static void
+show_text(const struct show *s)
+{
+	size_t width[COLUMNS_MAX];
+
+	for (unsigned c = 0; c < s->columns; c++)
+		width[c] = strlen(s->heads[c]);
+	for (size_t i = 0; i < s->n; i++) {
+		size_t w = strlen(s->cells[i]);
+
+		if (w > width[i % s->columns])
+			width[i % s->columns] = w;
+	}
+	for (unsigned c = 0; c < s->columns; c++)
+		text_cell(s, c, width[c], s->heads[c]);
+	for (size_t i = 0; i < s->n; i++) {
+		unsigned c = (unsigned)(i % s->columns);
+
+		text_cell(s, c, width[c], s->cells[i]);
+	}
+}
+
+static void
+show_end(struct show *s)
+{
+	if (s->json)
+		show_json(s);
+	else
+		show_text(s);
+	free(s->cells);
+}
+
+static const struct msg_node_status *
+status_of(const struct admin_facts *f, uint32_t node)
+{
+	for (uint32_t i = 0; i < f->status->nodes.n; i++)
+		if (f->status->nodes.v[i].node == node)
+			return &f->status->nodes.v[i];
+	return NULL;
+}
+
+static const char *
+roles_text(uint32_t roles, char out[64])
+{
+	snprintf(out, 64, "%s%s%s", roles & NODE_MANAGER ? ",manager" : "",
+	    roles & NODE_METADATA ? ",metadata" : "",
+	    roles & NODE_STORAGE ? ",storage" : "");
+	return out[0] == ',' ? out + 1 : "-";
+}
+
+void
+admin_show_nodes(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "node", "name", "roles", "state", "seen",
+		"disks", "release", "addresses", NULL };
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (uint32_t i = 0; i < f->routing->nodes.n; i++) {
+		const struct msg_rt_node *n = &f->routing->nodes.v[i];
+		const struct msg_node_status *st = status_of(f, n->id);
+		char roles[64], addrs[CELL_MAX] = "";
+
+		cell(&s, "%u", n->id);
+		cell_str(&s, n->name);
+		cell(&s, "%s", roles_text(n->roles, roles));
+		cell(&s, "%s", n->state == NODE_UP ? "up" : "down");
+		cell_ms(&s, st != NULL ? st->seen_ms : UINT64_MAX);
+		cell(&s, "%u", st != NULL ? st->disks.n : 0);
+		cell_str(&s, st != NULL ? st->release : msg_str(""));
+		for (uint32_t k = 0; k < n->addrs.n; k++) {
+			size_t at = strlen(addrs);
+
+			snprintf(addrs + at, sizeof(addrs) - at, "%s%.*s",
+			    k > 0 ? "," : "", (int)n->addrs.v[k].n,
+			    n->addrs.v[k].p);
+		}
+		cell_str(&s, msg_str(addrs));
+	}
+	show_end(&s);
+}
+
+void
+admin_show_disks(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "disk", "node", "loop", "state", "used",
+		"capacity", "targets", "path", NULL };
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (uint32_t i = 0; i < f->status->nodes.n; i++) {
+		const struct msg_node_status *n = &f->status->nodes.v[i];
+
+		for (uint32_t k = 0; k < n->disks.n; k++) {
+			const struct msg_disk_info *d = &n->disks.v[k];
+			char id[UID128_TEXT];
+
+			uid128_text(&d->disk, id);
+			cell(&s, "%s", id);
+			cell(&s, "%u", n->node);
+			cell(&s, "%u", d->loop);
+			cell(&s, "%s", d->failed ? "failed" : "ok");
+			cell_bytes(&s, d->used);
+			cell_bytes(&s, d->capacity);
+			cell(&s, "%u", d->targets);
+			cell_str(&s, d->path);
+		}
+	}
+	show_end(&s);
+}
+
+void
+admin_show_targets(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "target", "chain", "node", "loop", "disk",
+		NULL };
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (uint32_t i = 0; i < f->routing->targets.n; i++) {
+		const struct msg_rt_target *t = &f->routing->targets.v[i];
+		char id[UID128_TEXT];
+
+		uid128_text(&t->disk, id);
+		cell(&s, "%u", t->id);
+		cell(&s, "%u", t->chain);
+		cell(&s, "%u", t->node);
+		cell(&s, "%u", t->loop);
+		cell(&s, "%s", id);
+	}
+	show_end(&s);
+}
+
+static void
+cell_ids(struct show *s, const uint32_t *ids, uint32_t n)
+{
+	char text[CELL_MAX] = "-";
+	size_t at = 0;
+
+	for (uint32_t k = 0; k < n && at < sizeof(text) - 12; k++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%u",
+		    k > 0 ? " " : "", ids[k]);
+	cell(s, "%s", text);
+}
+
+void
+admin_show_chains(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "chain", "version", "state", "targets",
+		NULL };
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (uint32_t i = 0; i < f->routing->chains.n; i++) {
+		const struct msg_rt_chain *c = &f->routing->chains.v[i];
+
+		cell(&s, "%u", c->id);
+		cell(&s, "%u", c->version);
+		cell(&s, "%s", c->state == CHAIN_SERVING ? "serving" : "recovering");
+		cell_ids(&s, c->targets.v, c->targets.n);
+	}
+	show_end(&s);
+}
+
+void
+admin_show_tables(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "table", "version", "chains", NULL };
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (uint32_t i = 0; i < f->routing->tables.n; i++) {
+		const struct msg_rt_table *t = &f->routing->tables.v[i];
+
+		cell(&s, "%u", t->id);
+		cell(&s, "%u", t->version);
+		cell_ids(&s, t->chains.v, t->chains.n);
+	}
+	show_end(&s);
+}
+
+void
+admin_show_clients(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "client", "host", "pid", "mount", "since",
+		"seen", "release", NULL };
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (uint32_t i = 0; i < f->clients->clients.n; i++) {
+		const struct msg_client_row *c = &f->clients->clients.v[i];
+		char id[UID128_TEXT];
+
+		uid128_text(&c->client, id);
+		cell(&s, "%s", id);
+		cell_str(&s, c->host);
+		cell(&s, "%" PRIu64, c->pid);
+		cell_str(&s, c->mount);
+		cell_ms(&s, c->since_ms);
+		cell_ms(&s, c->seen_ms);
+		cell_str(&s, c->release);
+	}
+	show_end(&s);
+}
+
+void
+admin_show_space(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "total", "used", "free", NULL };
+	uint64_t total = f->status->total_bytes, used = f->status->used_bytes;
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	cell_bytes(&s, total);
+	cell_bytes(&s, used);
+	cell_bytes(&s, used < total ? total - used : 0);
+	show_end(&s);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* process.h - the real world of one process: its loops and threads, a hub and a buffer of
+ * randomness for each, made into the struct role_env that roles are opened with. */
+#ifndef ROLES_PROCESS_H
+#define ROLES_PROCESS_H
+
+#include <stdbool.h>
+
+#include "roles/role.h"
+
+struct loop;
+struct process;
+
+#define PROCESS_LOOPS_MAX 130u
+
+/* @conf and @key are kept (conf borrowed, key copied).  The first loop is the caller's
+ * thread.  0, -ENOMEM or -errno. */
+int	process_open(struct process **out, const struct conf *conf,
+	    const uint8_t key[NET_KEY_BYTES]);
+/* Add a loop that speaks as @who; the first one added runs in the caller's thread, each
+ * other in a thread of its own once process_run() starts them.  NULL: out of memory,
+ * descriptors or places. */
+struct role_env *process_add(struct process *p, const char *who);
+struct loop *process_loop(struct process *p, const struct role_env *env);
+/* Run all loops; returns when process_quit() was called and all threads have ended. */
+void	process_run(struct process *p);
+/* From any thread. */
+void	process_quit(struct process *p);
+/* After process_run(), and after all that was opened over the loops is closed. */
+void	process_close(struct process *p);
+
+/* Read a cluster key: 64 hex digits in a file that only its owner can read.  0, or
+ * -errno / -EINVAL / -EPERM with the reason in @err. */
+int	process_key_read(const char *path, uint8_t key[NET_KEY_BYTES],
+	    char err[CONF_ERR_MAX]);
+/* Make a fresh one (mode 0600); -EEXIST when the file is there. */
+int	process_key_make(const char *path, char err[CONF_ERR_MAX]);
+
+#endif
