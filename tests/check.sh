@@ -1,0 +1,19 @@
+#!/bin/sh
+# Run the test programs named, two at a time, and add up their results.  A program fails by
+# its exit status; what it printed is shown when it does.  Closing line: N passed, N failed.
+out=$(mktemp -d) || exit 1
+trap 'rm -rf "$out"' EXIT
+trap 'exit 130' INT TERM
+export out
+printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -I{} sh -c '
+	t={}; n=$(basename "$t")
+	start=$(date +%s)
+	if "$t" >"$out/$n.log" 2>&1; then r=ok; else r=FAILED; fi
+	echo "$r" >"$out/$n.result"
+	line=$(grep -E "^[0-9]+%: Checks|passed, " "$out/$n.log" | tail -1)
+	echo "$n: $r ($(( $(date +%s) - start )) s) $line"
+	[ $r = ok ] || { echo "---- $n"; tail -n 60 "$out/$n.log"; echo "----"; }'
+passed=$(cat "$out"/*.result | grep -c '^ok$')
+failed=$(( $# - passed ))
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

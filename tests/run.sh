@@ -1,0 +1,31 @@
+#!/bin/sh
+# The whole test command: build, unit tests and simulations, the same under sanitizers, lint,
+# then real processes and mounts.  Closing line: N passed, N failed.
+B=${1:-build}
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+failed=0 passed=0
+step() {
+	what=$1; shift
+	echo "== $what"
+	"$@" >"$log" 2>&1
+	rc=$?
+	tail -n 40 "$log"
+	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -1)
+	if [ -n "$line" ]; then
+		passed=$((passed + ${line%% *}))
+		f=${line#*passed, }; f=${f%% *}
+		failed=$((failed + f))
+		[ $rc = 0 ] || [ "$f" != 0 ] || failed=$((failed + 1))
+	elif [ $rc = 0 ]; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
+}
+step "make lint" make -s lint
+step "make check" make -s -j2 check B="$B"
+step "make asan" make -s -j2 asan N=20
+step "make cluster" make -s cluster B="$B"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
