@@ -72,7 +72,7 @@ asan:
 	    LDFLAGS=-fsanitize=address,undefined
 # Real processes and mounts.
 cluster: all
-	@tests/check.sh $(addsuffix .sh,$(basename $(wildcard tests/cluster/[a-z]*.sh)))
+	@B=$(B) JOBS=1 tests/check.sh $(sort $(wildcard tests/cluster/[a-z]*.sh))
 bench: all $(BENCHES)
 	@tests/bench.sh $(B)
 lint:	# the include arrows, libraries behind their wrappers, the manual pages

@@ -1,0 +1,24 @@
+#!/bin/sh
+# kill -9 of every process at once in the middle of fsync'ed writes, again and again: all that
+# fsync acknowledged is there, and the cluster is healthy.  ROUNDS=n
+. "$(dirname "$0")/_lib.sh"
+CONF=$W/a/fsd.conf
+rounds=${ROUNDS:-5}
+for r in $(seq 1 "$rounds"); do
+	dev a >"$W/start" 2>&1 || { check "round $r: starts" cat "$W/start"; false; exit; }
+	pid=$(dev_pid a)
+	"$HERE/oracle.py" check "$W/a.mnt" "$W/acked" >"$W/checked" 2>&1
+	rc=$?
+	check "round $r: all that was acknowledged is there" sh -c "cat '$W/checked'; exit $rc"
+	check "round $r: healthy" until_true 10 healthy
+	"$HERE/oracle.py" write "$W/a.mnt" "$W/acked" "$r" >"$W/wrote" 2>&1 & writer=$!
+	sleep "$(awk -v s="$r" 'BEGIN { srand(s); print 0.7 + rand() }')"
+	kill -KILL "$pid"
+	wait "$writer" 2>/dev/null
+	until_true 10 sh -c "! kill -0 $pid"
+	"$FSD" umount --lazy "$W/a.mnt"
+	check "round $r: something was acknowledged" [ -s "$W/acked" ]
+done
+dev a >"$W/start" 2>&1
+check "after all: everything is there" "$HERE/oracle.py" check "$W/a.mnt" "$W/acked"
+finish

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Outside oracle for crash tests.
+
+oracle.py write MOUNT ACKED SEED   fsync'ed writes from four threads until the mount dies; each
+                                   that was acknowledged is noted in the file ACKED
+oracle.py check MOUNT ACKED        everything noted is there: a file holds, at each slot, the
+                                   last acknowledged content or a later one of the same writer
+"""
+import os
+import random
+import struct
+import sys
+import threading
+import zlib
+
+SLOT = 8192
+
+def content(name, slot, n):
+    head = struct.pack("<QQI", n, slot, zlib.crc32(name.encode()))
+    body = head * (SLOT // len(head) + 1)
+    return body[:SLOT - 4] + struct.pack("<I", zlib.crc32(body[:SLOT - 4]))
+
+def writer(mount, acked, lock, seed, t):
+    rnd = random.Random(seed * 100 + t)
+    n = seed * 1000000
+    try:
+        while True:
+            n += 1
+            kind = rnd.randrange(4)
+            if kind < 2:       # overwrite a slot of a long-lived file
+                name = "f%d" % t
+                slot = rnd.randrange(400)
+                fd = os.open(os.path.join(mount, name), os.O_RDWR | os.O_CREAT, 0o644)
+                try:
+                    os.pwrite(fd, content(name, slot, n), slot * SLOT)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                note = "slot %s %d %d" % (name, slot, n)
+            elif kind == 2:    # a new file, renamed into place
+                name = "n%d-%d" % (t, n)
+                tmp = os.path.join(mount, "tmp%d" % t)
+                fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+                try:
+                    os.write(fd, content(name, 0, n))
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                os.rename(tmp, os.path.join(mount, name))
+                note = "slot %s %d %d" % (name, 0, n)
+            else:
+                name = "d%d-%d" % (t, n)
+                os.mkdir(os.path.join(mount, name))
+                note = "dir %s" % name
+            with lock:
+                acked.write(note + "\n")
+                acked.flush()
+    except OSError as e:
+        print("writer %d ends: %s" % (t, e))
+
+def write(mount, path, seed):
+    lock = threading.Lock()
+    with open(path, "a") as acked:
+        ts = [threading.Thread(target=writer, args=(mount, acked, lock, seed, t))
+              for t in range(4)]
+        for t in ts:
+            t.start()
+        for t in ts:
+            t.join()
+
+def check(mount, path):
+    slots, bad, n = {}, 0, 0
+    if not os.path.exists(path):
+        return 0
+    for line in open(path):
+        if not line.endswith("\n"):
+            continue
+        w = line.split()
+        if w[0] == "dir":
+            n += 1
+            if not os.path.isdir(os.path.join(mount, w[1])):
+                print("lost directory", w[1])
+                bad += 1
+        else:
+            slots[(w[1], int(w[2]))] = int(w[3])
+    for (name, slot), want in sorted(slots.items()):
+        n += 1
+        try:
+            fd = os.open(os.path.join(mount, name), os.O_RDONLY)
+            try:
+                data = os.pread(fd, SLOT, slot * SLOT)
+            finally:
+                os.close(fd)
+        except OSError as e:
+            print("lost", name, slot, e)
+            bad += 1
+            continue
+        got = struct.unpack("<Q", data[:8])[0] if len(data) == SLOT else -1
+        if got < want or data != content(name, slot, got):
+            print("wrong", name, slot, "want", want, "got", got)
+            bad += 1
+    print("%d acknowledged, %d bad" % (n, bad))
+    return 1 if bad else 0
+
+if sys.argv[1] == "write":
+    write(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+else:
+    sys.exit(check(sys.argv[2], sys.argv[3]))
