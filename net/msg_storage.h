@@ -56,8 +56,17 @@ enum update_kind {
 	UPDATE_WRITE = 1,	/* payload at offset, zeros before it if past the end */
 	UPDATE_TRUNCATE = 2,	/* to offset bytes; never longer; epoch is raised */
 	UPDATE_REMOVE = 3,
-	UPDATE_REPLACE = 4	/* payload is the whole chunk, whatever was there */
+	UPDATE_REPLACE = 4,	/* payload is the whole chunk, whatever was there */
+	UPDATE_CONFIRM = 5	/* reconcile: you hold this version with this check
+				 * already; make it the committed one */
 };
+/* In a SERVING chain an update comes from the predecessor and is passed on; base, attempt
+ * and floor are set.  In a RECOVERING chain it comes from the head, is not passed on, and
+ * brings this replica to the version the head has picked.
+ *
+ * Errors after which nothing of the version is, or will be, at this replica or behind it,
+ * as far as this attempt goes: -ENOSPC, -EINVAL, ERR_PAYLOAD_CRC.  After any other the
+ * version may be there: the sender must send the same version again. */
 /* Last answered write of one client, kept with the chunk. */
 #define MSG_DEDUPE(F) \
 	F(uid, client,  "sender")                                               \
@@ -78,7 +87,11 @@ MSG_DECLARE(dedupe, MSG_DEDUPE)
 	F(u32,         crc,           "crc32c of the payload")                  \
 	F(uid,         client,        "whose write it is; zero: none")          \
 	F(u64,         seq,           "and its number")                         \
-	F(list_dedupe, dedupe,        "replace: the whole list")
+	F(list_dedupe, dedupe,        "replace: the whole list")                \
+	F(u64,         base,          "committed version it builds on, 0: none") \
+	F(u64,         attempt,       "rises with every update a sender sends") \
+	F(u64,         floor,         "attempts below it were given up: refuse them") \
+	F(u32,         check,         "confirm, replace: crc32c over the block checksums, 0: not known")
 #define MSG_UPDATE_REP(F) \
 	F(u64, version, "version now committed below")                          \
 	F(u32, len,     "length of the chunk now")                              \
@@ -130,7 +143,8 @@ MSG_DECLARE(last, MSG_LAST)
 MSG_DECLARE(last_rep, MSG_LAST_REP)
 
 /* Reconcile: the head lists and fetches from the other replicas of a chain that is
- * RECOVERING, then brings all of them to the highest version found anywhere. */
+ * RECOVERING, then brings all of them to the highest version found anywhere.  Fetch also
+ * serves a SERVING chain, where the head wants back a version that it could not store. */
 #define MSG_LIST(F) \
 	F(u32,   chain,         "chain id")                                     \
 	F(u32,   chain_version, "the version that is being reconciled")         \
@@ -156,7 +170,8 @@ MSG_DECLARE(list_rep, MSG_LIST_REP)
 	F(u32,   chain_version, "the version that is being reconciled")         \
 	F(u32,   target,        "replica that is asked")                        \
 	F(chunk, chunk,         "inode and index")                              \
-	F(u64,   version,       "which version, pending or committed")
+	F(u64,   version,       "which version, pending or committed")          \
+	F(u64,   floor,         "SERVING, from the predecessor: as in update")
 #define MSG_FETCH_REP(F) \
 	F(u64,         version,     "version of the bytes")                     \
 	F(u8,          chunk_shift, "log2 of the file's chunk size")            \
