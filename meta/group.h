@@ -34,7 +34,9 @@ struct group_ops {
 	    void *result, size_t cap);
 	/* Became leader with everything committed applied (serve now), or lost it. */
 	void   (*leader)(void *ctx, bool leads);
-	/* The log or table failed for good: stop serving. */
+	/* The log or table failed for good: stop serving.  Also how an open ends that
+	 * found damage: ERR_LOG_DAMAGED, ERR_DISK_NEWER, ERR_DISK_FOREIGN, -errno.
+	 * Called once, after the callbacks of all proposals in flight. */
 	void   (*broken)(void *ctx, int rc);
 };
 
@@ -62,11 +64,13 @@ struct group_req {
 };
 
 /* Open or make the log and table in @dir, replay what the table lacks (asynchronously;
- * ops->leader tells when done). 0; -ENOMEM; ERR_LOG_DAMAGED; -errno. */
+ * ops->leader tells when done, ops->broken when it cannot be). 0; -ENOMEM;
+ * ERR_LOG_DAMAGED; -errno.  Table keys that begin with a zero byte are the group's. */
 int	group_open(struct group **out, const struct group_conf *conf);
 /* As a crash would leave it: nothing is flushed, no callback runs. NULL is fine. */
 void	group_close(struct group *g);
-/* Flush the table, then call back: a clean stop. */
+/* Flush the table once nothing is in flight, then call back, never before this has
+ * returned: a clean stop.  Also runs when the group breaks.  One at a time. */
 void	group_flush(struct group *g, void (*fn)(void *ctx), void *ctx);
 
 /* Order @cmd (copied) after all earlier ones; fn runs exactly once, never before this
@@ -78,6 +82,9 @@ int	group_propose(struct group *g, struct group_req *req, const void *cmd,
 /* A linearizable read may be served when fn runs with rc 0 (result NULL). With one
  * replica: at once, after this has returned. */
 int	group_read(struct group *g, struct group_req *req, group_fn *fn);
+/* For apply, when it cannot finish (no memory, table cannot be read): the group is broken
+ * from here on, and nothing of that command will be durable in the table. */
+void	group_break(struct group *g, int rc);
 bool	group_leads(const struct group *g);
 struct table *group_table(struct group *g);
 uint64_t group_applied(const struct group *g);
