@@ -16,6 +16,8 @@
 #define ROUTING_REPLICAS_MAX	8u
 #define ROUTING_LOOPS_MAX	64u
 
+#define ROUTING_TABLE_MAX	65536u		/* chains in one table */
+
 struct routing;
 
 struct routing_node {
@@ -61,18 +63,30 @@ const struct uid128 *routing_cluster(const struct routing *r);
  * ERR_BAD_MESSAGE for rows that break a bound (nothing is changed then); -EXDEV when it
  * comes from another cluster. */
 int	routing_apply(struct routing *r, const struct msg_routing_rep *delta);
-/* Every row newer than @have, as a message; lists are in @arena. 0 or -ENOMEM. */
+/* Every row newer than @have, as a message; lists are in @arena, names are borrowed from
+ * @r until it changes. 0 or -ENOMEM. */
 int	routing_delta(const struct routing *r, uint64_t have,
 	    struct msg_arena *arena, struct msg_routing_rep *out);
 
-/* NULL when there is none; borrowed until the next routing_apply(). */
+/* The manager owns its routing and puts rows itself: @row is copied, replaces the one
+ * of the same id (tables: id and version), and raises routing_version() to row->changed.
+ * 0; -ENOMEM or -EINVAL for a row out of bounds, and nothing changed. */
+int	routing_put_node(struct routing *r, const struct routing_node *row);
+int	routing_put_target(struct routing *r, const struct routing_target *row);
+int	routing_put_chain(struct routing *r, const struct routing_chain *row);
+int	routing_put_table(struct routing *r, const struct routing_table *row);
+void	routing_set_cluster(struct routing *r, const struct uid128 *cluster);
+/* Raise to at least @version. */
+void	routing_set_version(struct routing *r, uint64_t version);
+
+/* NULL when there is none; borrowed until the next change of @r. */
 const struct routing_node   *routing_node(const struct routing *r, node_id id);
 const struct routing_target *routing_target(const struct routing *r, target_id id);
 const struct routing_chain  *routing_chain(const struct routing *r, chain_id id);
 /* @version 0: the newest. */
 const struct routing_table  *routing_table(const struct routing *r,
 	    chain_table_id id, uint32_t version);
-/* Walk: i = 0.. until NULL; ids ascend. */
+/* Walk: i = 0.. until NULL; ids ascend (tables: and versions). */
 const struct routing_node   *routing_node_at(const struct routing *r, unsigned i);
 const struct routing_target *routing_target_at(const struct routing *r, unsigned i);
 const struct routing_chain  *routing_chain_at(const struct routing *r, unsigned i);
@@ -82,8 +96,12 @@ const struct routing_table  *routing_table_at(const struct routing *r, unsigned 
  * is not known. */
 int	routing_target_addr(const struct routing *r, target_id target,
 	    struct net_addr *out);
-/* Address of the metadata service. 0 or -ENOENT. */
+/* Address of the metadata service: of a node that is up, or of one that may come back.
+ * 0 or -ENOENT. */
 int	routing_meta_addr(const struct routing *r, struct net_addr *out);
+
+/* Assert the invariants of net/routing.c; for tests. */
+void	routing_check(const struct routing *r);
 
 /* ---- layout: which chain holds chunk @index of a file (pure arithmetic, part of the
  * on-disk format, golden values in tests/test_layout.c; net/layout.c) ---- */
