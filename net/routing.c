@@ -340,13 +340,13 @@ routing_put_table(struct routing *r, const struct routing_table *row)
 		memcpy(t->chains, row->chains, bytes);
 	i = lower(&r->tables, key);
 	if (i < r->tables.n && r->tables.keys[i] == key) {
-		free(r->tables.rows[i]);
+		free(r->tables.rows[i]);	/* maybe @row itself */
 		r->tables.rows[i] = t;
 	} else if ((rc = insert(&r->tables, key, t)) != 0) {
 		free(t);
 		return rc;
 	}
-	routing_set_version(r, row->changed);
+	routing_set_version(r, t->changed);
 	return 0;
 }
 
