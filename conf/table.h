@@ -10,7 +10,9 @@
  *   reads:  active overlay -> frozen overlay (being written) -> store
  *
  * Commits group: while one batch is being written, later commits wait and go out
- * together as the next.  Single-threaded: one loop owns a table. */
+ * together as the next, with every change made until then.  So a change may become
+ * durable before anybody committed it; what must be atomic is put without returning
+ * to the loop in between, and is never split.  Single-threaded: one loop owns a table. */
 #ifndef CONF_TABLE_H
 #define CONF_TABLE_H
 

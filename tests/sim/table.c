@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* table.c - durable key-value bytes in memory, with batches that take time. */
+#include "tests/sim/table.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "conf/omap.h"
+
+struct handle {
+	struct table_store  store;
+	struct sim_table   *data;	/* NULL: its owner crashed */
+	struct table_batch *batch;	/* in flight */
+	struct clock	   *clock;
+	struct clock_timer  timer;
+};
+
+struct sim_table {
+	struct omap	map;
+	struct rand    *rand;
+	const struct sim_table_conf *conf;
+	struct handle  *handle;		/* NULL: not open */
+};
+
+struct sim_table *
+sim_table_open(struct rand *rand, const struct sim_table_conf *conf)
+{
+	struct sim_table *d = calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		abort();
+	omap_init(&d->map);
+	d->rand = rand;
+	d->conf = conf;
+	return d;
+}
+
+void
+sim_table_close(struct sim_table *d)
+{
+	if (d == NULL)
+		return;
+	assert(d->handle == NULL);
+	omap_fini(&d->map);
+	free(d);
+}
+
+size_t
+sim_table_n(const struct sim_table *d)
+{
+	return d->map.n;
+}
+
+static void
+apply(struct sim_table *d, const struct table_batch *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		const struct table_change *c = &b->changes[i];
+
+		assert(i == 0 || omap_cmp(c[-1].key, c[-1].key_len, c->key,
+		    c->key_len) < 0);
+		if (c->value == NULL)
+			omap_del(&d->map, c->key, c->key_len);
+		else if (omap_put(&d->map, c->key, c->key_len, c->value,
+		    c->value_len) != 0)
+			abort();
+	}
+}
+
+static int
+give(const struct omap_entry *e, const void **value, size_t *value_len)
+{
+	if (e == NULL)
+		return -ENOENT;
+	*value = omap_value(e);
+	*value_len = e->value_len;
+	return 0;
+}
+
+static int
+get(struct table_store *s, const void *key, size_t key_len, const void **value,
+    size_t *value_len)
+{
+	struct handle *h = container_of(s, struct handle, store);
+
+	if (h->data == NULL)
+		return -EIO;
+	return give(omap_get(&h->data->map, key, key_len), value, value_len);
+}
+
+static int
+seek(struct table_store *s, const void *key, size_t key_len, bool after,
+    const void **found, size_t *found_len, const void **value,
+    size_t *value_len)
+{
+	struct handle *h = container_of(s, struct handle, store);
+	const struct omap_entry *e;
+
+	if (h->data == NULL)
+		return -EIO;
+	if ((e = omap_seek(&h->data->map, key, key_len, after)) == NULL)
+		return -ENOENT;
+	*found = omap_key(e);
+	*found_len = e->key_len;
+	return give(e, value, value_len);
+}
+
+static void
+finish(struct clock_timer *t)
+{
+	struct handle *h = container_of(t, struct handle, timer);
+	struct sim_table *d = h->data;
+	struct table_batch *b = h->batch;
+
+	h->batch = NULL;
+	b->rc = 0;
+	if (rand_chance(d->rand, d->conf->eio_ppm, 1000000))
+		b->rc = -EIO;
+	for (size_t i = 0; i < b->n && d->conf->full && b->rc == 0; i++)
+		if (b->changes[i].value != NULL)
+			b->rc = -ENOSPC;
+	/* After an error nobody knows, as after a crash. */
+	if (b->rc == 0 || (b->rc == -EIO && rand_chance(d->rand, 1, 2)))
+		apply(d, b);
+	b->fn(b);
+}
+
+static void
+write_batch(struct table_store *s, struct table_batch *b)
+{
+	struct handle *h = container_of(s, struct handle, store);
+	const struct sim_table_conf *c;
+
+	assert(h->batch == NULL);
+	h->batch = b;
+	h->clock = b->clock;
+	if (h->data == NULL)
+		return;			/* the dead are not answered */
+	c = h->data->conf;
+	assert(c->write_min_ns <= c->write_max_ns);
+	clock_timer_start(h->clock, &h->timer, clock_now(h->clock) +
+	    c->write_min_ns + rand_below(h->data->rand,
+	    c->write_max_ns - c->write_min_ns + 1), finish);
+}
+
+static void
+close_handle(struct table_store *s)
+{
+	struct handle *h = container_of(s, struct handle, store);
+
+	if (h->data != NULL) {
+		if (h->batch != NULL) {		/* the real one waits for it */
+			apply(h->data, h->batch);
+			clock_timer_stop(h->clock, &h->timer);
+		}
+		h->data->handle = NULL;
+	}
+	free(h);
+}
+
+void
+sim_table_crash(struct sim_table *d)
+{
+	struct handle *h = d->handle;
+
+	if (h == NULL)
+		return;
+	if (h->batch != NULL) {
+		if (rand_chance(d->rand, 1, 2))
+			apply(d, h->batch);
+		clock_timer_stop(h->clock, &h->timer);
+	}
+	h->data = NULL;
+	d->handle = NULL;
+}
+
+static const struct table_store_ops ops = {
+	.get = get, .seek = seek, .write = write_batch, .close = close_handle
+};
+
+int
+sim_table_store(struct sim_table *d, struct table_store **out)
+{
+	struct handle *h;
+
+	if (d->handle != NULL)
+		return -EBUSY;
+	if ((h = calloc(1, sizeof(*h))) == NULL)
+		abort();
+	h->store.ops = &ops;
+	h->data = d;
+	d->handle = h;
+	*out = &h->store;
+	return 0;
+}
