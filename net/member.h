@@ -15,6 +15,9 @@
 #include "net/call.h"
 #include "net/routing.h"
 
+#define MEMBER_MANAGERS_MAX	8u
+#define MEMBER_DISKS_MAX	64u	/* disks of one node */
+
 struct member;
 
 struct member_conf {
@@ -27,25 +30,29 @@ struct member_conf {
 	/* servers */
 	uint32_t	       roles;		/* NODE_*; 0: a client */
 	struct uid128	       node_uid, boot;
-	const char	      *name;
+	const char	      *name;		/* of the node; copied; NULL: "" */
 	const struct net_addr *addrs;		/* one per loop; copied */
 	unsigned	       addr_n;
 	/* clients */
 	struct uid128	       client;
-	const char	      *mount;
-	/* Storage: fill rows for register and beat, at most @max; borrowed until the
-	 * message is encoded.  NULL: no disks. */
+	const char	      *mount;		/* copied; NULL: "" */
+	uint64_t	       pid;		/* shown to operators; 0: not told */
+	/* Storage: fill rows for register and beat, at most @max (MEMBER_DISKS_MAX);
+	 * borrowed until the message is encoded.  NULL: no disks. */
 	unsigned	     (*disks)(void *ctx, struct msg_disk_info *rows,
 				  unsigned max);
-	/* Routing has changed, or a lease was won; never from within a member call. */
+	/* Routing has changed, or a lease was won or lost before its time; never from
+	 * within a member call.  It may close the member. */
 	void		     (*changed)(void *ctx);
 	void		      *ctx;
 };
 
+/* Starts at once.  0; -ENOMEM; -EINVAL when a count or a text is over its bound. */
 int	member_open(struct member **out, const struct member_conf *conf);
 /* Without a goodbye (as a crash would look). NULL is fine. */
 void	member_close(struct member *m);
-/* Say goodbye, then call back (after a second at the latest). */
+/* Give up the lease, say goodbye, then call back (after a second at the latest; never
+ * before this has returned, and not when closed meanwhile).  Once. */
 void	member_leave(struct member *m, void (*fn)(void *ctx), void *ctx);
 
 const struct routing *member_routing(const struct member *m);

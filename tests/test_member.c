@@ -1,0 +1,729 @@
+/* SPDX-License-Identifier: MIT */
+/* test_member.c - membership against scripted managers, on virtual time.
+ *
+ * The calls below replace net/call.c: each is answered after DELAY by what the script says,
+ * or not at all, and then ends at its deadline. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "conf/err.h"
+#include "net/member.h"
+#include "net/msg_all.h"
+#include "tests/sim/clock.h"
+
+#define DELAY_NS (1 * NS_PER_MS)
+#define MANAGERS 3
+
+/* One manager as the script has it; the next answer to any call is made from this. */
+static struct manager {
+	int	 rc;			/* of every call; 0: serve */
+	bool	 silent;		/* never answers */
+	unsigned calls;
+} managers[MANAGERS];
+
+/* What they all know. */
+static struct {
+	uint64_t routing;		/* newest version */
+	uint32_t lease_ms, beat_ms;
+	int	 beat_rc;		/* 0: take beats */
+	unsigned registers, beats, goodbyes, polls, refreshes, client_beats;
+	uint64_t refresh_ns[100], beat_ns;
+	uint8_t	 leaving;
+	uint32_t disks;			/* rows in the last register or beat */
+	char	 said[300];		/* the last register or client_beat */
+	struct uid128 boot, cluster;
+	bool	 hasty;			/* answers polls at once */
+} cluster;
+
+static struct sim_clock *world;
+static struct clock *clk;
+static struct rand rnd;
+static struct member *m;
+static unsigned changes, left;
+
+/* ---- the calls ---- */
+
+#define CALLS 8
+static struct slot {
+	struct net_call *c;
+	struct clock_timer timer;
+	uint16_t method;
+	unsigned to;
+	uint64_t have, deadline_ns;
+	bool	 polling;
+	int	 rc;
+	union {
+		struct msg_register_rep reg;
+		struct msg_beat_rep beat;
+		struct msg_routing_rep routing;
+		struct msg_client_beat_rep client;
+		struct msg_none none;
+	} rep;
+} slots[CALLS];
+
+static struct msg_rt_node node_row;
+
+static void
+end_call(struct clock_timer *t)
+{
+	struct slot *s = container_of(t, struct slot, timer);
+	struct net_call *c = s->c;
+
+	s->c = NULL;
+	c->id = 0;
+	c->rep = &s->rep;
+	c->fn(c, s->rc);
+}
+
+static void
+answer_at(struct slot *s, uint64_t at, int rc)
+{
+	s->rc = rc;
+	if (at > s->deadline_ns || (rc == 0 && managers[s->to].silent)) {
+		at = s->deadline_ns;
+		s->rc = -ETIMEDOUT;
+	}
+	if (s->rc != 0)
+		memset(&s->rep, 0, sizeof(s->rep));
+	clock_timer_start(clk, &s->timer, at, end_call);
+}
+
+static void
+answer_routing(struct slot *s)
+{
+	node_row = (struct msg_rt_node){ .id = 1, .changed = cluster.routing };
+	s->rep.routing = (struct msg_routing_rep){ .cluster = cluster.cluster,
+	    .version = cluster.routing };
+	if (cluster.routing > s->have) {
+		s->rep.routing.nodes.v = &node_row;
+		s->rep.routing.nodes.n = 1;
+	}
+}
+
+static int
+serve(struct slot *s, const void *req)
+{
+	switch (s->method) {
+	case MSG_register: {
+		const struct msg_register *r = req;
+
+		cluster.registers++;
+		cluster.disks = r->disks.n;
+		msg_print(&msg_type_register, r, cluster.said,
+		    sizeof(cluster.said));
+		cluster.boot = r->boot;
+		s->rep.reg = (struct msg_register_rep){ 7, cluster.lease_ms,
+		    cluster.beat_ms, cluster.cluster };
+		return 0;
+	}
+	case MSG_beat: {
+		const struct msg_beat *b = req;
+
+		ck_assert_uint_eq(b->node, 7);
+		ck_assert(uid128_eq(&b->boot, &cluster.boot));
+		cluster.beats++;
+		cluster.disks = b->disks.n;
+		cluster.beat_ns = clock_now(clk);
+		s->rep.beat = (struct msg_beat_rep){ cluster.routing, 1000, 10,
+		    0 };
+		return cluster.beat_rc;
+	}
+	case MSG_routing: {
+		const struct msg_routing *q = req;
+
+		s->have = q->have;
+		if (q->wait_ms == 0)
+			cluster.refresh_ns[cluster.refreshes++ % 100] =
+			    clock_now(clk);
+		else {
+			cluster.polls++;
+			s->polling = q->have >= cluster.routing;
+		}
+		answer_routing(s);
+		return 0;
+	}
+	case MSG_goodbye:
+		cluster.goodbyes++;
+		return 0;
+	case MSG_client_beat: {
+		const struct msg_client_beat *b = req;
+
+		cluster.client_beats++;
+		cluster.leaving = b->leaving;
+		msg_print(&msg_type_client_beat, b, cluster.said,
+		    sizeof(cluster.said));
+		s->rep.client = (struct msg_client_beat_rep){ cluster.beat_ms,
+		    cluster.routing, 0 };
+		return cluster.beat_rc;
+	}
+	default:
+		ck_abort_msg("method %u", s->method);
+	}
+	return 0;
+}
+
+int
+net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *to,
+    uint16_t method, const void *req, const struct net_call_opts *opts,
+    net_call_fn *fn)
+{
+	struct slot *s = slots;
+	int rc;
+
+	(void)hub;
+	ck_assert(!net_call_active(c));
+	while (s->c != NULL)
+		ck_assert(++s < slots + CALLS);
+	memset(&s->rep, 0, sizeof(s->rep));
+	s->c = c;
+	c->fn = fn;
+	c->id = 1;
+	s->method = method;
+	s->to = to->id;
+	s->polling = false;
+	s->deadline_ns = opts->deadline_ns;
+	managers[s->to].calls++;
+	rc = managers[s->to].rc;
+	if (rc == 0 && !managers[s->to].silent)
+		rc = serve(s, req);
+	if (s->polling && rc == 0 && !cluster.hasty)
+		answer_at(s, clock_now(clk) + 10 * NS_PER_S, 0);
+	else
+		answer_at(s, clock_now(clk) + DELAY_NS, rc);
+	return 0;
+}
+
+void
+net_call_cancel(struct net_call *c)
+{
+	for (unsigned i = 0; i < CALLS; i++)
+		if (slots[i].c == c) {
+			clock_timer_stop(clk, &slots[i].timer);
+			slots[i].c = NULL;
+		}
+	c->id = 0;
+}
+
+bool
+net_call_active(const struct net_call *c)
+{
+	return c->id != 0;
+}
+
+/* A new version: polls that wait are answered. */
+static void
+publish(uint64_t version)
+{
+	cluster.routing = version;
+	for (unsigned i = 0; i < CALLS; i++)
+		if (slots[i].c != NULL && slots[i].polling &&
+		    !managers[slots[i].to].silent) {
+			slots[i].polling = false;
+			answer_routing(&slots[i]);
+			answer_at(&slots[i], clock_now(clk) + DELAY_NS, 0);
+		}
+}
+
+/* ---- the test world ---- */
+
+static void
+on_changed(void *ctx)
+{
+	ck_assert_ptr_eq(ctx, &world);
+	changes++;
+}
+
+static void
+on_left(void *ctx)
+{
+	ck_assert_ptr_eq(ctx, &world);
+	left++;
+}
+
+static unsigned
+some_disks(void *ctx, struct msg_disk_info *rows, unsigned max)
+{
+	(void)ctx;
+	ck_assert_uint_ge(max, 2);
+	memset(rows, 0, 2 * sizeof(*rows));
+	rows[0].path = rows[1].path = msg_str("/d");
+	return 2;
+}
+
+static void
+setup(void)
+{
+	memset(managers, 0, sizeof(managers));
+	memset(&cluster, 0, sizeof(cluster));
+	memset(slots, 0, sizeof(slots));
+	cluster.lease_ms = 3000;
+	cluster.beat_ms = 500;
+	cluster.routing = 1;
+	cluster.cluster.b[0] = 1;
+	world = sim_clock_open();
+	clk = sim_clock_node(world, 12345 * NS_PER_S, 0);
+	rand_seed(&rnd, 1);
+	changes = left = 0;
+	m = NULL;
+}
+
+static void
+teardown(void)
+{
+	member_close(m);
+	for (unsigned i = 0; i < CALLS; i++)
+		ck_assert_ptr_null(slots[i].c);
+	ck_assert_uint_eq(sim_clock_node_pending(clk), 0);
+	sim_clock_close(world);
+}
+
+static void
+join(uint32_t roles, unsigned manager_n)
+{
+	struct net_addr to[MANAGERS] = { { .kind = NET_ADDR_SIM, .id = 0 },
+	    { .kind = NET_ADDR_SIM, .id = 1 }, { .kind = NET_ADDR_SIM, .id = 2 } };
+	struct net_addr mine[2] = { { .kind = NET_ADDR_SIM, .id = 9 },
+	    { .kind = NET_ADDR_SIM, .id = 9, .port = 1 } };
+	struct member_conf c = { .clock = clk, .rand = &rnd, .managers = to,
+	    .manager_n = manager_n, .roles = roles, .boot = { { 3 } },
+	    .node_uid = { { 4 } }, .name = "n1", .addrs = mine, .addr_n = 2,
+	    .client = { { 5 } }, .mount = "/m", .disks = some_disks,
+	    .changed = on_changed, .ctx = &world, .pid = 77 };
+
+	ck_assert_int_eq(member_open(&m, &c), 0);
+	ck_assert_uint_eq(managers[0].calls + managers[1].calls, 0);
+}
+
+static void
+run_ms(uint64_t ms)
+{
+	sim_clock_run(world, ms * NS_PER_MS);
+}
+
+static uint64_t
+lease_left_ms(void)
+{
+	uint64_t until = member_lease_until_ns(m), now = clock_now(clk);
+
+	return until > now ? (until - now) / NS_PER_MS : 0;
+}
+
+/* ---- servers ---- */
+
+START_TEST(registers_and_beats)
+{
+	struct net_addr at;
+	uint64_t total, used;
+
+	join(NODE_STORAGE, 1);
+	ck_assert_uint_eq(member_node(m), 0);
+	ck_assert_uint_eq(member_lease_until_ns(m), 0);
+	member_manager(m, &at);
+	ck_assert_uint_eq(at.kind, NET_ADDR_NONE);
+	run_ms(10);
+	ck_assert_uint_eq(member_node(m), 7);
+	ck_assert_uint_eq(cluster.registers, 1);
+	ck_assert_uint_eq(cluster.beats, 1);
+	ck_assert_uint_eq(cluster.disks, 2);
+	ck_assert_ptr_nonnull(strstr(cluster.said, "name=\"n1\""));
+	ck_assert_ptr_nonnull(strstr(cluster.said,
+	    "addrs=[\"sim:9:0\" \"sim:9:1\"]"));
+	member_manager(m, &at);
+	ck_assert_uint_eq(at.kind, NET_ADDR_SIM);
+	member_space(m, &total, &used);
+	ck_assert(total == 1000 && used == 10);
+	/* from the sending of the beat, not from its answer */
+	ck_assert_uint_eq(member_lease_until_ns(m),
+	    cluster.beat_ns + 3000 * NS_PER_MS);
+	ck_assert_uint_ge(changes, 1);
+	run_ms(10000);
+	ck_assert_uint_ge(cluster.beats, 20);
+	ck_assert_uint_le(cluster.beats, 25);
+	ck_assert_uint_ge(lease_left_ms(), 2400);
+	ck_assert_uint_eq(cluster.registers, 1);
+	ck_assert_uint_eq(cluster.refreshes, 0);
+}
+END_TEST
+
+/* The manager falls silent: the lease ends when it said, and not a moment later. */
+START_TEST(lease_runs_out)
+{
+	uint64_t until;
+
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	managers[0].silent = true;
+	until = member_lease_until_ns(m);
+	run_ms(20000);
+	ck_assert_uint_le(member_lease_until_ns(m), until);
+	ck_assert_uint_eq(lease_left_ms(), 0);
+	changes = 0;
+	managers[0].silent = false;
+	run_ms(3000);
+	ck_assert_uint_ge(lease_left_ms(), 2000);
+	ck_assert_uint_ge(changes, 1);
+	ck_assert_uint_eq(cluster.registers, 1);
+}
+END_TEST
+
+/* An answer late by most of a lease counts from when its beat was sent. */
+START_TEST(silence_is_short_enough)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(100);
+	managers[0].silent = true;
+	run_ms(1300);		/* one beat is given up after a third of the lease */
+	managers[0].silent = false;
+	run_ms(700);
+	ck_assert_uint_ge(lease_left_ms(), 2000);
+}
+END_TEST
+
+START_TEST(stale_registers_again)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(100);
+	cluster.beat_rc = ERR_STALE_NODE;
+	changes = 0;
+	for (int i = 0; i < 502 && member_lease_until_ns(m) != 0; i++)
+		run_ms(1);
+	ck_assert_uint_eq(member_lease_until_ns(m), 0);	/* at once */
+	ck_assert_uint_ge(changes, 1);
+	run_ms(5000);		/* another process fights for the node */
+	ck_assert_uint_ge(cluster.registers, 5);
+	ck_assert_uint_le(cluster.registers, 12);
+	cluster.beat_rc = 0;
+	run_ms(2100);
+	ck_assert_uint_eq(cluster.boot.b[0], 3);	/* the same boot */
+	ck_assert_uint_ge(lease_left_ms(), 2400);
+	cluster.registers = 0;
+	run_ms(5000);
+	ck_assert_uint_eq(cluster.registers, 0);
+}
+END_TEST
+
+START_TEST(finds_the_leader)
+{
+	struct net_addr at;
+
+	managers[0].rc = -ECONNREFUSED;
+	managers[1].rc = ERR_NOT_LEADER;
+	join(NODE_METADATA, 3);
+	run_ms(200);
+	ck_assert_uint_eq(member_node(m), 7);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 1);
+	member_manager(m, &at);
+	ck_assert_uint_eq(at.id, 2);
+	/* it dies, another leads */
+	managers[2].rc = -ECONNRESET;
+	managers[1].rc = 0;
+	run_ms(1500);
+	member_manager(m, &at);
+	ck_assert_uint_eq(at.id, 1);
+	ck_assert_uint_ge(lease_left_ms(), 2000);
+	publish(2);		/* the poll has moved too */
+	run_ms(50);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 2);
+}
+END_TEST
+
+START_TEST(backs_off)
+{
+	unsigned calls;
+
+	managers[0].rc = -ECONNREFUSED;
+	join(NODE_STORAGE, 1);
+	run_ms(60000);
+	calls = managers[0].calls;
+	ck_assert_uint_ge(calls, 60);
+	ck_assert_uint_le(calls, 160);
+	managers[0].rc = 0;
+	run_ms(2100);
+	ck_assert_uint_ge(lease_left_ms(), 500);
+}
+END_TEST
+
+START_TEST(nonsense_is_bounded)
+{
+	cluster.lease_ms = 0;
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	ck_assert_uint_eq(member_node(m), 0);	/* refused */
+	cluster.lease_ms = 90;
+	cluster.beat_ms = UINT32_MAX;
+	run_ms(3000);
+	ck_assert_uint_eq(member_node(m), 7);
+	cluster.beats = 0;
+	run_ms(300);
+	ck_assert_uint_ge(cluster.beats, 9);	/* three in a lease */
+	ck_assert_uint_ge(lease_left_ms(), 50);
+}
+END_TEST
+
+/* ---- routing ---- */
+
+START_TEST(follows_routing)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(100);
+	changes = 0;
+	for (uint64_t v = 2; v < 30; v++) {
+		publish(v);
+		run_ms(5);
+		ck_assert_uint_eq(routing_version(member_routing(m)), v);
+		ck_assert_uint_eq(changes, v - 1);
+	}
+	cluster.polls = 0;
+	run_ms(60000);
+	ck_assert_uint_le(cluster.polls, 7);
+	ck_assert_uint_eq(cluster.refreshes, 0);
+}
+END_TEST
+
+START_TEST(hasty_manager)
+{
+	join(NODE_STORAGE, 1);
+	cluster.hasty = true;
+	run_ms(10000);
+	ck_assert_uint_le(cluster.polls, 101);
+	ck_assert_uint_ge(cluster.polls, 50);
+}
+END_TEST
+
+START_TEST(other_cluster)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(100);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 1);
+	cluster.cluster.b[0] = 2;
+	publish(9);
+	run_ms(5000);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 1);
+	ck_assert_uint_le(cluster.polls, 40);
+	/* nor does it register there */
+	cluster.beat_rc = ERR_STALE_NODE;
+	run_ms(5000);
+	ck_assert_uint_eq(lease_left_ms(), 0);
+	cluster.beat_rc = 0;
+	run_ms(5000);
+	ck_assert_uint_eq(lease_left_ms(), 0);
+}
+END_TEST
+
+START_TEST(refresh_is_paced_and_not_lost)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	for (unsigned i = 0; i < 1000; i++)
+		member_refresh(m);
+	ck_assert_uint_eq(cluster.refreshes, 0);	/* never within the call */
+	run_ms(1);
+	ck_assert_uint_eq(cluster.refreshes, 1);
+	member_refresh(m);		/* while one is away or just was */
+	run_ms(100);
+	ck_assert_uint_eq(cluster.refreshes, 2);
+	for (unsigned i = 0; i < 1000; i++) {
+		member_refresh(m);
+		run_ms(1);
+	}
+	ck_assert_uint_ge(cluster.refreshes, 48);
+	ck_assert_uint_le(cluster.refreshes, 54);
+	for (unsigned i = 1; i < cluster.refreshes; i++)
+		ck_assert_uint_ge(cluster.refresh_ns[i] -
+		    cluster.refresh_ns[i - 1], 20 * NS_PER_MS);
+	/* an attempt that fails is made again */
+	run_ms(100);
+	cluster.refreshes = 0;
+	managers[0].rc = -ECONNRESET;
+	member_refresh(m);
+	run_ms(300);
+	managers[0].rc = 0;
+	cluster.routing = 5;		/* the poll is not told */
+	run_ms(2000);
+	ck_assert_uint_ge(cluster.refreshes, 1);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 5);
+}
+END_TEST
+
+/* The poll's answer is lost; beats tell that there is something newer. */
+START_TEST(beats_notice_lost_routing)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	cluster.routing = 5;
+	run_ms(1600);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 5);
+}
+END_TEST
+
+/* ---- clients ---- */
+
+START_TEST(client)
+{
+	join(0, 2);
+	run_ms(5000);
+	ck_assert_uint_eq(cluster.registers, 0);
+	ck_assert_uint_eq(cluster.beats, 0);
+	ck_assert_uint_ge(cluster.client_beats, 10);
+	ck_assert_uint_le(cluster.client_beats, 13);
+	ck_assert_ptr_nonnull(strstr(cluster.said,
+	    "host=\"n1\" mount=\"/m\" pid=77"));
+	ck_assert_uint_eq(routing_version(member_routing(m)), 1);
+	ck_assert_uint_eq(member_lease_until_ns(m), 0);
+	member_leave(m, on_left, &world);
+	ck_assert_uint_eq(left, 0);
+	run_ms(5);
+	ck_assert_uint_eq(left, 1);
+	ck_assert_uint_eq(cluster.leaving, 1);
+}
+END_TEST
+
+/* ---- leaving and closing ---- */
+
+START_TEST(leaves)
+{
+	unsigned calls;
+
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	member_leave(m, on_left, &world);
+	ck_assert_uint_eq(member_lease_until_ns(m), 0);
+	ck_assert_uint_eq(left, 0);
+	run_ms(5);
+	ck_assert_uint_eq(left, 1);
+	ck_assert_uint_eq(cluster.goodbyes, 1);
+	calls = managers[0].calls;
+	member_refresh(m);
+	run_ms(20000);
+	ck_assert_uint_eq(managers[0].calls, calls);	/* silence */
+	ck_assert_uint_eq(left, 1);
+}
+END_TEST
+
+START_TEST(leaves_without_an_answer)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	managers[0].silent = true;
+	member_leave(m, on_left, &world);
+	run_ms(999);
+	ck_assert_uint_eq(left, 0);
+	run_ms(2);
+	ck_assert_uint_eq(left, 1);
+}
+END_TEST
+
+START_TEST(leaves_unregistered)
+{
+	managers[0].rc = -ECONNREFUSED;
+	join(NODE_STORAGE, 1);
+	run_ms(100);
+	member_leave(m, on_left, &world);
+	ck_assert_uint_eq(left, 0);
+	run_ms(1);
+	ck_assert_uint_eq(left, 1);
+}
+END_TEST
+
+/* At any moment; teardown() looks for what is left behind. */
+START_TEST(closes)
+{
+	join(_i % 2 ? NODE_STORAGE : 0, 2);
+	if (_i % 3 == 0)
+		managers[1].rc = ERR_NOT_LEADER;
+	for (int i = 0; i < _i; i++)
+		if (!sim_clock_step(world))
+			break;
+	if (_i % 5 == 0)
+		member_refresh(m);
+	if (_i % 7 == 0) {
+		member_leave(m, on_left, &world);
+		left = 100;
+	}
+	member_close(m);
+	m = NULL;
+	changes = left = 0;
+	run_ms(5000);
+	ck_assert_uint_eq(changes + left, 0);
+}
+END_TEST
+
+static void
+close_it(void *ctx)
+{
+	(void)ctx;
+	member_close(m);
+	m = NULL;
+}
+
+START_TEST(closes_from_its_callback)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	managers[0].rc = _i == 0 ? 0 : ERR_BUSY;
+	member_leave(m, close_it, NULL);
+	run_ms(10);
+	ck_assert_ptr_null(m);
+}
+END_TEST
+
+START_TEST(bounds)
+{
+	struct net_addr to = { .kind = NET_ADDR_SIM };
+	char name[65] = "";
+	struct member_conf c = { .clock = clk, .rand = &rnd, .managers = &to,
+	    .manager_n = 0 };
+
+	ck_assert_int_eq(member_open(&m, &c), -EINVAL);
+	c.manager_n = 9;
+	ck_assert_int_eq(member_open(&m, &c), -EINVAL);
+	c.manager_n = 1;
+	c.addr_n = 65;
+	ck_assert_int_eq(member_open(&m, &c), -EINVAL);
+	c.addr_n = 0;
+	memset(name, 'x', 64);
+	c.name = name;
+	ck_assert_int_eq(member_open(&m, &c), -EINVAL);
+	c.name = NULL;			/* all that may be left out */
+	ck_assert_int_eq(member_open(&m, &c), 0);
+	run_ms(1000);
+	ck_assert_uint_ge(cluster.client_beats, 1);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("member");
+	TCase *t = tcase_create("all");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, registers_and_beats);
+	tcase_add_test(t, lease_runs_out);
+	tcase_add_test(t, silence_is_short_enough);
+	tcase_add_test(t, stale_registers_again);
+	tcase_add_test(t, finds_the_leader);
+	tcase_add_test(t, backs_off);
+	tcase_add_test(t, nonsense_is_bounded);
+	tcase_add_test(t, follows_routing);
+	tcase_add_test(t, hasty_manager);
+	tcase_add_test(t, other_cluster);
+	tcase_add_test(t, refresh_is_paced_and_not_lost);
+	tcase_add_test(t, beats_notice_lost_routing);
+	tcase_add_test(t, client);
+	tcase_add_test(t, leaves);
+	tcase_add_test(t, leaves_without_an_answer);
+	tcase_add_test(t, leaves_unregistered);
+	tcase_add_loop_test(t, closes, 0, 60);
+	tcase_add_loop_test(t, closes_from_its_callback, 0, 2);
+	tcase_add_test(t, bounds);
+	suite_add_tcase(s, t);
+	srunner_set_fork_status(sr, CK_NOFORK);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
