@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: MIT */
+/* table_lmdb.c - reads through one long read transaction on the owner's thread, batches
+ * on a writer thread.
+ *
+ *   owner: write() --batch--> writer: one LMDB transaction, synced --post--> owner:
+ *          renew the read transaction, call back
+ *
+ * LMDB syncs the data pages, then writes the meta page through a descriptor opened with
+ * O_DSYNC: a batch is on disk as a whole or not at all, and is there when we call back.
+ * Between batches the read transaction is at the newest state, so no old pages are kept
+ * from reuse for longer than one batch.
+ *
+ * Invariants:
+ *  1. The writer touches only env, dbi and the batch; the rest is the owner's.
+ *  2. At most one batch is in flight (the table sees to that).
+ *  3. A completion on its way to the owner outlives the store: it is a block of its own,
+ *     and finds store NULL when the store has been closed. */
+#include "conf/table_lmdb.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conf/err.h"
+
+struct store;
+
+struct completion {
+	struct clock_post post;
+	struct store	 *store;	/* NULL: closed; free me */
+	struct table_batch *batch;
+};
+
+struct store {
+	struct table_store store;
+	int		   fd;		/* holds the lock on the file; -1: not open */
+	MDB_env		  *env;
+	MDB_dbi		   dbi;
+	MDB_txn		  *read;
+	MDB_cursor	  *cursor;
+	bool		   at_key;	/* the cursor stands on an entry */
+	int		   read_rc;	/* why reads fail, or 0 */
+	struct completion *done;	/* kept for the next batch, or on its way */
+	bool		   done_posted;
+
+	pthread_t	   thread;
+	bool		   started;
+	pthread_mutex_t	   lock;
+	pthread_cond_t	   wake;
+	struct completion *todo;	/* under lock */
+	bool		   stop;	/* under lock */
+};
+
+static struct store *
+of(struct table_store *s)
+{
+	return container_of(s, struct store, store);
+}
+
+/* What LMDB says, in our terms. */
+static int
+translate(int rc)
+{
+	switch (rc) {
+	case 0:
+		return 0;
+	case MDB_NOTFOUND:
+		return -ENOENT;
+	case MDB_MAP_FULL:
+	case ENOSPC:
+	case EDQUOT:
+		return -ENOSPC;
+	case ENOMEM:
+		return -ENOMEM;
+	default:
+		return -EIO;
+	}
+}
+
+static int
+translate_open(int rc)
+{
+	switch (rc) {
+	case MDB_INVALID:
+	case MDB_CORRUPTED:
+	case MDB_PAGE_NOTFOUND:
+	case MDB_INCOMPATIBLE:
+		return ERR_DISK_DAMAGED;
+	case MDB_VERSION_MISMATCH:
+		return ERR_DISK_NEWER;
+	default:
+		return rc > 0 ? -rc : rc == 0 ? 0 : -EIO;
+	}
+}
+
+/* ---- reads ---- */
+
+static int
+get(struct table_store *ts, const void *key, size_t key_len, const void **value,
+    size_t *value_len)
+{
+	struct store *s = of(ts);
+	MDB_val k = { key_len, (void *)(uintptr_t)key }, v;
+	int rc;
+
+	if (s->read_rc != 0)
+		return s->read_rc;
+	if ((rc = mdb_get(s->read, s->dbi, &k, &v)) != 0)
+		return translate(rc);
+	*value = v.mv_data;
+	*value_len = v.mv_size;
+	return 0;
+}
+
+static bool
+stands_at(const struct store *s, const void *key, size_t key_len)
+{
+	MDB_val k, v;
+
+	return s->at_key &&
+	    mdb_cursor_get(s->cursor, &k, &v, MDB_GET_CURRENT) == 0 &&
+	    k.mv_size == key_len && memcmp(k.mv_data, key, key_len) == 0;
+}
+
+static int
+seek(struct table_store *ts, const void *key, size_t key_len, bool after,
+    const void **found, size_t *found_len, const void **value, size_t *value_len)
+{
+	struct store *s = of(ts);
+	MDB_val k = { key_len, (void *)(uintptr_t)key }, v;
+	int rc;
+
+	if (s->read_rc != 0)
+		return s->read_rc;
+	/* Walks ask for what follows the last answer: one step, no search. */
+	if (after && stands_at(s, key, key_len))
+		rc = mdb_cursor_get(s->cursor, &k, &v, MDB_NEXT);
+	else {
+		rc = mdb_cursor_get(s->cursor, &k, &v, MDB_SET_RANGE);
+		if (rc == 0 && after && k.mv_size == key_len &&
+		    memcmp(k.mv_data, key, key_len) == 0)
+			rc = mdb_cursor_get(s->cursor, &k, &v, MDB_NEXT);
+	}
+	s->at_key = rc == 0;
+	if (rc != 0)
+		return translate(rc);
+	*found = k.mv_data;
+	*found_len = k.mv_size;
+	*value = v.mv_data;
+	*value_len = v.mv_size;
+	return 0;
+}
+
+static void
+renew(struct store *s)
+{
+	int rc;
+
+	mdb_txn_reset(s->read);
+	s->at_key = false;
+	if ((rc = mdb_txn_renew(s->read)) == 0)
+		rc = mdb_cursor_renew(s->read, s->cursor);
+	s->read_rc = translate(rc);
+}
+
+/* ---- batches ---- */
+
+/* LMDB counts pages at the end of the file that it allocated and gave up again within
+ * one transaction, but never writes them.  Make the file as long as it says, so that a
+ * short file is known to have lost something (see check_file()).  Only a hint: no sync.
+ * Returns 1 when it was short, 0, or -errno. */
+static int
+fill_up(MDB_env *env, int fd)
+{
+	MDB_envinfo info;
+	MDB_stat stat;
+	struct stat st;
+	off_t want;
+
+	if (mdb_env_info(env, &info) != 0 || mdb_env_stat(env, &stat) != 0)
+		return -EIO;
+	want = (off_t)(info.me_last_pgno + 1) * stat.ms_psize;
+	if (fstat(fd, &st) != 0)
+		return -errno;
+	if (st.st_size >= want)
+		return 0;
+	return ftruncate(fd, want) != 0 ? -errno : 1;
+}
+
+static int
+put_all(MDB_txn *txn, MDB_dbi dbi, const struct table_batch *b)
+{
+	int rc;
+
+	for (size_t i = 0; i < b->n; i++) {
+		const struct table_change *c = &b->changes[i];
+		MDB_val k = { c->key_len, (void *)(uintptr_t)c->key };
+		MDB_val v = { c->value_len, (void *)(uintptr_t)c->value };
+
+		if (c->value != NULL)
+			rc = mdb_put(txn, dbi, &k, &v, 0);
+		else if ((rc = mdb_del(txn, dbi, &k, NULL)) == MDB_NOTFOUND)
+			rc = 0;
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int
+write_batch(struct store *s, const struct table_batch *b)
+{
+	MDB_txn *txn;
+	int rc;
+
+	if ((rc = mdb_txn_begin(s->env, NULL, 0, &txn)) != 0)
+		return translate(rc);
+	if ((rc = put_all(txn, s->dbi, b)) != 0)
+		mdb_txn_abort(txn);
+	else
+		rc = mdb_txn_commit(txn);	/* frees txn either way */
+	rc = translate(rc);
+	if (rc == 0)
+		fill_up(s->env, s->fd);
+	return rc == 0 || rc == -ENOSPC ? rc : -EIO;
+}
+
+/* On the owner's thread. */
+static void
+completed(struct clock_post *p)
+{
+	struct completion *c = container_of(p, struct completion, post);
+	struct table_batch *b = c->batch;
+	struct store *s = c->store;
+
+	if (s == NULL) {
+		free(c);
+		return;
+	}
+	s->done_posted = false;
+	renew(s);
+	if (b->rc == 0)
+		b->rc = s->read_rc;
+	b->fn(b);
+}
+
+static void *
+writer(void *arg)
+{
+	struct store *s = arg;
+	struct completion *c;
+
+	pthread_setname_np(pthread_self(), "table");
+	pthread_mutex_lock(&s->lock);
+	for (;;) {
+		while (s->todo == NULL && !s->stop)
+			pthread_cond_wait(&s->wake, &s->lock);
+		if ((c = s->todo) == NULL)
+			break;			/* stopped, and nothing is left */
+		s->todo = NULL;
+		pthread_mutex_unlock(&s->lock);
+		c->batch->rc = write_batch(s, c->batch);
+		clock_post(c->batch->clock, &c->post, completed);
+		pthread_mutex_lock(&s->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static void
+start_write(struct table_store *ts, struct table_batch *b)
+{
+	struct store *s = of(ts);
+
+	assert(!s->done_posted);
+	s->done_posted = true;
+	s->done->batch = b;
+	pthread_mutex_lock(&s->lock);
+	s->todo = s->done;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- open and close ---- */
+
+static void
+close_store(struct table_store *ts)
+{
+	struct store *s = of(ts);
+
+	if (s->started) {
+		pthread_mutex_lock(&s->lock);
+		s->stop = true;
+		pthread_cond_signal(&s->wake);
+		pthread_mutex_unlock(&s->lock);
+		pthread_join(s->thread, NULL);
+	}
+	if (s->done_posted)
+		s->done->store = NULL;		/* it frees itself on arrival */
+	else
+		free(s->done);
+	if (s->cursor != NULL)
+		mdb_cursor_close(s->cursor);
+	if (s->read != NULL)
+		mdb_txn_abort(s->read);
+	if (s->env != NULL)
+		mdb_env_close(s->env);
+	if (s->fd >= 0)
+		close(s->fd);
+	pthread_cond_destroy(&s->wake);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+static const struct table_store_ops ops = {
+	.get = get, .seek = seek, .write = start_write, .close = close_store
+};
+
+/* Make the name of @path durable. */
+static int
+sync_parent(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir = slash == NULL ? strdup(".") :
+	    slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	int fd, rc = 0;
+
+	if (dir == NULL)
+		return -ENOMEM;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (fd < 0)
+		return -errno;
+	if (fsync(fd) != 0)
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
+/* Every entry can be reached, and its bytes are where they should be.  Keys and small
+ * values lie in pages that LMDB checks on the way; a large value starts right behind the
+ * 16-byte header of a page of its own, whose flags we look at. */
+static int
+check_all(MDB_cursor *cursor, size_t page)
+{
+	MDB_val k, v;
+	uint16_t flags;
+	int rc;
+
+	while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
+		if (v.mv_size == 0 || (uintptr_t)v.mv_data % page != 16)
+			continue;
+		memcpy(&flags, (const char *)v.mv_data - 6, sizeof(flags));
+		if ((flags & 0x04) == 0)
+			return ERR_DISK_DAMAGED;
+	}
+	return rc == MDB_NOTFOUND ? 0 : ERR_DISK_DAMAGED;
+}
+
+/* Make an empty table under another name, then rename: whatever has the right name is a
+ * whole file. */
+static int
+make_file(const char *path)
+{
+	size_t n = strlen(path) + sizeof(".new");
+	char *name = malloc(n);
+	MDB_env *env = NULL;
+	int rc, fd;
+
+	if (name == NULL)
+		return -ENOMEM;
+	memcpy(name, path, n - sizeof(".new"));
+	memcpy(name + n - sizeof(".new"), ".new", sizeof(".new"));
+	unlink(name);			/* from a crash in here */
+	if ((rc = mdb_env_create(&env)) == 0)
+		rc = mdb_env_open(env, name, MDB_NOSUBDIR | MDB_NOLOCK, 0600);
+	rc = translate_open(rc);
+	if (rc == 0 && ((rc = mdb_env_get_fd(env, &fd)) != 0 || fsync(fd) != 0))
+		rc = -EIO;
+	mdb_env_close(env);
+	if (rc == 0 && rename(name, path) != 0)
+		rc = -errno;
+	free(name);
+	return rc == 0 ? sync_parent(path) : rc;
+}
+
+static int
+open_file(struct store *s, const char *path)
+{
+	struct stat st;
+	int rc;
+
+	s->fd = open(path, O_RDWR | O_CLOEXEC);
+	if (s->fd < 0 && errno == ENOENT) {
+		if ((rc = make_file(path)) != 0)
+			return rc;
+		s->fd = open(path, O_RDWR | O_CLOEXEC);
+	}
+	if (s->fd < 0)
+		return -errno;
+	if (flock(s->fd, LOCK_EX | LOCK_NB) != 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	if (fstat(s->fd, &st) != 0)
+		return -errno;
+	/* LMDB would take an empty file for a new one, and map a cut one. */
+	return st.st_size < 2 * sysconf(_SC_PAGESIZE) ? ERR_DISK_DAMAGED : 0;
+}
+
+static int
+open_env(struct store *s, const char *path, uint64_t max_bytes)
+{
+	/* Read transactions are not tied to a thread: a loop may be set up on one and
+	 * run on another.  The file is far larger than memory and read at random. */
+	unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	int rc, was_short;
+
+	if ((rc = open_file(s, path)) != 0)
+		return rc;
+	if (max_bytes < 64 * page)
+		max_bytes = 64 * page;
+	if ((rc = mdb_env_create(&s->env)) != 0 ||
+	    (rc = mdb_env_set_mapsize(s->env, max_bytes / page * page)) != 0 ||
+	    (rc = mdb_env_set_maxreaders(s->env, 4)) != 0 ||
+	    (rc = mdb_env_open(s->env, path, flags, 0600)) != 0 ||
+	    (rc = mdb_reader_check(s->env, NULL)) != 0)	/* slots of the dead */
+		return translate_open(rc);
+	/* Touching pages beyond the end of the file would kill us: first lengthen it,
+	 * then see whether anything that counts was there. */
+	if ((was_short = fill_up(s->env, s->fd)) < 0)
+		return was_short;
+	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &s->read)) != 0 ||
+	    (rc = mdb_dbi_open(s->read, NULL, 0, &s->dbi)) != 0 ||
+	    (rc = mdb_cursor_open(s->read, s->dbi, &s->cursor)) != 0)
+		return translate_open(rc);
+	return was_short ? check_all(s->cursor, page) : 0;
+}
+
+int
+table_lmdb_open(struct table_store **out, const char *path, uint64_t max_bytes)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	int rc;
+
+	*out = NULL;
+	if (s == NULL)
+		return -ENOMEM;
+	s->store.ops = &ops;
+	s->fd = -1;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->wake, NULL);
+	if ((s->done = calloc(1, sizeof(*s->done))) == NULL) {
+		rc = -ENOMEM;
+		goto fail;
+	}
+	s->done->store = s;
+	if ((rc = open_env(s, path, max_bytes)) != 0)
+		goto fail;
+	if ((rc = -pthread_create(&s->thread, NULL, writer, s)) != 0)
+		goto fail;
+	s->started = true;
+	*out = &s->store;
+	return 0;
+fail:
+	close_store(&s->store);
+	return rc;
+}
