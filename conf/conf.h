@@ -94,15 +94,26 @@ struct conf {
 /* All defaults. 0 or -ENOMEM. */
 int	conf_init(struct conf *c);
 void	conf_fini(struct conf *c);
-/* Read @path over what @c has.  0; or ERR_CONFIG / -errno with "file:line:column: reason"
- * in @err, and @c unchanged. */
+/* Read @path over what @c has, and check the whole.  0; or ERR_CONFIG / -errno with
+ * "file:line:column: reason" in @err, and @c unchanged. */
 int	conf_load(struct conf *c, const char *path, char err[CONF_ERR_MAX]);
 /* The same from memory; @file is what errors call it. */
 int	conf_parse(struct conf *c, const char *file, const char *text, size_t n,
 	    char err[CONF_ERR_MAX]);
-/* Set one option from the command line: "storage.loops" "4". */
+/* Set one option from the command line: "storage.loops" "4".  What depends on several
+ * options is not checked here, so that their order does not matter: see conf_check(). */
 int	conf_set(struct conf *c, const char *name, const char *value,
 	    char err[CONF_ERR_MAX]);
+/* Rules over several options; after the last conf_set().  0 or ERR_CONFIG. */
+int	conf_check(const struct conf *c, char err[CONF_ERR_MAX]);
+/* Walk the rows, for tests and documentation: i = 0.. until NULL. */
+struct conf_row {
+	const char *section, *name, *type, *dflt;
+	uint64_t    min, max;
+	bool	    live;
+	const char *help;
+};
+const struct conf_row *conf_row_at(unsigned i);
 /* Print every option with the value understood; the output parses again to the same. */
 void	conf_print(const struct conf *c, FILE *out);
 /* The option table, for `fsd help options`; @mdoc: as rows for fsd.conf(5). */

@@ -34,7 +34,8 @@ struct role_env {
  *	X_close	 free at once, as a crash would leave things */
 typedef void role_fn(void *ctx, int rc);
 
-/* The id kept in file @name of @dir, made at random at the first start. */
+/* The id kept in file @name of @dir, made at random at the first start.  0, or -errno:
+ * -EIO also when the file does not hold an id. */
 int	role_uid_file(const struct role_env *env, struct disk_dir *dir,
 	    const char *name, struct uid128 *out);
 
