@@ -1,0 +1,814 @@
+/* SPDX-License-Identifier: MIT */
+/* metadata.c - the metadata role: requests in, reads of the applied state or commands of
+ * the group, answers out.
+ *
+ *   request -> admitted? (lease, session) -> read  -> barrier -> answer
+ *                |                        -> change -> log, apply -> answer
+ *                '- held: another client may cache          |  |
+ *                                     waits for a truncation <--'  '-> end of file from
+ *                                     (metadata_gc.c)                  storage, again
+ *
+ *  1. Nothing is answered without a lease of the manager and the lead of the group.
+ *  2. A change is answered after it is durable and applied; one that truncates, after
+ *     storage has cut all chunks and that is committed, too.
+ *  3. A request is answered exactly once, by metadata_reply(); it is in m->ops until
+ *     then. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "conf/err.h"
+#include "roles/metadata_impl.h"
+
+#define CHAIN_TABLE	1u		/* that new files are striped over */
+#define RETRY_NS	(20 * NS_PER_MS)
+#define REPLY_ARENA	4096u
+
+static void stop_next(struct clock_defer *d);
+static void ready_check(struct metadata *m);
+
+/* ---- requests ---- */
+
+static struct metadata_op *
+op_get(struct metadata *m, struct net_req *req)
+{
+	struct metadata_op *op;
+	struct list *n;
+
+	if ((n = list_pop_front(&m->ops_free)) != NULL) {
+		m->ops_free_n--;
+		op = list_entry(n, struct metadata_op, all);
+	} else if ((op = malloc(sizeof(*op))) == NULL) {
+		return NULL;
+	}
+	/* All but the reply, which is big, and set before it is read. */
+	memset(op, 0, offsetof(struct metadata_op, rep));
+	op->m = m;
+	op->req = req;
+	req->user = op;
+	list_init(&op->wait);
+	list_push_back(&m->ops, &op->all);
+	m->ops_n++;
+	return op;
+}
+
+static void
+op_put(struct metadata_op *op)
+{
+	struct metadata *m = op->m;
+
+	list_remove(&op->all);
+	m->ops_n--;
+	if (m->ops_free_n < METADATA_OPS_KEEP) {
+		m->ops_free_n++;
+		list_push_front(&m->ops_free, &op->all);
+	} else {
+		free(op);
+	}
+	if (m->stopping && m->ops_n == 0)
+		clock_defer(m->clock, &m->stop_defer, stop_next);
+}
+
+void
+metadata_reply(struct metadata_op *op, int rc, const void *rep)
+{
+	net_reply(op->req, rc, rc == 0 ? rep : NULL, NULL, 0, NULL, NULL);
+	op_put(op);
+}
+
+const struct uid128 *
+metadata_client(const struct metadata_op *op)
+{
+	const struct msg_ctx *ctx = op->req->msg;	/* first of all but one */
+
+	if (op->req->method == MSG_session)
+		return &((const struct msg_session *)op->req->msg)->client;
+	return &ctx->client;
+}
+
+void
+metadata_reply_entry(struct metadata_op *op)
+{
+	op->rep.ttl_ms = metadata_session_grant(op->m, metadata_client(op));
+	metadata_reply(op, 0, &op->rep);
+}
+
+/* ---- reads ---- */
+
+/* An open that needs no command. */
+static int
+open_now(struct metadata_op *op, const struct msg_open *q, const struct inode *in)
+{
+	struct metadata *m = op->m;
+
+	if (metadata_gc_removing(m, in->ino) ||
+	    (in->nlink == 0 && !metadata_session_is_open(m, in->ino)))
+		return -ESTALE;
+	inode_attr(in, &op->rep.attr);
+	return metadata_session_open(m, &q->ctx.client, in->ino, q->handle);
+}
+
+/* What attributes to tell while a truncation is pending?  Whoever may write next has to
+ * wait for the epoch in which that is right. */
+static bool
+waits(struct metadata_op *op, const struct inode *in)
+{
+	int rc;
+
+	if (!inode_cutting(in))
+		return false;
+	op->answered = false;
+	if ((rc = metadata_gc_wait(op->m, op, in->ino)) != 0)
+		metadata_reply(op, rc, NULL);
+	return true;
+}
+
+static void
+read_open(struct metadata_op *op)
+{
+	const struct msg_open *q = op->req->msg;
+	struct inode in;
+	int rc = fs_open_check(op->m->fs, q, &in);
+
+	if ((rc == 0 || rc == -EINPROGRESS) && (q->flags & O_TRUNC) == 0 &&
+	    (q->flags & O_ACCMODE) != O_RDONLY && waits(op, &in))
+		return;
+	if (rc == -EINPROGRESS) {
+		metadata_change(op);
+		return;
+	}
+	if (rc == 0)
+		rc = open_now(op, q, &in);
+	if (rc != 0)
+		metadata_reply(op, rc, NULL);
+	else
+		metadata_reply_entry(op);
+}
+
+static void
+read_getattr(struct metadata_op *op)
+{
+	const struct msg_ino *q = op->req->msg;
+	struct inode in;
+	int rc = fs_inode(op->m->fs, q->ino, &in);
+
+	if (rc != 0) {
+		metadata_reply(op, rc == -ENOENT ? -ESTALE : rc, NULL);
+		return;
+	}
+	if (waits(op, &in))
+		return;
+	inode_attr(&in, &op->rep.attr);
+	metadata_reply_entry(op);
+}
+
+/* Sync and close of who has not written. */
+static void
+read_sync(struct metadata_op *op)
+{
+	const struct msg_sync *q = op->req->msg;
+	struct inode in;
+	int rc = fs_inode(op->m->fs, q->ino, &in);
+
+	if (op->req->method == MSG_close)
+		metadata_session_release(op->m, &q->ctx.client, q->handle);
+	if (rc != 0) {
+		metadata_reply(op, rc == -ENOENT ? -ESTALE : rc, NULL);
+		return;
+	}
+	inode_attr(&in, &op->rep.attr);
+	metadata_reply_entry(op);
+}
+
+static void
+read_statfs(struct metadata_op *op)
+{
+	struct msg_statfs_rep rep = { 0 };
+	int rc;
+
+	member_space(op->m->member, &rep.total_bytes, &rep.used_bytes);
+	rc = fs_inodes(op->m->fs, &rep.inodes);
+	metadata_reply(op, rc, &rep);
+}
+
+static void
+read_readdir(struct metadata_op *op)
+{
+	struct msg_readdir_rep rep = { 0 };
+	int rc = fs_readdir(op->m->fs, op->req->msg, &rep);
+
+	if (rc == 0)
+		rep.ttl_ms = metadata_session_grant(op->m, metadata_client(op));
+	metadata_reply(op, rc, &rep);
+}
+
+static void
+read_ready(struct group_req *r, int rc, const void *result, size_t len)
+{
+	struct metadata_op *op = container_of(r, struct metadata_op, gr);
+	struct msg_readlink_rep target = { { 0 } };
+
+	(void)result;
+	(void)len;
+	if (rc != 0) {
+		metadata_reply(op, rc, NULL);
+		return;
+	}
+	op->rep = (struct msg_entry_rep){ 0 };
+	switch (op->req->method) {
+	case MSG_lookup:
+		rc = fs_lookup(op->m->fs, op->req->msg, &op->rep);
+		if (rc != 0)
+			metadata_reply(op, rc, NULL);
+		else
+			metadata_reply_entry(op);
+		break;
+	case MSG_getattr:
+		read_getattr(op);
+		break;
+	case MSG_open:
+		read_open(op);
+		break;
+	case MSG_close:
+	case MSG_sync:
+		read_sync(op);
+		break;
+	case MSG_readlink:
+		rc = fs_readlink(op->m->fs, op->req->msg, &target);
+		metadata_reply(op, rc, &target);
+		break;
+	case MSG_readdir:
+		read_readdir(op);
+		break;
+	case MSG_statfs:
+		read_statfs(op);
+		break;
+	default:
+		assert(op->req->method == MSG_session);
+		metadata_session_serve(op);
+		break;
+	}
+}
+
+static void
+read_start(struct metadata_op *op)
+{
+	int rc = group_read(op->m->group, &op->gr, read_ready);
+
+	if (rc != 0)
+		metadata_reply(op, rc, NULL);
+}
+
+/* ---- changes ---- */
+
+/* A command was applied that says yes to @op; its reply is in op->rep. */
+static void
+changed_entry(struct metadata_op *op, const struct fs_result *res)
+{
+	struct metadata *m = op->m;
+	const struct uid128 *client = metadata_client(op);
+	uint64_t handle = 0;
+	int rc;
+
+	if (op->req->method == MSG_create)
+		handle = ((const struct msg_create *)op->req->msg)->handle;
+	if (op->req->method == MSG_open)
+		handle = ((const struct msg_open *)op->req->msg)->handle;
+	if (op->req->method == MSG_close)
+		metadata_session_release(m, client,
+		    ((const struct msg_sync *)op->req->msg)->handle);
+	if (handle != 0) {
+		ino_id ino = op->rep.attr.ino;
+
+		rc = metadata_gc_removing(m, ino) ? -ESTALE :
+		    metadata_session_open(m, client, ino, handle);
+		if (rc != 0) {
+			metadata_reply(op, rc, NULL);
+			return;
+		}
+	}
+	if ((res->effects & FS_TRUNCATES) != 0) {
+		struct inode in;
+
+		/* The record of an old one says the same; it may have settled. */
+		if (fs_inode(m->fs, res->ino, &in) == 0 && inode_cutting(&in)) {
+			op->answered = true;
+			rc = metadata_gc_wait(m, op, res->ino);
+			if (rc != 0)
+				metadata_reply(op, rc, NULL);
+			return;
+		}
+	}
+	metadata_reply_entry(op);
+}
+
+static void
+changed(struct group_req *r, int rc, const void *result, size_t len)
+{
+	struct metadata_op *op = container_of(r, struct metadata_op, gr);
+	const struct msg_method *method = msg_method(op->req->method);
+	struct metadata *m = op->m;
+	struct msg_unlink_rep unlinked;
+	struct msg_arena arena;
+	struct fs_result res;
+	void *rep = &op->rep;
+
+	if (rc == 0 && (rc = fs_result_decode(result, len, &res)) == 0)
+		rc = res.rc;
+	if (rc == -EAGAIN) {
+		metadata_length_settle(op);
+		return;
+	}
+	if (rc == 0) {
+		if (method->reply == &msg_type_unlink_rep)
+			rep = &unlinked;
+		msg_arena_init(&arena, REPLY_ARENA);
+		rc = msg_decode(method->reply, res.rep, res.rep_len, &arena, rep,
+		    NULL);
+		msg_arena_fini(&arena);
+	}
+	if (rc != 0) {
+		/* The handle ends whatever became of the length. */
+		if (op->req->method == MSG_close)
+			metadata_session_release(m, metadata_client(op),
+			    ((const struct msg_sync *)op->req->msg)->handle);
+		metadata_reply(op, rc, NULL);
+		return;
+	}
+	if ((res.effects & FS_REMOVES) != 0)
+		metadata_gc_look(m, res.ino);
+	if (rep == &unlinked)
+		metadata_reply(op, 0, &unlinked);
+	else
+		changed_entry(op, &res);
+}
+
+/* The layout of a file that is made now; false: there is no chain table yet. */
+static bool
+pick_layout(const struct metadata *m, struct layout *out)
+{
+	const struct conf *conf = m->env.conf;
+	const struct routing_table *t =
+	    routing_table(member_routing(m->member), CHAIN_TABLE, 0);
+	uint32_t stripe = (uint32_t)conf->cluster_stripe;
+	uint8_t shift = 0;
+
+	if (t == NULL || t->chain_n == 0)
+		return false;
+	if (stripe > t->chain_n)
+		stripe = t->chain_n;
+	if (stripe > LAYOUT_STRIPE_MAX)
+		stripe = LAYOUT_STRIPE_MAX;
+	while (shift < LAYOUT_SHIFT_MAX &&
+	    (UINT64_C(1) << (shift + 1)) <= conf->cluster_chunk_size)
+		shift++;
+	*out = (struct layout){
+		.table = t->id, .table_version = t->version,
+		.chunk_shift = shift < LAYOUT_SHIFT_MIN ? LAYOUT_SHIFT_MIN : shift,
+		.stripe = stripe,
+	};
+	return true;
+}
+
+/* What only the leader knows about the request. */
+static void
+vouch(const struct metadata_op *op, struct fs_cmd *c)
+{
+	const struct metadata *m = op->m;
+	const struct msg_setattr *set = op->req->msg;
+	const struct msg_open *o = op->req->msg;
+
+	switch (op->req->method) {
+	case MSG_create:
+	case MSG_mknod:
+		if (pick_layout(m, &c->layout))
+			c->flags |= FS_LAYOUT;
+		break;
+	case MSG_setattr:
+		/* Until clients had the time to tell their opens to this run, a
+		 * handle is taken at its word. */
+		if (set->handle != 0 &&
+		    (metadata_session_handle(op->m, &set->ctx.client,
+		    set->handle) == set->ino || (!m->fresh && metadata_now(m) <
+		    m->start_ns + m->env.conf->metadata_session * NS_PER_MS)))
+			c->flags |= FS_HANDLE;
+		break;
+	case MSG_open:
+		if (metadata_session_is_open(m, o->ino))
+			c->flags |= FS_HANDLE;
+		break;
+	default:
+		break;
+	}
+}
+
+void
+metadata_change(struct metadata_op *op)
+{
+	struct metadata *m = op->m;
+	const struct msg_ctx *ctx = op->req->msg;
+	struct fs_cmd c = {
+		.kind = FS_MESSAGE, .method = op->req->method,
+		.flags = op->flags, .wall_ns = clock_wall(m->clock),
+		.last_epoch = op->last_epoch, .last_end = op->last_end,
+	};
+	int n, rc;
+
+	if (ctx->seq == 0 && (op->req->method != MSG_open ||
+	    (((const struct msg_open *)op->req->msg)->flags & O_TRUNC) != 0)) {
+		metadata_reply(op, -EINVAL, NULL);
+		return;
+	}
+	vouch(op, &c);
+	n = fs_cmd_message(&c, op->req->msg, m->cmd, sizeof(m->cmd));
+	rc = n < 0 ? n : group_propose(m->group, &op->gr, m->cmd, (size_t)n,
+	    changed);
+	if (rc != 0)
+		metadata_reply(op, rc, NULL);
+}
+
+void
+metadata_dispatch(struct metadata_op *op)
+{
+	switch (op->req->method) {
+	case MSG_setattr:
+	case MSG_create:
+	case MSG_mkdir:
+	case MSG_mknod:
+	case MSG_symlink:
+	case MSG_link:
+	case MSG_unlink:
+	case MSG_rmdir:
+	case MSG_rename:
+		metadata_change(op);
+		break;
+	case MSG_close:
+	case MSG_sync:
+		if (((const struct msg_sync *)op->req->msg)->wrote)
+			metadata_change(op);
+		else
+			read_start(op);
+		break;
+	default:
+		read_start(op);
+		break;
+	}
+}
+
+static int
+may_serve(const struct metadata *m)
+{
+	if (m->stopping)
+		return ERR_STOPPING;
+	if (!m->leads || !group_leads(m->group))
+		return ERR_NOT_LEADER;
+	if (metadata_now(m) >= member_lease_until_ns(m->member))
+		return ERR_NO_LEASE;
+	return 0;
+}
+
+static void
+serve(void *ctx, struct net_req *req)
+{
+	struct metadata *m = ctx;
+	struct metadata_op *op = NULL;
+	int rc = may_serve(m);
+
+	if (rc == 0 && req->method != MSG_session &&
+	    ((const struct msg_ctx *)req->msg)->groups.n > META_GROUPS_MAX)
+		rc = -EINVAL;
+	if (rc == 0 && (op = op_get(m, req)) == NULL)
+		rc = -ENOMEM;
+	if (rc != 0) {
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	rc = metadata_session_admit(m, op, metadata_client(op));
+	if (rc == 0)
+		metadata_dispatch(op);
+	else if (rc < 0)
+		metadata_reply(op, rc, NULL);
+}
+
+/* ---- the group ---- */
+
+static size_t
+apply(void *ctx, uint64_t index, const void *cmd, size_t len, void *result,
+    size_t cap)
+{
+	struct metadata *m = ctx;
+	size_t n = fs_apply(m->fs, cmd, len, result, cap);
+
+	(void)index;
+	if (fs_failed(m->fs) != 0)
+		group_break(m->group, fs_failed(m->fs));
+	return n;
+}
+
+static void init_start(struct metadata *m);
+
+static void
+init_again(struct clock_timer *t)
+{
+	struct metadata *m = container_of(t, struct metadata, ready_timer);
+
+	if (m->leads)
+		ready_check(m);
+	else
+		init_start(m);
+}
+
+static void
+give_up(struct metadata *m, int rc)
+{
+	role_fn *fn = m->ready;
+
+	m->broken = rc;
+	m->leads = false;
+	m->ready = NULL;
+	if (fn != NULL)
+		fn(m->ready_ctx, rc);
+}
+
+static void
+serving(struct metadata *m)
+{
+	int rc;
+
+	m->leads = true;
+	if ((rc = metadata_session_lead(m)) != 0) {
+		group_break(m->group, rc);	/* comes back to broken() */
+		m->leads = false;
+		return;
+	}
+	metadata_gc_lead(m);
+	ready_check(m);
+}
+
+static void
+init_done(struct group_req *r, int rc, const void *result, size_t len)
+{
+	(void)result;
+	(void)len;
+	if (rc == 0)
+		serving(container_of(r, struct metadata, init_req));
+}
+
+/* The first run makes the root. */
+static void
+init_start(struct metadata *m)
+{
+	uint8_t cmd[FS_HEAD_LEN];
+	struct inode root;
+	int n, rc;
+
+	if (m->broken != 0 || !group_leads(m->group))
+		return;
+	if ((rc = fs_inode(m->fs, INO_ROOT, &root)) == 0) {
+		serving(m);
+		return;
+	}
+	if (rc != -ENOENT) {
+		group_break(m->group, rc);
+		return;
+	}
+	m->fresh = true;
+	n = fs_cmd_init(clock_wall(m->clock), cmd, sizeof(cmd));
+	assert(n > 0);
+	if (group_propose(m->group, &m->init_req, cmd, (size_t)n, init_done) != 0)
+		clock_timer_start(m->clock, &m->ready_timer,
+		    metadata_now(m) + RETRY_NS, init_again);
+}
+
+static void
+leader(void *ctx, bool leads)
+{
+	struct metadata *m = ctx;
+
+	if (leads)
+		init_start(m);
+	else
+		m->leads = false;
+}
+
+static void
+broken(void *ctx, int rc)
+{
+	struct metadata *m = ctx;
+
+	log_error(m->log, "stops serving", "rc=%d reason=%s", rc, err_text(rc));
+	m->leads = false;
+	metadata_gc_stop(m);
+	metadata_gc_flush_waiters(m, ERR_NOT_LEADER);
+	give_up(m, rc);			/* may close us */
+}
+
+static const struct group_ops group_ops = {
+	.apply = apply, .leader = leader, .broken = broken,
+};
+
+/* ---- open ---- */
+
+/* Serving: the log is replayed, the manager has given a lease. */
+static void
+ready_check(struct metadata *m)
+{
+	role_fn *fn = m->ready;
+
+	if (fn == NULL || !m->leads || m->stopping || member_lease_until_ns(
+	    m->member) <= metadata_now(m))
+		return;
+	m->ready = NULL;
+	log_info(m->log, "serving", "node=%u run=%llu", member_node(m->member),
+	    (unsigned long long)group_run(m->group));
+	fn(m->ready_ctx, 0);		/* may close us */
+}
+
+static void
+member_changed(void *ctx)
+{
+	ready_check(ctx);
+}
+
+static int
+open_server(struct metadata *m, const struct net_addr *listen)
+{
+	const struct conf *c = m->env.conf;
+	struct net_server_conf sc = {
+		.hub = m->env.hub, .listen = *listen,
+		.conns_max = (uint32_t)c->net_connections_max,
+		.reqs_max = (uint32_t)c->net_requests_max,
+		.conn_reqs_max = (uint32_t)c->net_client_requests_max,
+		.hello_ms = (uint32_t)c->net_hello,
+		.payload_ms = (uint32_t)c->net_payload,
+	};
+	int rc = net_server_open(&m->server, &sc);
+
+	if (rc == 0)
+		net_server_handle(m->server, 0x02, serve, m);
+	return rc;
+}
+
+static int
+open_group(struct metadata *m)
+{
+	const struct conf *c = m->env.conf;
+	struct group_conf gc = {
+		.clock = m->clock, .log = m->log, .dir = m->dir,
+		.log_bytes = c->metadata_log_size,
+		.table_bytes = c->metadata_table_size,
+		.inflight_max = (uint32_t)c->metadata_inflight_max,
+		.flush_bytes = (uint32_t)c->metadata_flush_size,
+		.flush_ms = (uint32_t)c->metadata_flush_time,
+		.ops = &group_ops, .ctx = m,
+	};
+	int rc = group_open(&m->group, &gc);
+
+	return rc != 0 ? rc : fs_open(&m->fs, group_table(m->group), m->log);
+}
+
+static int
+open_member(struct metadata *m, const struct uid128 *node,
+    const struct net_addr *managers, unsigned manager_n, const char *name)
+{
+	struct net_addr addr;
+	struct member_conf mc = {
+		.clock = m->clock, .rand = m->env.rand, .log = m->log,
+		.hub = m->env.hub, .managers = managers, .manager_n = manager_n,
+		.roles = NODE_METADATA, .node_uid = *node, .name = name,
+		.addrs = &addr, .addr_n = 1, .changed = member_changed, .ctx = m,
+	};
+
+	net_server_addr(m->server, &addr);
+	m->env.random(m->env.ctx, &mc.boot, sizeof(mc.boot));
+	return member_open(&m->member, &mc);
+}
+
+int
+metadata_open(struct metadata **out, const struct role_env *env,
+    const char *dir_path, const struct net_addr *listen,
+    const struct net_addr *managers, unsigned manager_n, const char *name,
+    role_fn *ready, void *ctx)
+{
+	struct metadata *m = calloc(1, sizeof(*m));
+	struct uid128 node;
+	int rc;
+
+	*out = NULL;
+	if (m == NULL)
+		return -ENOMEM;
+	m->env = *env;
+	m->clock = env->clock;
+	m->log = &m->env.log;
+	m->start_ns = clock_now(m->clock);
+	m->ready = ready;
+	m->ready_ctx = ctx;
+	list_init(&m->ops);
+	list_init(&m->ops_free);
+	metadata_session_init(m);
+	if ((rc = metadata_gc_open(m)) != 0 ||
+	    (rc = env->dir(env->ctx, dir_path, true, &m->dir)) != 0 ||
+	    (rc = role_uid_file(env, m->dir, "node", &node)) != 0 ||
+	    (rc = open_server(m, listen)) != 0 ||
+	    (rc = open_member(m, &node, managers, manager_n, name)) != 0 ||
+	    (rc = open_group(m)) != 0) {
+		m->ready = NULL;
+		metadata_close(m);
+		return rc;
+	}
+	*out = m;
+	return 0;
+}
+
+void
+metadata_addr(const struct metadata *m, struct net_addr *out)
+{
+	net_server_addr(m->server, out);
+}
+
+/* ---- stop and close ---- */
+
+static void
+left(void *ctx)
+{
+	struct metadata *m = ctx;
+	role_fn *fn = m->stopped;
+
+	m->stopped = NULL;
+	log_info(m->log, "stopped", "%s", "");
+	fn(m->stop_ctx, m->broken);	/* may close us */
+}
+
+static void
+flushed(void *ctx)
+{
+	struct metadata *m = ctx;
+
+	member_leave(m->member, left, m);
+}
+
+static void
+stop_next(struct clock_defer *d)
+{
+	struct metadata *m = container_of(d, struct metadata, stop_defer);
+
+	if (m->ops_n == 0)
+		group_flush(m->group, flushed, m);
+}
+
+void
+metadata_stop(struct metadata *m, role_fn *fn, void *ctx)
+{
+	struct list *n;
+
+	assert(!m->stopping);
+	m->stopping = true;
+	m->stopped = fn;
+	m->stop_ctx = ctx;
+	m->ready = NULL;
+	net_server_drain(m->server);
+	metadata_gc_stop(m);
+	metadata_gc_flush_waiters(m, ERR_STOPPING);
+	while ((n = list_pop_front(&m->sessions.held)) != NULL)
+		metadata_reply(list_entry(n, struct metadata_op, wait),
+		    ERR_STOPPING, NULL);
+	list_for_each_safe(it, tmp, &m->ops) {
+		struct metadata_op *op = list_entry(it, struct metadata_op, all);
+
+		if (op->settle != NULL)
+			metadata_length_cancel(op, ERR_STOPPING);
+	}
+	if (m->ops_n == 0)
+		clock_defer(m->clock, &m->stop_defer, stop_next);
+}
+
+void
+metadata_close(struct metadata *m)
+{
+	struct list *n;
+
+	if (m == NULL)
+		return;
+	group_close(m->group);
+	metadata_gc_close(m);
+	metadata_session_fini(m);
+	while ((n = list_pop_front(&m->ops)) != NULL) {
+		struct metadata_op *op = list_entry(n, struct metadata_op, all);
+
+		metadata_length_drop(op);
+		net_req_drop(op->req);
+		free(op);
+	}
+	while ((n = list_pop_front(&m->ops_free)) != NULL)
+		free(list_entry(n, struct metadata_op, all));
+	clock_timer_stop(m->clock, &m->ready_timer);
+	clock_undefer(m->clock, &m->stop_defer);
+	fs_close(m->fs);
+	net_server_close(m->server);
+	member_close(m->member);
+	if (m->dir != NULL)
+		m->dir->ops->close(m->dir);
+	free(m);
+}
