@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* craq.h - chain replication for the chunks of one loop's targets, without I/O.
+ *
+ * Events go in (a write arrived, its store ended, the successor answered, the chain moved,
+ * a timer fired); effects come out (look at the chunk, store, forward, commit, reply).
+ * Nothing here reads a clock, sends, sleeps or allocates after open; operations are embedded
+ * by their owner, chunks that are being worked on are in a table taken at open.
+ *
+ * A chunk has one operation at a time, first come first served.  Versions of a chunk rise:
+ *	next = max(committed + 1, epoch << 32 | 1)	a removal: epoch << 32
+ * plus the number of versions this head has taken back (chunk_craq_target.skip), so that a
+ * version that was given to some bytes is never given to others.
+ *
+ * Sources: Terrace and Freedman, "Object Storage on CRAQ", USENIX ATC 2009; 3FS
+ * docs/design_notes.md, "Data replication". */
+#ifndef CHUNK_CRAQ_H
+#define CHUNK_CRAQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "chunk/engine.h"
+#include "conf/ids.h"
+#include "conf/list.h"
+
+struct chunk_craq;			/* opaque; one per loop */
+
+#define CHUNK_CRAQ_WAIT_MAX	64u	/* operations waiting for one chunk */
+
+/* One replica slot, as the core sees it; embedded by its owner.  Read only for others. */
+struct chunk_craq_target {
+	target_id   id;
+	uint32_t    version;		/* of its chain; 0: not known yet */
+	bool	    serving, recovering;/* neither: takes no operations */
+	bool	    head, tail;
+	uint64_t    floor;		/* attempts of the predecessor below are void */
+	uint64_t    skip;		/* versions taken back as head */
+	uint32_t    stale;		/* operations of older chain versions under way */
+	struct list ops;		/* all that have not ended */
+	struct list doubts;		/* chunks whose successors may be ahead of us */
+};
+
+enum chunk_craq_kind {
+	CRAQ_WRITE = 1,		/* a client's, at the head */
+	CRAQ_CUT,		/* truncate or remove for metadata, at the head */
+	CRAQ_UPDATE,		/* from the predecessor */
+	CRAQ_RECONCILE		/* from the head of a chain that is recovering */
+};
+
+/* One operation on one chunk.  The owner fills the first part and keeps all of it until the
+ * CRAQ_REPLY effect. */
+struct chunk_craq_op {
+	struct chunk_craq_target *target;
+	struct chunk_id	id;
+	enum chunk_craq_kind kind;
+	uint32_t	chain_version;	/* as the request says */
+	uint8_t		update;		/* enum update_kind that is asked for */
+	uint32_t	epoch;
+	uint64_t	version, base, attempt;	/* UPDATE; RECONCILE: version */
+	uint32_t	check;		/* RECONCILE: digest it has to have, 0: any */
+	struct uid128	client;		/* WRITE: who, for recognising a retry */
+	uint64_t	seq;
+	uint64_t	deadline_ns;	/* the asker gives up then */
+	/* the core's */
+	struct list	in_entry, in_target, in_ready;
+	struct chunk_craq_entry *entry;
+	uint8_t		state, store, forward, job_kind;
+	bool		job_own, job_loaded, whole, unknown, pending_here, stale;
+	bool		touched;
+	uint16_t	todo;
+	uint32_t	job_epoch, tries;
+	uint64_t	job_version, job_base, wake_ns;
+	int		store_rc, forward_rc, rc;
+	uint32_t	len, len_below, check_here, check_below;
+	uint64_t	rep_version;
+};
+
+enum chunk_craq_ev {
+	CRAQ_EV_ADMIT,		/* a new operation */
+	CRAQ_EV_INFO,		/* answer to LOOK: info, room, epoch_floor */
+	CRAQ_EV_LOADED,		/* answer to LOAD and FETCH: rc, epoch */
+	CRAQ_EV_STORED,		/* answer to STORE: rc, len, check */
+	CRAQ_EV_FORWARDED,	/* answer to FORWARD: rc, version, len, check */
+	CRAQ_EV_WOKEN		/* the time named by WAKE has come */
+};
+
+struct chunk_craq_event {
+	enum chunk_craq_ev kind;
+	struct chunk_craq_op *op;
+	uint64_t	now_ns;		/* never goes back */
+	int		rc;
+	uint64_t	version;
+	uint32_t	len, check, epoch;
+	const struct chunk_info *info;	/* NULL: no such chunk; borrowed for the call */
+	bool		room;		/* the disk takes new data of this size */
+	uint32_t	epoch_floor;	/* older epochs have been cut off */
+};
+
+enum chunk_craq_eff {
+	CRAQ_CANCEL,	/* end the forward or fetch call and the timer; no event comes */
+	CRAQ_COMMIT,	/* flip pending @version, now */
+	CRAQ_ABORT,	/* drop pending @version, now */
+	CRAQ_LOOK,	/* answer INFO, now */
+	CRAQ_LOAD,	/* read our pending @version, whole; it is the loaded payload */
+	CRAQ_FETCH,	/* get @version, whole, from the replicas behind us: LOADED rc 0; -ENOENT:
+			 * the successor has not got it; else not known */
+	CRAQ_STORE,	/* make the pending version: @update, @version, @epoch */
+	CRAQ_FORWARD,	/* send the same, with @base, to the successor */
+	CRAQ_WAKE,	/* answer WOKEN at @at_ns */
+	CRAQ_REPLY	/* it has ended: answer @rc, @version, @len, @check; the core has
+			 * forgotten the operation */
+};
+
+struct chunk_craq_effect {
+	enum chunk_craq_eff kind;
+	struct chunk_craq_op *op;
+	uint64_t	version, base;
+	uint32_t	epoch;
+	uint8_t		update;		/* STORE, FORWARD: enum update_kind */
+	bool		loaded;		/* payload: what was loaded, not the request's */
+	uint64_t	at_ns;
+	int		rc;
+	uint32_t	len, check;
+	bool		touched;	/* REPLY: it made a version, was not a repeat */
+};
+
+/* @n: most chunks worked on or in doubt at once, 1..1048576; memory is taken here.
+ * 0; -ENOMEM; -EINVAL. */
+int	chunk_craq_open(struct chunk_craq **out, unsigned n);
+/* Operations are forgotten where they are. NULL is fine. */
+void	chunk_craq_close(struct chunk_craq *c);
+
+void	chunk_craq_target_init(struct chunk_craq_target *t, target_id id);
+/* The chain of @t is now at @version (over the old one).  Waiting operations of older
+ * versions end with ERR_STALE_CHAIN; those under way start nothing more and end as soon
+ * as their disk requests have: then t->stale is 0. */
+void	chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
+	    uint32_t version, bool serving, bool head, bool tail);
+/* The target goes away; no operation may be under way. */
+void	chunk_craq_target_fini(struct chunk_craq *c, struct chunk_craq_target *t);
+/* The predecessor says that attempts below @floor are void. */
+void	chunk_craq_floor(struct chunk_craq_target *t, uint64_t floor);
+
+/* Take one event.  Take effects until there are none after every step.
+ * ADMIT: 0; ERR_STALE_CHAIN, ERR_CHAIN_RECOVERING, ERR_NOT_OWNER or ERR_BUSY, and then
+ * the operation was not taken.  Others: 0. */
+int	chunk_craq_step(struct chunk_craq *c, const struct chunk_craq_event *ev);
+/* The next effect; false: none. */
+bool	chunk_craq_next(struct chunk_craq *c, struct chunk_craq_effect *out);
+
+/* A version newer than what this replica shows may be committed at the tail: a reader has
+ * to ask there.  @info as the engine has it now, NULL: no such chunk. */
+bool	chunk_craq_dirty(const struct chunk_craq *c, const struct chunk_craq_target *t,
+	    struct chunk_id id, const struct chunk_info *info);
+/* An operation has the chunk, waits for it, or left it in doubt. */
+bool	chunk_craq_busy(const struct chunk_craq *c, const struct chunk_craq_target *t,
+	    struct chunk_id id);
+
+/* What a dirty reader does with the version the tail has committed. */
+enum chunk_craq_pick {
+	CRAQ_PICK_READ,		/* read that version here */
+	CRAQ_PICK_NONE,		/* there is no such chunk */
+	CRAQ_PICK_AGAIN		/* we have moved on, or are not there yet: ask again */
+};
+enum chunk_craq_pick chunk_craq_pick(const struct chunk_info *info,
+	    uint64_t tail_version);
+
+/* Name of an effect, for traces. */
+const char *chunk_craq_eff_name(enum chunk_craq_eff kind);
+
+/* Assert the numbered invariants of craq.c. */
+void	chunk_craq_check(const struct chunk_craq *c);
+
+#endif
