@@ -472,8 +472,8 @@ have_reconcile(struct chunk_craq *c, struct chunk_craq_op *op,
 		return;
 	}
 	if (op->version <= committed) {
-		if (op->version == committed && !removal && (op->check == 0 ||
-		    op->check == info->committed_check))
+		if (op->version == committed && !removal &&
+		    op->check == info->committed_check)
 			done_already(c, op, committed, info);
 		else
 			finish(c, op, op->version == committed ? ERR_CORRUPT :
@@ -484,8 +484,8 @@ have_reconcile(struct chunk_craq *c, struct chunk_craq_op *op,
 	op->touched = true;
 	/* What we hold as pending already needs no second copy. */
 	if (info != NULL && info->pending == op->version &&
-	    info->pending_removed == removal && (removal ||
-	    (op->check != 0 && info->pending_check == op->check))) {
+	    info->pending_removed == removal &&
+	    (removal || info->pending_check == op->check)) {
 		op->state = RUNNING;
 		op->store = S_OK;
 		op->len = info->pending_len;
@@ -519,8 +519,7 @@ commit(struct chunk_craq *c, struct chunk_craq_op *op)
 		finish(c, op, ERR_CORRUPT);
 		return;
 	}
-	if (op->kind == CRAQ_RECONCILE && op->check != 0 &&
-	    op->job_kind != UPDATE_REMOVE && op->check != op->check_here) {
+	if (op->kind == CRAQ_RECONCILE && op->job_kind != UPDATE_REMOVE && op->check != op->check_here) {
 		finish(c, op, ERR_CORRUPT);
 		return;
 	}
@@ -870,7 +869,8 @@ chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
 {
 	struct list left, *it;
 
-	assert(version > t->version);
+	assert(version > t->version ||
+	    (version == t->version && t->recovering && serving));
 	assert(list_empty(&c->ready));		/* all effects were taken */
 	t->version = version;
 	t->serving = serving;

@@ -57,7 +57,7 @@ struct chunk_craq_op {
 	uint8_t		update;		/* enum update_kind that is asked for */
 	uint32_t	epoch;
 	uint64_t	version, base, attempt;	/* UPDATE; RECONCILE: version */
-	uint32_t	check;		/* RECONCILE: digest it has to have, 0: any */
+	uint32_t	check;		/* RECONCILE: digest it has to have */
 	struct uid128	client;		/* WRITE: who, for recognising a retry */
 	uint64_t	seq;
 	uint64_t	deadline_ns;	/* the asker gives up then */
@@ -131,9 +131,9 @@ int	chunk_craq_open(struct chunk_craq **out, unsigned n);
 void	chunk_craq_close(struct chunk_craq *c);
 
 void	chunk_craq_target_init(struct chunk_craq_target *t, target_id id);
-/* The chain of @t is now at @version (over the old one).  Waiting operations of older
- * versions end with ERR_STALE_CHAIN; those under way start nothing more and end as soon
- * as their disk requests have: then t->stale is 0. */
+/* The chain of @t is now at @version: over the old one, or the same and after recovering it
+ * is @serving.  Waiting operations end with ERR_STALE_CHAIN; those under way start nothing
+ * more and end as soon as their disk requests have: then t->stale is 0.  Take effects. */
 void	chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
 	    uint32_t version, bool serving, bool head, bool tail);
 /* The target goes away; no operation may be under way. */

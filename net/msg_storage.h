@@ -61,8 +61,8 @@ enum update_kind {
 				 * already; make it the committed one */
 };
 /* In a SERVING chain an update comes from the predecessor and is passed on; base, attempt
- * and floor are set.  In a RECOVERING chain it comes from the head, is not passed on, and
- * brings this replica to the version the head has picked.
+ * (over 0) and floor are set.  In a RECOVERING chain it comes from the head with attempt
+ * 0, is not passed on, and brings this replica to the version the head has picked.
  *
  * Errors after which nothing of the version is, or will be, at this replica or behind it,
  * as far as this attempt goes: -ENOSPC, -EINVAL, ERR_PAYLOAD_CRC.  After any other the
@@ -91,7 +91,7 @@ MSG_DECLARE(dedupe, MSG_DEDUPE)
 	F(u64,         base,          "committed version it builds on, 0: none") \
 	F(u64,         attempt,       "rises with every update a sender sends") \
 	F(u64,         floor,         "attempts below it were given up: refuse them") \
-	F(u32,         check,         "confirm, replace: crc32c over the block checksums, 0: not known")
+	F(u32,         check,         "RECOVERING: what the digest has to be")
 #define MSG_UPDATE_REP(F) \
 	F(u64, version, "version now committed below")                          \
 	F(u32, len,     "length of the chunk now")                              \
@@ -129,11 +129,11 @@ MSG_DECLARE(committed_rep, MSG_COMMITTED_REP)
 MSG_DECLARE(cut, MSG_CUT)
 MSG_DECLARE(cut_rep, MSG_CUT_REP)
 
-/* Last chunk of an inode on one chain, at any replica: settles a length. */
+/* Last chunk of an inode on one chain, at the tail: settles a length. */
 #define MSG_LAST(F) \
 	F(u32, chain,         "chain id")                                       \
 	F(u32, chain_version, "as the asker knows it")                          \
-	F(u32, target,        "replica that is asked")                          \
+	F(u32, target,        "the tail's target")                              \
 	F(u64, ino,           "inode")
 #define MSG_LAST_REP(F) \
 	F(u8,  found, "1: there is one")                                        \

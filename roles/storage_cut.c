@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* storage_cut.c - truncate or remove the chunks of an inode on one chain, for metadata.
+ *
+ * The head walks its index from the first chunk concerned; each chunk of an older epoch
+ * becomes an operation of its own on the ordinary replicated path, a few at a time.
+ *
+ * A chunk that is gone remembers no epoch.  So that a writer who has not heard of the cut
+ * does not bring it back, a worker keeps the last cuts in a table that forgets by
+ * overwriting: what falls out of it is garbage that metadata's next cut finds. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "conf/err.h"
+#include "roles/storage_impl.h"
+
+#define CUT_OPS		8u	/* chunks of one cut in work at once */
+#define CUT_CHASE	64u	/* writes under way that one call waits for */
+#define CUT_SCAN	512u	/* index rows looked at in one turn of the loop */
+
+struct storage_cut {
+	struct storage_worker *w;
+	struct storage_target *t;
+	struct list	node;
+	struct net_req *req;
+	uint32_t	version;
+	struct chunk_id at;		/* last chunk looked at */
+	bool		started, ended, more, walking;
+	uint32_t	touched, busy;
+	int		rc;
+	struct clock_defer again;
+};
+
+static struct storage_cut_row *
+row_of(struct storage_worker *w, target_id target, ino_id ino)
+{
+	uint64_t h = (ino ^ (uint64_t)target << 40) * 0x9e3779b97f4a7c15ull;
+
+	return &w->cut_rows[(h >> 40) % STORAGE_CUTS];
+}
+
+uint32_t
+storage_cut_floor(const struct storage_worker *w, target_id target,
+    struct chunk_id id)
+{
+	const struct storage_cut_row *row = row_of(
+	    (struct storage_worker *)(uintptr_t)w, target, id.ino);
+
+	return row->target == target && row->ino == id.ino &&
+	    id.index >= row->index ? row->epoch : 0;
+}
+
+static void
+remember(struct storage_worker *w, const struct msg_cut *m)
+{
+	struct storage_cut_row *row = row_of(w, m->target, m->ino);
+
+	if (row->target == m->target && row->ino == m->ino &&
+	    row->epoch > m->epoch)
+		return;			/* an old cut, sent again */
+	*row = (struct storage_cut_row){ m->target, m->ino, m->index, m->epoch };
+}
+
+static void
+finish(struct storage_cut *cut)
+{
+	struct msg_cut_rep rep = { .chunks = cut->touched, .more = cut->more };
+
+	net_reply(cut->req, cut->rc, cut->rc == 0 ? &rep : NULL, NULL, 0, NULL,
+	    NULL);
+	clock_undefer(cut->w->clock, &cut->again);
+	list_remove(&cut->node);
+	free(cut);
+}
+
+static void walk(struct storage_cut *cut);
+
+static void
+chunk_done(struct storage_op *op, int rc)
+{
+	struct storage_cut *cut = op->ctx;
+
+	cut->busy--;
+	cut->touched += op->touched;
+	if (rc != 0 && cut->rc == 0)
+		cut->rc = rc;
+	if (!cut->walking)
+		walk(cut);
+}
+
+static void
+start(struct storage_cut *cut, struct chunk_id id, uint8_t shift)
+{
+	const struct msg_cut *m = cut->req->msg;
+	struct storage_op *op = storage_op_get(cut->w, cut->t);
+	bool keep = id.index == m->index && m->keep > 0;
+	int rc;
+
+	if (op == NULL) {
+		cut->rc = -ENOMEM;
+		return;
+	}
+	op->done = chunk_done;
+	op->ctx = cut;
+	op->shift = shift;
+	op->offset = keep ? m->keep : 0;
+	op->craq.kind = CRAQ_CUT;
+	op->craq.id = id;
+	op->craq.chain_version = cut->version;
+	op->craq.update = keep ? UPDATE_TRUNCATE : UPDATE_REMOVE;
+	op->craq.epoch = m->epoch;
+	op->craq.deadline_ns = cut->req->deadline_ns;
+	cut->busy++;
+	if ((rc = storage_op_start(op)) != 0) {
+		cut->busy--;
+		cut->rc = rc;
+	}
+}
+
+static void
+walk_again(struct clock_defer *defer)
+{
+	walk(container_of(defer, struct storage_cut, again));
+}
+
+static void
+walk(struct storage_cut *cut)
+{
+	const struct msg_cut *m = cut->req->msg;
+	struct storage_target *t = cut->t;
+	struct chunk_info info;
+	uint32_t seen = 0;
+
+	cut->walking = true;
+	while (!cut->ended && cut->rc == 0 && cut->busy < CUT_OPS) {
+		int rc;
+
+		if (seen++ == CUT_SCAN) {
+			cut->walking = false;
+			clock_defer(cut->w->clock, &cut->again, walk_again);
+			return;
+		}
+		rc = chunk_engine_next(t->disk->engine, t->v.target, cut->at,
+		    cut->started, &info);
+		if (rc != 0 && rc != -ENOENT) {
+			cut->rc = rc;
+			break;
+		}
+		if (rc == -ENOENT || info.id.ino != m->ino) {
+			cut->ended = true;
+			break;
+		}
+		if (cut->touched + cut->busy >= m->max) {
+			cut->ended = cut->more = true;
+			break;
+		}
+		cut->at = info.id;
+		cut->started = true;
+		if (info.pending == 0 && info.committed_epoch >= m->epoch &&
+		    !chunk_craq_busy(cut->w->craq, &t->craq, info.id))
+			continue;
+		start(cut, info.id, info.shift);
+	}
+	cut->walking = false;
+	if (cut->busy == 0 && (cut->ended || cut->rc != 0))
+		finish(cut);
+}
+
+/* Writes under way may be making chunks that the index does not show yet: take a place
+ * behind each of them. */
+static void
+chase(struct storage_cut *cut)
+{
+	const struct msg_cut *m = cut->req->msg;
+	struct chunk_id ids[CUT_CHASE];
+	uint8_t shifts[CUT_CHASE];
+	unsigned n = 0;
+
+	list_for_each(it, &cut->t->craq.ops) {
+		const struct storage_op *op = container_of(list_entry(it,
+		    struct chunk_craq_op, in_target), struct storage_op, craq);
+
+		if (op->craq.kind != CRAQ_WRITE || op->craq.id.ino != m->ino ||
+		    op->craq.id.index < m->index || op->craq.epoch >= m->epoch)
+			continue;
+		if (n == CUT_CHASE) {
+			cut->more = true;
+			break;
+		}
+		ids[n] = op->craq.id;
+		shifts[n++] = op->shift;
+	}
+	cut->walking = true;
+	for (unsigned i = 0; i < n && cut->rc == 0; i++)
+		start(cut, ids[i], shifts[i]);
+	cut->walking = false;
+}
+
+void
+storage_cut_call(struct storage_worker *w, struct net_req *req)
+{
+	const struct msg_cut *m = req->msg;
+	struct storage_cut *cut = NULL;
+	struct storage_target *t;
+	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+
+	if (rc == 0 && !t->craq.serving)
+		rc = ERR_CHAIN_RECOVERING;
+	if (rc == 0 && !t->craq.head)
+		rc = ERR_NOT_OWNER;
+	if (rc == 0 && (m->ino == 0 || m->max == 0 || m->epoch == 0 ||
+	    m->keep > 1u << LAYOUT_SHIFT_MAX))
+		rc = -EINVAL;
+	if (rc == 0 && (cut = calloc(1, sizeof(*cut))) == NULL)
+		rc = -ENOMEM;
+	if (rc != 0) {
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	remember(w, m);
+	cut->w = w;
+	cut->t = t;
+	cut->req = req;
+	cut->version = m->chain_version;
+	cut->at = (struct chunk_id){ m->ino, m->index };
+	list_push_back(&w->cuts, &cut->node);
+	chase(cut);
+	walk(cut);
+}
+
+void
+storage_cuts_close(struct storage_worker *w)
+{
+	struct list *it;
+
+	while ((it = list_pop_front(&w->cuts)) != NULL) {
+		struct storage_cut *cut = list_entry(it, struct storage_cut,
+		    node);
+
+		clock_undefer(w->clock, &cut->again);
+		net_req_drop(cut->req);
+		free(cut);
+	}
+}

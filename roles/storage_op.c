@@ -1,0 +1,702 @@
+/* SPDX-License-Identifier: MIT */
+/* storage_op.c - writes, updates and cuts: does what chunk/craq.c says.
+ *
+ *   request -> pull payload -> admit -> effects of the core ... -> REPLY -> answer, free
+ *
+ * The payload stays in one buffer: received into it, stored from it, forwarded from it.
+ * Pads of the engine lie outside the payload, so both may go on at once. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/crc32c.h"
+#include "conf/err.h"
+#include "roles/storage_impl.h"
+
+void
+storage_dedupe_in(struct chunk_dedupe *out, uint32_t *n,
+    const msg_t_list_dedupe *in)
+{
+	*n = in->n < CHUNK_DEDUPE_MAX ? in->n : CHUNK_DEDUPE_MAX;
+	for (uint32_t i = 0; i < *n; i++)
+		out[i] = (struct chunk_dedupe){ in->v[i].client, in->v[i].seq,
+		    in->v[i].version };
+}
+
+void
+storage_dedupe_out(struct msg_dedupe *out, const struct chunk_dedupe *in,
+    uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		out[i] = (struct msg_dedupe){ .client = in[i].client,
+		    .seq = in[i].seq, .version = in[i].version };
+}
+
+struct storage_op *
+storage_op_get(struct storage_worker *w, struct storage_target *t)
+{
+	struct list *free_one = list_pop_front(&w->free_ops);
+	struct storage_op *op;
+
+	if (free_one != NULL) {
+		op = list_entry(free_one, struct storage_op, node);
+		w->free_ops_n--;
+		memset(op, 0, sizeof(*op));
+	} else if ((op = calloc(1, sizeof(*op))) == NULL) {
+		return NULL;
+	}
+	op->w = w;
+	op->t = t;
+	op->craq.target = &t->craq;
+	list_init(&op->in_attempts);
+	list_push_back(&w->ops, &op->node);
+	return op;
+}
+
+void
+storage_op_drop(struct storage_op *op)
+{
+	struct storage_worker *w = op->w;
+
+	mem_put(&op->buf);
+	mem_put(&op->whole.buf);
+	list_remove(&op->node);
+	if (w->free_ops_n < STORAGE_OPS_KEEP) {
+		w->free_ops_n++;
+		list_push_front(&w->free_ops, &op->node);
+	} else {
+		free(op);
+	}
+}
+
+static void
+step(struct storage_op *op, struct chunk_craq_event *ev)
+{
+	ev->op = &op->craq;
+	ev->now_ns = clock_now(op->w->clock);
+	(void)chunk_craq_step(op->w->craq, ev);
+}
+
+int
+storage_op_start(struct storage_op *op)
+{
+	struct storage_worker *w = op->w;
+	struct chunk_craq_event ev = { .kind = CRAQ_EV_ADMIT, .op = &op->craq,
+	    .now_ns = clock_now(w->clock) };
+	int rc = chunk_craq_step(w->craq, &ev);
+
+	if (rc != 0)
+		storage_op_drop(op);
+	else
+		storage_run(w);
+	return rc;
+}
+
+/* ---- effects ---- */
+
+/* The engine's own marks count more exactly; this one keeps a write from being forwarded
+ * that we are about to refuse. */
+static bool
+room(const struct storage_op *op)
+{
+	const struct storage_disk *d = op->t->disk;
+	uint64_t capacity, used, need = op->len + 2ull * CHUNK_BLOCK;
+
+	if (op->craq.update != UPDATE_WRITE && op->craq.update != UPDATE_REPLACE)
+		return true;
+	chunk_engine_space(d->engine, &capacity, &used);
+	return used + d->storing_bytes + need <=
+	    capacity / 100 * op->w->env->conf->storage_full;
+}
+
+static void
+look(struct storage_op *op)
+{
+	struct storage_worker *w = op->w;
+	struct chunk_info info;
+	int rc = chunk_engine_info(op->t->disk->engine, op->t->v.target,
+	    op->craq.id, &info);
+	struct chunk_craq_event ev = { .kind = CRAQ_EV_INFO,
+	    .info = rc == 0 ? &info : NULL, .room = room(op) };
+
+	if (op->craq.kind == CRAQ_WRITE)
+		ev.epoch_floor = storage_cut_floor(w, op->t->v.target,
+		    op->craq.id);
+	step(op, &ev);
+}
+
+static void
+load_event(struct storage_op *op, int rc)
+{
+	struct chunk_craq_event ev = { .kind = CRAQ_EV_LOADED, .rc = rc,
+	    .epoch = op->whole.epoch };
+
+	step(op, &ev);
+}
+
+static void
+load_done(struct chunk_read *r, int rc)
+{
+	struct storage_op *op = container_of(r, struct storage_op, load);
+
+	if (rc == 0) {
+		op->whole.buf = r->buf;
+		op->whole.data = (uint8_t *)(uintptr_t)r->data;
+		op->whole.crc = r->crc;
+		if (r->got != op->whole.len)
+			rc = ERR_CORRUPT;
+	}
+	load_event(op, rc);
+	storage_run(op->w);
+}
+
+/* Our own pending version, to be sent whole. */
+static void
+load(struct storage_op *op, uint64_t version)
+{
+	struct storage_whole *wh = &op->whole;
+	struct chunk_engine *e = op->t->disk->engine;
+	struct chunk_info info;
+
+	mem_put(&wh->buf);
+	if (chunk_engine_info(e, op->t->v.target, op->craq.id, &info) != 0 ||
+	    info.pending != version) {
+		load_event(op, -EIO);
+		return;
+	}
+	*wh = (struct storage_whole){ .len = info.pending_len,
+	    .epoch = info.pending_epoch, .version = version,
+	    .shift = info.shift, .dedupe_n = info.dedupe_n };
+	memcpy(wh->dedupe, info.dedupe, sizeof(wh->dedupe));
+	if (wh->len == 0) {
+		load_event(op, 0);
+		return;
+	}
+	op->load = (struct chunk_read){ .target = op->t->v.target,
+	    .id = op->craq.id, .version = version, .len = wh->len };
+	chunk_read_start(&op->load, e, load_done);
+}
+
+static uint64_t
+floor_of(const struct storage_target *t)
+{
+	if (list_empty(&t->attempts))
+		return t->attempt + 1;
+	return list_entry(t->attempts.next, struct storage_op,
+	    in_attempts)->attempt;
+}
+
+static void fetch_next(struct storage_op *op);
+
+static void
+fetch_done(struct net_call *c, int rc)
+{
+	struct storage_op *op = container_of(c, struct storage_op, call);
+	const struct msg_fetch_rep *rep = c->rep;
+	struct storage_whole *wh = &op->whole;
+
+	if (rc == 0) {
+		if (rep->version != wh->version || rep->len > wh->buf.size ||
+		    rep->len != c->rep_bulk ||
+		    rep->chunk_shift < LAYOUT_SHIFT_MIN ||
+		    rep->chunk_shift > LAYOUT_SHIFT_MAX ||
+		    crc32c(0, wh->data, rep->len) != rep->crc) {
+			rc = ERR_PAYLOAD_CRC;
+		} else {
+			wh->len = rep->len;
+			wh->crc = rep->crc;
+			wh->epoch = rep->epoch;
+			wh->shift = rep->chunk_shift;
+			storage_dedupe_in(wh->dedupe, &wh->dedupe_n,
+			    &rep->dedupe);
+		}
+	}
+	if (rc == 0 || (rc == -ENOENT && op->fetch_from == 1)) {
+		load_event(op, rc);
+	} else {
+		log_warn(&op->w->env->log, "fetch failed",
+		    "chain=%u replica=%u ino=%llu index=%u rc=%s",
+		    op->t->v.chain, op->t->v.pos + op->fetch_from,
+		    (unsigned long long)op->craq.id.ino, op->craq.id.index,
+		    err_name(rc));
+		fetch_next(op);
+	}
+	storage_run(op->w);
+}
+
+/* From the replicas behind us, the next one first. */
+static void
+fetch_next(struct storage_op *op)
+{
+	struct storage_target *t = op->t;
+	struct storage_whole *wh = &op->whole;
+	struct msg_fetch req = { .chain = t->v.chain,
+	    .chain_version = t->v.version, .chunk = op->craq.id,
+	    .version = wh->version };
+
+	while (t->v.pos + ++op->fetch_from < t->v.n) {
+		unsigned i = t->v.pos + op->fetch_from;
+		struct net_call_opts opts = {
+		    .deadline_ns = op->craq.deadline_ns,
+		    .recv = &op->iov, .recv_n = 1 };
+
+		op->iov = (struct iovec){ wh->buf.p, wh->buf.size };
+		req.target = t->v.replicas[i];
+		req.floor = op->fetch_from == 1 ? floor_of(t) : 0;
+		if (net_call_start(&op->call, op->w->env->hub, &t->v.addrs[i],
+		    MSG_fetch, &req, &opts, fetch_done) == 0)
+			return;
+	}
+	load_event(op, ERR_BUSY);
+}
+
+static void
+fetch(struct storage_op *op, uint64_t version)
+{
+	struct storage_whole *wh = &op->whole;
+
+	mem_put(&wh->buf);
+	*wh = (struct storage_whole){ .version = version };
+	if (mem_get(op->w->pool, (size_t)1 << op->shift, &wh->buf) != 0) {
+		load_event(op, ERR_BUSY);
+		return;
+	}
+	wh->data = wh->buf.p;
+	op->fetch_from = 0;
+	fetch_next(op);
+}
+
+static void
+store_done(struct chunk_write *cw, int rc)
+{
+	struct storage_op *op = container_of(cw, struct storage_op, store);
+	struct chunk_craq_event ev = { .kind = CRAQ_EV_STORED, .rc = rc,
+	    .len = cw->new_len, .check = cw->check };
+
+	op->t->disk->storing_bytes -= op->storing_bytes;
+	if (rc == -EIO)
+		storage_disk_failed(op->t->disk, "store", rc);
+	step(op, &ev);
+	storage_run(op->w);
+}
+
+static void
+store(struct storage_op *op, const struct chunk_craq_effect *eff)
+{
+	struct chunk_write *cw = &op->store;
+
+	*cw = (struct chunk_write){ .target = op->t->v.target,
+	    .id = op->craq.id, .kind = eff->update, .shift = op->shift,
+	    .epoch = eff->epoch, .version = eff->version };
+	if (eff->loaded && eff->update == UPDATE_REPLACE) {
+		cw->shift = op->whole.shift;
+		cw->len = op->whole.len;
+		cw->crc = op->whole.crc;
+		cw->data = op->whole.data;
+		cw->buf = op->whole.buf;
+		cw->dedupe = op->whole.dedupe;
+		cw->dedupe_n = op->whole.dedupe_n;
+	} else {
+		cw->offset = op->offset;
+		cw->len = op->len;
+		cw->crc = op->crc;
+		cw->data = op->data;
+		cw->buf = op->lent;
+		if (eff->update == UPDATE_REPLACE) {
+			cw->dedupe = op->dedupe;
+			cw->dedupe_n = op->dedupe_n;
+		} else if (eff->update == UPDATE_WRITE) {
+			cw->who = (struct chunk_dedupe){ op->craq.client,
+			    op->craq.seq, eff->version };
+		}
+	}
+	op->storing_bytes = cw->len;
+	op->t->disk->storing_bytes += cw->len;
+	chunk_write_start(cw, op->t->disk->engine, store_done);
+}
+
+static void
+forward_event(struct storage_op *op, int rc, const struct msg_update_rep *rep)
+{
+	struct chunk_craq_event ev = { .kind = CRAQ_EV_FORWARDED, .rc = rc };
+
+	list_remove(&op->in_attempts);
+	if (rc == 0) {
+		ev.version = rep->version;
+		ev.len = rep->len;
+		ev.check = rep->check;
+	} else {
+		log_debug(&op->w->env->log, "forward failed",
+		    "chain=%u version=%u ino=%llu index=%u rc=%s",
+		    op->t->v.chain, op->t->v.version,
+		    (unsigned long long)op->craq.id.ino, op->craq.id.index,
+		    err_name(rc));
+		if (err_next(rc) == ERR_NEXT_REFRESH)
+			storage_refresh(op->w);
+	}
+	step(op, &ev);
+}
+
+static void
+forward_done(struct net_call *c, int rc)
+{
+	struct storage_op *op = container_of(c, struct storage_op, call);
+
+	forward_event(op, rc, c->rep);
+	storage_run(op->w);
+}
+
+static void
+forward(struct storage_op *op, const struct chunk_craq_effect *eff)
+{
+	struct storage_target *t = op->t;
+	struct msg_dedupe dedupe[CHUNK_DEDUPE_MAX];
+	struct msg_update m = { .chain = t->v.chain,
+	    .chain_version = t->v.version, .chunk = op->craq.id,
+	    .chunk_shift = op->shift, .kind = eff->update,
+	    .epoch = eff->epoch, .version = eff->version, .base = eff->base };
+	struct net_call_opts opts = { .deadline_ns = op->craq.deadline_ns };
+	unsigned next = t->v.pos + 1u;
+	int rc;
+
+	assert(next < t->v.n);
+	op->iov = (struct iovec){ NULL, 0 };
+	m.target = t->v.replicas[next];
+	if (eff->loaded && eff->update == UPDATE_REPLACE) {
+		m.chunk_shift = op->whole.shift;
+		m.len = op->whole.len;
+		m.crc = op->whole.crc;
+		op->iov = (struct iovec){ op->whole.data, m.len };
+		storage_dedupe_out(dedupe, op->whole.dedupe,
+		    op->whole.dedupe_n);
+		m.dedupe.v = dedupe;
+		m.dedupe.n = op->whole.dedupe_n;
+	} else if (eff->update != UPDATE_REMOVE) {
+		m.offset = op->offset;
+		m.len = op->len;
+		m.crc = op->crc;
+		op->iov = (struct iovec){ op->data, m.len };
+		if (eff->update == UPDATE_REPLACE) {
+			storage_dedupe_out(dedupe, op->dedupe, op->dedupe_n);
+			m.dedupe.v = dedupe;
+			m.dedupe.n = op->dedupe_n;
+		} else {
+			m.client = op->craq.client;
+			m.seq = op->craq.seq;
+		}
+	}
+	if (m.len > 0) {
+		opts.send = &op->iov;
+		opts.send_n = 1;
+	}
+	op->attempt = m.attempt = ++t->attempt;
+	list_push_back(&t->attempts, &op->in_attempts);
+	m.floor = floor_of(t);
+	rc = net_call_start(&op->call, op->w->env->hub, &t->v.addrs[next],
+	    MSG_update, &m, &opts, forward_done);
+	if (rc != 0)
+		forward_event(op, rc, NULL);
+}
+
+static void
+woken(struct clock_timer *timer)
+{
+	struct storage_op *op = container_of(timer, struct storage_op, wake);
+	struct chunk_craq_event ev = { .kind = CRAQ_EV_WOKEN };
+
+	step(op, &ev);
+	storage_run(op->w);
+}
+
+static void
+reply(struct storage_op *op, const struct chunk_craq_effect *eff)
+{
+	const struct log *log = &op->w->env->log;
+
+	if (eff->rc == ERR_CORRUPT || eff->rc == ERR_VERSION_GAP)
+		log_error(log, "chunk not updated",
+		    "chain=%u version=%u target=%u ino=%llu index=%u rc=%s",
+		    op->t->v.chain, op->craq.chain_version, op->t->v.target,
+		    (unsigned long long)op->craq.id.ino, op->craq.id.index,
+		    err_name(eff->rc));
+	if (op->req == NULL) {
+		op->touched = eff->touched;
+		op->done(op, eff->rc);
+	} else if (op->req->method == MSG_write) {
+		struct msg_write_rep rep = { .version = eff->version,
+		    .len = eff->len };
+
+		net_reply(op->req, eff->rc, eff->rc == 0 ? &rep : NULL, NULL, 0,
+		    NULL, NULL);
+	} else {
+		struct msg_update_rep rep = { .version = eff->version,
+		    .len = eff->len, .check = eff->check };
+
+		net_reply(op->req, eff->rc, eff->rc == 0 ? &rep : NULL, NULL, 0,
+		    NULL, NULL);
+	}
+	storage_op_drop(op);
+}
+
+void
+storage_run(struct storage_worker *w)
+{
+	struct chunk_craq_effect eff;
+
+	if (w->running)
+		return;			/* the caller's caller goes on */
+	w->running = true;
+	while (chunk_craq_next(w->craq, &eff)) {
+		struct storage_op *op = container_of(eff.op, struct storage_op,
+		    craq);
+		struct chunk_engine *e = op->t->disk->engine;
+		int rc;
+
+		switch (eff.kind) {
+		case CRAQ_CANCEL:
+			net_call_cancel(&op->call);
+			list_remove(&op->in_attempts);
+			clock_timer_stop(w->clock, &op->wake);
+			break;
+		case CRAQ_COMMIT:
+			/* We hold the chunk: nobody else can have moved it. */
+			rc = chunk_engine_commit(e, op->t->v.target, op->craq.id,
+			    eff.version);
+			assert(rc == 0);
+			break;
+		case CRAQ_ABORT:
+			(void)chunk_engine_abort(e, op->t->v.target,
+			    op->craq.id, eff.version);
+			break;
+		case CRAQ_LOOK:
+			look(op);
+			break;
+		case CRAQ_LOAD:
+			load(op, eff.version);
+			break;
+		case CRAQ_FETCH:
+			fetch(op, eff.version);
+			break;
+		case CRAQ_STORE:
+			store(op, &eff);
+			break;
+		case CRAQ_FORWARD:
+			forward(op, &eff);
+			break;
+		case CRAQ_WAKE:
+			clock_timer_start(w->clock, &op->wake, eff.at_ns, woken);
+			break;
+		case CRAQ_REPLY:
+			reply(op, &eff);
+			break;
+		}
+	}
+	w->running = false;
+}
+
+/* ---- requests ---- */
+
+static void
+refuse(struct storage_op *op, int rc)
+{
+	net_reply(op->req, rc, NULL, NULL, 0, NULL, NULL);
+	storage_op_drop(op);
+}
+
+static void
+pulled(struct net_req *req, int rc)
+{
+	struct storage_op *op = req->user;
+	struct storage_worker *w = op->w;
+
+	if (rc == 0 && !storage_lease(w))
+		rc = ERR_NO_LEASE;
+	if (rc == 0 && atomic_load(&op->t->disk->failed))
+		rc = -EIO;
+	if (rc != 0) {
+		refuse(op, rc);
+		return;
+	}
+	rc = storage_op_start(op);
+	if (rc != 0)
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+}
+
+/* Room for the payload, placed as the engine wants it; then receive it. */
+static void
+take(struct storage_op *op)
+{
+	struct storage_worker *w = op->w;
+	struct net_req *req = op->req;
+	uint32_t pad = op->offset % CHUNK_BLOCK;
+	struct iovec iov;
+	int rc;
+
+	req->user = op;
+	if (op->len == 0) {
+		pulled(req, 0);
+		return;
+	}
+	if (!storage_memory(w, op->t->v.pos, op->t->v.n, op->len)) {
+		refuse(op, ERR_BUSY);
+		return;
+	}
+	rc = mem_get(w->pool, (size_t)(pad + op->len + CHUNK_BLOCK - 1) /
+	    CHUNK_BLOCK * CHUNK_BLOCK, &op->buf);
+	if (rc != 0) {
+		refuse(op, rc);
+		return;
+	}
+	op->lent = op->buf;
+	op->data = op->buf.p + pad;
+	iov = (struct iovec){ op->data, op->len };
+	net_pull_start(req, &iov, 1, pulled);
+}
+
+void
+storage_write_call(struct storage_worker *w, struct net_req *req)
+{
+	const struct msg_write *m = req->msg;
+	struct storage_target *t;
+	struct storage_op *op = NULL;
+	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+
+	if (rc == 0 && !t->craq.serving)
+		rc = ERR_CHAIN_RECOVERING;
+	if (rc == 0 && !t->craq.head)
+		rc = ERR_NOT_OWNER;
+	if (rc == 0 && (m->len == 0 || m->len != req->bulk_len ||
+	    m->chunk_shift < LAYOUT_SHIFT_MIN ||
+	    m->chunk_shift > LAYOUT_SHIFT_MAX ||
+	    (uint64_t)m->offset + m->len > 1u << m->chunk_shift ||
+	    m->seq == 0 || m->epoch == UINT32_MAX || m->chunk.ino == 0))
+		rc = -EINVAL;
+	if (rc == 0 && (op = storage_op_get(w, t)) == NULL)
+		rc = -ENOMEM;
+	if (rc != 0) {
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	op->req = req;
+	op->shift = m->chunk_shift;
+	op->offset = m->offset;
+	op->len = m->len;
+	op->crc = m->crc;
+	op->craq.kind = CRAQ_WRITE;
+	op->craq.id = m->chunk;
+	op->craq.chain_version = m->chain_version;
+	op->craq.update = UPDATE_WRITE;
+	op->craq.epoch = m->epoch;
+	op->craq.client = m->client;
+	op->craq.seq = m->seq;
+	op->craq.deadline_ns = req->deadline_ns;
+	take(op);
+}
+
+static bool
+update_valid(const struct msg_update *m, const struct net_req *req)
+{
+	bool reconcile = m->attempt == 0;
+
+	if (m->len != req->bulk_len || m->version == 0 || m->chunk.ino == 0 ||
+	    m->dedupe.n > CHUNK_DEDUPE_MAX)
+		return false;
+	switch (m->kind) {
+	case UPDATE_WRITE:
+		if (m->len == 0 || reconcile)
+			return false;
+		break;
+	case UPDATE_REPLACE:
+		if (m->offset != 0)
+			return false;
+		break;
+	case UPDATE_TRUNCATE:
+		if (m->len != 0 || reconcile)
+			return false;
+		break;
+	case UPDATE_REMOVE:
+		return m->len == 0;
+	case UPDATE_CONFIRM:
+		return m->len == 0 && reconcile;
+	default:
+		return false;
+	}
+	return m->chunk_shift >= LAYOUT_SHIFT_MIN &&
+	    m->chunk_shift <= LAYOUT_SHIFT_MAX &&
+	    (uint64_t)m->offset + m->len <= 1u << m->chunk_shift &&
+	    (reconcile || m->version > m->base);
+}
+
+void
+storage_update_call(struct storage_worker *w, struct net_req *req)
+{
+	const struct msg_update *m = req->msg;
+	struct storage_target *t;
+	struct storage_op *op = NULL;
+	bool reconcile = m->attempt == 0;
+	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+
+	if (rc == 0 && t->craq.serving == reconcile) {
+		rc = reconcile ? ERR_STALE_CHAIN : ERR_CHAIN_RECOVERING;
+		storage_refresh(w);
+	}
+	if (rc == 0 && !reconcile && t->craq.head)
+		rc = ERR_NOT_OWNER;
+	if (rc == 0 && reconcile && t->craq.stale != 0)
+		rc = ERR_BUSY;
+	if (rc == 0 && !update_valid(m, req))
+		rc = -EINVAL;
+	if (rc == 0 && (op = storage_op_get(w, t)) == NULL)
+		rc = -ENOMEM;
+	if (rc != 0) {
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	if (!reconcile)
+		chunk_craq_floor(&t->craq, m->floor);
+	op->req = req;
+	op->shift = m->chunk_shift;
+	op->offset = m->offset;
+	op->len = m->len;
+	op->crc = m->crc;
+	if (m->kind == UPDATE_REPLACE) {
+		storage_dedupe_in(op->dedupe_copy, &op->dedupe_n, &m->dedupe);
+		op->dedupe = op->dedupe_copy;
+	}
+	op->craq.kind = reconcile ? CRAQ_RECONCILE : CRAQ_UPDATE;
+	op->craq.id = m->chunk;
+	op->craq.chain_version = m->chain_version;
+	op->craq.update = m->kind;
+	op->craq.epoch = m->epoch;
+	op->craq.version = m->version;
+	op->craq.base = m->base;
+	op->craq.attempt = m->attempt;
+	op->craq.check = m->check;
+	op->craq.client = m->client;
+	op->craq.seq = m->seq;
+	op->craq.deadline_ns = req->deadline_ns;
+	take(op);
+}
+
+void
+storage_ops_close(struct storage_worker *w)
+{
+	struct list *it;
+
+	while ((it = list_pop_front(&w->ops)) != NULL) {
+		struct storage_op *op = list_entry(it, struct storage_op, node);
+
+		net_call_cancel(&op->call);
+		clock_timer_stop(w->clock, &op->wake);
+		list_remove(&op->in_attempts);
+		if (op->req != NULL)
+			net_req_drop(op->req);
+		mem_put(&op->buf);
+		mem_put(&op->whole.buf);
+		free(op);
+	}
+	while ((it = list_pop_front(&w->free_ops)) != NULL)
+		free(list_entry(it, struct storage_op, node));
+	w->free_ops_n = 0;
+}

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: MIT */
+/* storage_worker.c - one loop of a storage node: its listener, its disks, its targets. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/err.h"
+#include "roles/storage_impl.h"
+
+#define BEAT_NS		(250 * NS_PER_MS)
+#define DRAIN_NS	NS_PER_S	/* requests may take this long to end at a stop */
+#define DRAIN_POLL_NS	(2 * NS_PER_MS)
+
+int
+storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
+    const struct storage_conf *conf)
+{
+	const struct conf *c = conf->envs[loop].conf;
+	int rc;
+
+	w->st = st;
+	w->env = &conf->envs[loop];
+	w->clock = w->env->clock;
+	w->loop = loop;
+	map_init(&w->targets);
+	list_init(&w->ops);
+	list_init(&w->free_ops);
+	list_init(&w->reads);
+	list_init(&w->fetches);
+	list_init(&w->cuts);
+	list_init(&w->reconciles);
+	list_init(&w->queue);
+	rc = mem_pool_open(&w->pool, c->storage_memory, c->storage_buffer_keep);
+	if (rc != 0)
+		return rc;
+	/* A request is at most one chunk in work, a cut CUT_OPS and more of them. */
+	rc = chunk_craq_open(&w->craq, (unsigned)c->net_requests_max + 4096);
+	if (rc != 0)
+		return rc;
+	if (conf->disk_n == 0)
+		return 0;
+	w->disks = calloc(conf->disk_n, sizeof(*w->disks));
+	if (w->disks == NULL)
+		return -ENOMEM;
+	for (unsigned i = loop; i < conf->disk_n; i += conf->loop_n) {
+		struct storage_disk *d = &w->disks[w->disk_n++];
+
+		d->w = w;
+		if ((d->path = strdup(conf->disks[i])) == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* ---- requests ---- */
+
+bool
+storage_lease(const struct storage_worker *w)
+{
+	const struct member *m = w->st->member;
+
+	return w->current && m != NULL &&
+	    clock_now(w->clock) < member_lease_until_ns(m);
+}
+
+int
+storage_check(struct storage_worker *w, target_id target, chain_id chain,
+    uint32_t version, struct storage_target **out)
+{
+	struct storage_target *t = map_get(&w->targets, target);
+
+	*out = t;
+	if (t == NULL || t->gone || t->v.chain != chain) {
+		storage_refresh(w);
+		return ERR_NOT_OWNER;
+	}
+	if (!storage_lease(w))
+		return ERR_NO_LEASE;
+	if (version != t->v.version) {
+		if (version > t->v.version)
+			storage_refresh(w);
+		return ERR_STALE_CHAIN;
+	}
+	return atomic_load(&t->disk->failed) ? -EIO : 0;
+}
+
+bool
+storage_memory(const struct storage_worker *w, unsigned pos, unsigned n,
+    size_t bytes)
+{
+	size_t max = w->env->conf->storage_memory, limit = max;
+
+	if (n > 1)
+		limit = max / 2 + max / 2 / (n - 1) * pos;
+	return mem_used_bytes(w->pool) + bytes <= limit;
+}
+
+void
+storage_disk_failed(struct storage_disk *d, const char *what, int rc)
+{
+	if (atomic_exchange(&d->failed, true))
+		return;
+	log_error(&d->w->env->log, "disk failed, its targets are refused",
+	    "disk=%s what=%s rc=%s", d->path, what, err_name(rc));
+}
+
+static void
+serve(void *ctx, struct net_req *req)
+{
+	struct storage_worker *w = ctx;
+
+	switch (req->method) {
+	case MSG_read:
+		storage_read_call(w, req);
+		break;
+	case MSG_write:
+		storage_write_call(w, req);
+		break;
+	case MSG_update:
+		storage_update_call(w, req);
+		break;
+	case MSG_committed:
+		storage_committed_call(w, req);
+		break;
+	case MSG_cut:
+		storage_cut_call(w, req);
+		break;
+	case MSG_last:
+		storage_last_call(w, req);
+		break;
+	case MSG_list:
+		storage_list_call(w, req);
+		break;
+	case MSG_fetch:
+		storage_fetch_call(w, req);
+		break;
+	default:
+		net_reply(req, ERR_BAD_METHOD, NULL, NULL, 0, NULL, NULL);
+	}
+}
+
+/* ---- opening ---- */
+
+static void
+publish(struct storage_worker *w)
+{
+	for (unsigned i = 0; i < w->disk_n; i++) {
+		struct storage_disk *d = &w->disks[i];
+		uint64_t capacity, used;
+
+		if (!d->open)
+			continue;
+		chunk_engine_space(d->engine, &capacity, &used);
+		atomic_store(&d->capacity, capacity);
+		atomic_store(&d->used, used);
+	}
+}
+
+static void
+beat(struct clock_timer *timer)
+{
+	struct storage_worker *w = container_of(timer, struct storage_worker,
+	    beat);
+
+	publish(w);
+	clock_timer_start(w->clock, timer, clock_now(w->clock) + BEAT_NS, beat);
+}
+
+static void
+opened(struct clock_timer *timer)
+{
+	struct storage_worker *w = container_of(timer, struct storage_worker,
+	    beat);
+
+	beat(timer);
+	storage_worker_opened(w, w->open_rc);
+}
+
+static void
+disk_opened(void *ctx, int rc)
+{
+	struct storage_disk *d = ctx;
+	struct storage_worker *w = d->w;
+
+	if (rc == 0) {
+		d->open = true;
+		d->id = *chunk_engine_disk(d->engine);
+	} else {
+		log_error(&w->env->log, "disk not opened", "disk=%s rc=%s why=%s",
+		    d->path, err_name(rc), err_text(rc));
+		if (w->open_rc == 0)
+			w->open_rc = rc;
+	}
+	if (--w->disks_opening == 0 && !w->stopping)
+		clock_timer_start(w->clock, &w->beat, clock_now(w->clock),
+		    opened);
+}
+
+static int
+disk_start(struct storage_disk *d)
+{
+	const struct role_env *env = d->w->env;
+	struct chunk_engine_conf conf = { .clock = env->clock, .log = &env->log,
+	    .pool = d->w->pool, .index_bytes = env->conf->storage_index_size,
+	    .full_percent = (uint32_t)env->conf->storage_full };
+	int rc = env->dir(env->ctx, d->path, false, &d->dir);
+
+	if (rc != 0)
+		return rc;
+	conf.dir = d->dir;
+	return chunk_engine_open(&d->engine, &conf, disk_opened, d);
+}
+
+int
+storage_worker_start(struct storage_worker *w, const struct net_addr *listen)
+{
+	const struct conf *c = w->env->conf;
+	struct net_server_conf sc = { .hub = w->env->hub, .listen = *listen,
+	    .conns_max = (uint32_t)c->net_connections_max,
+	    .reqs_max = (uint32_t)c->net_requests_max,
+	    .conn_reqs_max = (uint32_t)c->net_client_requests_max,
+	    .hello_ms = (uint32_t)c->net_hello,
+	    .payload_ms = (uint32_t)c->net_payload };
+	int rc = net_server_open(&w->server, &sc);
+
+	if (rc != 0)
+		return rc;
+	net_server_handle(w->server, 0x03, serve, w);
+	net_server_addr(w->server, &w->addr);
+	w->disks_opening = w->disk_n + 1;	/* one is ours */
+	for (unsigned i = 0; i < w->disk_n; i++) {
+		rc = disk_start(&w->disks[i]);
+		if (rc != 0)
+			disk_opened(&w->disks[i], rc);
+	}
+	if (--w->disks_opening == 0)
+		clock_timer_start(w->clock, &w->beat, clock_now(w->clock),
+		    opened);
+	return 0;
+}
+
+unsigned
+storage_worker_disks(const struct storage_worker *w)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < w->disk_n; i++)
+		n += w->disks[i].open;
+	return n;
+}
+
+/* ---- routing ---- */
+
+static struct storage_target *
+target_open(struct storage_worker *w, const struct storage_view_chain *v)
+{
+	struct storage_target *t;
+	struct storage_disk *disk = NULL;
+
+	for (unsigned i = 0; i < w->disk_n; i++)
+		if (w->disks[i].open && uid128_eq(&w->disks[i].id, &v->disk))
+			disk = &w->disks[i];
+	if (disk == NULL)
+		return NULL;		/* moved away, or failed to open */
+	if ((t = calloc(1, sizeof(*t))) == NULL)
+		return NULL;
+	t->w = w;
+	t->disk = disk;
+	list_init(&t->attempts);
+	chunk_craq_target_init(&t->craq, v->target);
+	if (map_put(&w->targets, v->target, t) != 0) {
+		free(t);
+		return NULL;
+	}
+	return t;
+}
+
+static void
+target_view(struct storage_target *t, const struct storage_view_chain *v)
+{
+	bool moved = v->version > t->v.version ||
+	    (v->version == t->v.version && v->serving && !t->v.serving);
+
+	t->seen = true;
+	t->gone = false;
+	if (moved) {
+		log_info(&t->w->env->log, "chain moved",
+		    "chain=%u version=%u state=%s target=%u pos=%u of=%u",
+		    v->chain, v->version, v->serving ? "serving" : "recovering",
+		    v->target, v->pos, v->n);
+		storage_reconcile_stop(t);
+		if (v->version > t->v.version)
+			t->reconciled = false;
+		t->v = *v;
+		chunk_craq_move(t->w->craq, &t->craq, v->version, v->serving,
+		    v->pos == 0, v->pos + 1u == v->n);
+		storage_run(t->w);
+	} else if (v->version == t->v.version) {
+		memcpy(t->v.addrs, v->addrs, sizeof(t->v.addrs));
+	}
+	if (t->craq.recovering && t->craq.head && !t->reconciled &&
+	    t->reconcile == NULL && !t->w->stopping)
+		storage_reconcile_start(t);
+}
+
+void
+storage_worker_view(struct storage_worker *w, struct storage_view *view)
+{
+	struct storage_target *t;
+	size_t it = 0;
+
+	assert(!w->running);
+	w->current = view->current;
+	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
+		t->seen = false;
+	for (uint32_t i = 0; i < view->n; i++) {
+		const struct storage_view_chain *v = &view->chains[i];
+
+		t = map_get(&w->targets, v->target);
+		if (t == NULL)
+			t = target_open(w, v);
+		if (t != NULL)
+			target_view(t, v);
+	}
+	it = 0;
+	while ((t = map_next(&w->targets, &it, NULL)) != NULL) {
+		if (t->seen)
+			continue;
+		t->gone = true;
+		storage_reconcile_stop(t);
+	}
+	free(view);
+}
+
+/* ---- stopping ---- */
+
+static void
+flushed(void *ctx, int rc)
+{
+	struct storage_disk *d = ctx;
+
+	if (rc != 0)
+		log_warn(&d->w->env->log, "disk not flushed", "disk=%s rc=%s",
+		    d->path, err_name(rc));
+	if (--d->w->flushing == 0)
+		storage_worker_stopped(d->w);
+}
+
+static void
+flush_all(struct storage_worker *w)
+{
+	w->flushing = 1;
+	for (unsigned i = 0; i < w->disk_n; i++) {
+		if (!w->disks[i].open)
+			continue;
+		w->flushing++;
+		chunk_engine_flush(w->disks[i].engine, flushed, &w->disks[i]);
+	}
+	if (--w->flushing == 0)
+		storage_worker_stopped(w);
+}
+
+static void
+drain(struct clock_timer *timer)
+{
+	struct storage_worker *w = container_of(timer, struct storage_worker,
+	    beat);
+	uint64_t now = clock_now(w->clock);
+	bool idle = w->server == NULL || (net_server_inflight(w->server) == 0 &&
+	    list_empty(&w->ops));
+
+	if (idle || now >= w->stop_by_ns)
+		flush_all(w);
+	else
+		clock_timer_start(w->clock, timer, now + DRAIN_POLL_NS, drain);
+}
+
+void
+storage_worker_stop(struct storage_worker *w)
+{
+	struct storage_target *t;
+	size_t it = 0;
+
+	w->stopping = true;
+	if (w->server != NULL)
+		net_server_drain(w->server);
+	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
+		storage_reconcile_stop(t);
+	w->stop_by_ns = clock_now(w->clock) + DRAIN_NS;
+	clock_timer_start(w->clock, &w->beat, clock_now(w->clock), drain);
+}
+
+/* Requests first, so that nothing new comes; engines before buffers, so that nobody
+ * writes into what is given back. */
+void
+storage_worker_close(struct storage_worker *w)
+{
+	struct storage_target *t;
+	size_t it = 0;
+
+	if (w->env == NULL)
+		return;
+	clock_timer_stop(w->clock, &w->beat);
+	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
+		storage_reconcile_stop(t);
+	for (unsigned i = 0; i < w->disk_n; i++) {
+		chunk_engine_close(w->disks[i].engine);
+		w->disks[i].engine = NULL;
+	}
+	storage_reads_close(w);
+	storage_cuts_close(w);
+	storage_ops_close(w);
+	storage_reconciles_close(w);
+	net_server_close(w->server);
+	it = 0;
+	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
+		free(t);
+	map_fini(&w->targets);
+	chunk_craq_close(w->craq);
+	mem_pool_close(w->pool);
+	for (unsigned i = 0; i < w->disk_n; i++) {
+		if (w->disks[i].dir != NULL)
+			w->disks[i].dir->ops->close(w->disks[i].dir);
+		free(w->disks[i].path);
+	}
+	free(w->disks);
+	w->env = NULL;
+}
