@@ -519,7 +519,8 @@ commit(struct chunk_craq *c, struct chunk_craq_op *op)
 		finish(c, op, ERR_CORRUPT);
 		return;
 	}
-	if (op->kind == CRAQ_RECONCILE && op->job_kind != UPDATE_REMOVE && op->check != op->check_here) {
+	if (op->kind == CRAQ_RECONCILE && op->job_kind != UPDATE_REMOVE &&
+	    op->check != op->check_here) {
 		finish(c, op, ERR_CORRUPT);
 		return;
 	}

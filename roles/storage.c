@@ -395,19 +395,15 @@ loop_opened(struct storage *st, int rc)
 		st->open_rc = rc;
 	if (--st->loops_busy > 0 || st->phase != STORAGE_OPENING)
 		return;
+	rc = 0;
 	for (unsigned i = 0; i < st->loop_n; i++) {
 		disks += storage_worker_disks(&st->workers[i]);
-		/* Without its listener a loop is no use: do not join half. */
+		/* A loop without its listener is no use: do not join half. */
 		if (st->workers[i].server == NULL)
 			rc = st->open_rc;
 	}
-	if (disks == 0)
+	if (rc == 0 && disks == 0)
 		rc = st->open_rc != 0 ? st->open_rc : -ENODEV;
-	else if (rc == st->open_rc)
-		rc = 0;
-	for (unsigned i = 0; i < st->loop_n; i++)
-		if (st->workers[i].server == NULL)
-			rc = st->open_rc;
 	if (rc == 0) {
 		st->phase = STORAGE_JOINING;
 		rc = join(st);
@@ -490,14 +486,15 @@ storage_open(struct storage **out, const struct storage_conf *conf,
 	st->loop_n = conf->loop_n;
 	list_init(&st->readies);
 	st->workers = calloc(st->loop_n, sizeof(*st->workers));
-	st->gate = calloc(1, sizeof(*st->gate));
+	if ((st->gate = calloc(1, sizeof(*st->gate))) != NULL) {
+		atomic_init(&st->gate->refs, 1);
+		atomic_init(&st->gate->st, st);
+	}
 	st->name = strdup(conf->name);
 	st->managers = calloc(conf->manager_n, sizeof(*st->managers));
 	if (st->workers == NULL || st->gate == NULL || st->name == NULL ||
 	    st->managers == NULL)
 		goto fail;
-	atomic_init(&st->gate->refs, 1);
-	atomic_init(&st->gate->st, st);
 	memcpy(st->managers, conf->managers,
 	    conf->manager_n * sizeof(*st->managers));
 	st->manager_n = conf->manager_n;

@@ -821,6 +821,15 @@ storage_reconcile_stop(struct storage_target *t)
 void
 storage_reconciles_close(struct storage_worker *w)
 {
+	struct list *it;
+
+	while ((it = list_pop_front(&w->fetches)) != NULL) {
+		struct storage_fetch *f = list_entry(it, struct storage_fetch,
+		    node);
+
+		net_req_drop(f->req);
+		free(f);
+	}
 	while (!list_empty(&w->reconciles))
 		release(list_entry(w->reconciles.next, struct storage_reconcile,
 		    node));

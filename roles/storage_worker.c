@@ -198,7 +198,7 @@ disk_opened(void *ctx, int rc)
 }
 
 static int
-disk_start(struct storage_disk *d)
+disk_open(struct storage_disk *d)
 {
 	const struct role_env *env = d->w->env;
 	struct chunk_engine_conf conf = { .clock = env->clock, .log = &env->log,
@@ -230,7 +230,7 @@ storage_worker_start(struct storage_worker *w, const struct net_addr *listen)
 	net_server_addr(w->server, &w->addr);
 	w->disks_opening = w->disk_n + 1;	/* one is ours */
 	for (unsigned i = 0; i < w->disk_n; i++) {
-		rc = disk_start(&w->disks[i]);
+		rc = disk_open(&w->disks[i]);
 		if (rc != 0)
 			disk_opened(&w->disks[i], rc);
 	}
