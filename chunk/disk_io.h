@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* disk_io.h - between disk_dir.c (names) and the two ways to do I/O: disk_uring.c and
+ * disk_threads.c.  Not for others. */
+#ifndef CHUNK_DISK_IO_H
+#define CHUNK_DISK_IO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/disk.h"
+#include "net/loop.h"
+
+#define DISK_IO_DEPTH	256u	/* requests at the kernel; more wait in a list */
+
+struct disk_io;			/* the queue of one loop, shared by its disks */
+struct disk_threads;
+
+struct disk_file {
+	struct disk	disk;
+	struct disk_io *io;		/* a reference */
+	int		fd;		/* owned */
+	uint32_t	flying;		/* requests the kernel or a thread has */
+	bool		closing;
+};
+
+/* What impl[] of a struct disk_req holds. */
+enum { DISK_IO_FILE, DISK_IO_DONE, DISK_IO_PIECE, DISK_IO_INNER };
+
+static inline struct disk_file *
+disk_io_file_of(const struct disk_req *r)
+{
+	return (struct disk_file *)(uintptr_t)r->impl[DISK_IO_FILE];
+}
+
+/* The queue of @loop; made at the first call. 0 or -errno. */
+int	disk_io_get(struct disk_io **out, struct loop *loop);
+void	disk_io_put(struct disk_io *io);
+/* A disk over @fd, which is owned from here on, also on failure. 0 or -ENOMEM. */
+int	disk_io_open(struct disk_io *io, int fd, uint64_t size, struct disk **out);
+
+/* Count @n more bytes of @r; true when it is whole. */
+bool	disk_io_advance(struct disk_req *r, uint64_t n);
+
+/* ---- disk_threads.c ---- */
+
+typedef void disk_threads_fn(void *ctx);
+/* @wake runs on @clock when something has ended. */
+int	disk_threads_open(struct disk_threads **out, struct clock *clock,
+	    disk_threads_fn *wake, void *ctx);
+/* Nothing may be in flight. */
+void	disk_threads_close(struct disk_threads *t);
+/* Hand all of @reqs (by node) over; they come back with rc set, see reap. */
+void	disk_threads_submit(struct disk_threads *t, struct list *reqs);
+/* Append what has ended to @done. */
+void	disk_threads_reap(struct disk_threads *t, struct list *done);
+/* Take back what no thread has begun (appended to @done with -ECANCELED), and wait for
+ * the others: afterwards reap has all requests of @f. */
+void	disk_threads_cancel(struct disk_threads *t, struct disk_file *f,
+	    struct list *done);
+
+#endif
