@@ -12,6 +12,8 @@
 #include "conf/parse.h"
 #include "conf/rand.h"
 
+#define MANUAL "man/fsd.conf.5"
+
 static struct conf c;
 static char err[CONF_ERR_MAX];
 
@@ -361,19 +363,29 @@ START_TEST(flags)
 }
 END_TEST
 
-/* The table of fsd.conf(5) is what the rows say. */
+/* The table of fsd.conf(5) is what the rows say; ACCEPT=1 makes it so. */
 START_TEST(manual_page)
 {
-	char *table = NULL, *page;
+	char *table = NULL, *page, *from, *to;
 	size_t n;
 	FILE *f = open_memstream(&table, &n);
 
 	conf_help(f, true);
 	fclose(f);
-	page = read_file("man/fsd.conf.5", &n);
+	page = read_file(MANUAL, &n);
 	ck_assert_ptr_nonnull(page);
+	if (getenv("ACCEPT") != NULL) {
+		from = strstr(page, ".Ss [cluster]");
+		to = strstr(page, ".Pp\nThese rules join");
+		ck_assert(from != NULL && to != NULL && from < to);
+		f = fopen(MANUAL, "w");
+		fprintf(f, "%.*s%s%s", (int)(from - page), page, table, to);
+		fclose(f);
+		free(page);
+		page = read_file(MANUAL, &n);
+	}
 	ck_assert_msg(strstr(page, table) != NULL,
-	    "man/fsd.conf.5 lacks the table of: MDOC=1 build/tests/test_conf");
+	    MANUAL " is not what the rows say: ACCEPT=1 build/tests/test_conf");
 	free(page);
 	free(table);
 }
@@ -406,11 +418,6 @@ main(void)
 	SRunner *sr = srunner_create(s);
 	int failed;
 
-	if (getenv("MDOC") != NULL) {
-		conf_help(stdout, true);
-		srunner_free(sr);
-		return 0;
-	}
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, files, 1, file_count() + 1);
 	tcase_add_test(t, defaults);

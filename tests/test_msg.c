@@ -18,6 +18,7 @@
 #include "net/msg_define.h"
 
 #define GOLDEN "tests/golden/msg.1"
+#define MANUAL "man/fsd-proto.7"
 #define ARENA_BYTES (1u << 20)
 
 static struct msg_arena arena;
@@ -615,6 +616,75 @@ START_TEST(golden_bytes)
 }
 END_TEST
 
+/* ---- fsd-proto(7) ---- */
+
+/* From the line after .Sh CALLS' text on: calls, then messages, as mdoc. */
+static void
+print_manual(FILE *out)
+{
+	const struct msg_method *m;
+	const struct msg_type *t;
+	const char *service = "";
+
+	for (unsigned i = 0; (m = msg_method_at(i)) != NULL; i++) {
+		if (strcmp(service, m->service) != 0)
+			fprintf(out, "%s.Ss Calls of the %s service\n"
+			    ".Bl -tag -width Ds\n", i == 0 ? "" : ".El\n",
+			    m->service);
+		service = m->service;
+		fprintf(out, ".It Li 0x%04x Cm %s\nRequest\n.Vt %s ,\nreply\n"
+		    ".Vt %s ;\nagain: %s.\n", m->id, m->name, m->request->name,
+		    m->reply->name, m->retry);
+	}
+	fputs(".El\n.Sh MESSAGE TABLES\n.Bl -tag -width Ds\n", out);
+	for (unsigned i = 0; (t = msg_type_at(i)) != NULL; i++) {
+		fprintf(out, ".It Vt %s\n.Bl -tag -width Ds -compact\n", t->name);
+		for (const struct msg_row *r = t->rows; r->name != NULL; r++)
+			fprintf(out, ".It Va %s : Vt %s\n%s\n", r->name,
+			    r->type, r->help);
+		fputs(".El\n", out);
+	}
+	fputs(".El\n", out);
+}
+
+static char *
+read_page(size_t *n)
+{
+	FILE *f = fopen(MANUAL, "r");
+	char *page = calloc(1, 1 << 18);
+
+	ck_assert_msg(f != NULL, "%s: %s", MANUAL, strerror(errno));
+	*n = fread(page, 1, (1 << 18) - 1, f);
+	fclose(f);
+	return page;
+}
+
+/* The tables of the page are what the rows say; ACCEPT=1 makes them so. */
+START_TEST(manual_page)
+{
+	size_t n, table_n;
+	char *page = read_page(&n), *table = NULL, *from, *to;
+	FILE *f = open_memstream(&table, &table_n);
+
+	print_manual(f);
+	fclose(f);
+	if (getenv("ACCEPT") != NULL) {
+		from = strstr(page, ".Ss Calls of the manager");
+		to = strstr(page, ".Sh SEE ALSO");
+		ck_assert(from != NULL && to != NULL && from < to);
+		f = fopen(MANUAL, "w");
+		fprintf(f, "%.*s%s%s", (int)(from - page), page, table, to);
+		fclose(f);
+		free(page);
+		page = read_page(&n);
+	}
+	ck_assert_msg(strstr(page, table) != NULL,
+	    MANUAL " is not what the rows say: ACCEPT=1 build/tests/test_msg");
+	free(page);
+	free(table);
+}
+END_TEST
+
 /* One message pinned by hand, field by field. */
 START_TEST(golden_read)
 {
@@ -685,6 +755,7 @@ main(void)
 	tcase_add_test(t, golden_bytes);
 	tcase_add_test(t, golden_read);
 	tcase_add_test(t, call_table);
+	tcase_add_test(t, manual_page);
 	suite_add_tcase(s, t);
 	srunner_set_fork_status(sr, CK_NOFORK);
 	srunner_run_all(sr, CK_NORMAL);
