@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/* manager.c - open, dispatch of calls, commands in flight, stop.
+ *
+ *   OPENING -> SERVING -> STOPPING
+ *        \________\_________\--> BROKEN
+ *
+ * Invariants:
+ *   1  What an answer says is committed: it is given by the fn of its command, or read
+ *      from state that was applied.
+ *   2  Every request is answered once, or dropped by manager_close(). */
+#include "roles/manager_impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/err.h"
+#include "net/msg_all.h"
+
+#define SERVICE 0x01u
+
+/* ---- commands ---- */
+
+static void
+call_done(struct group_req *r, int rc, const void *result, size_t len)
+{
+	struct manager_call *c = container_of(r, struct manager_call, group);
+	struct bytes_reader in;
+	uint64_t value = 0;
+
+	if (rc == 0) {
+		bytes_reader_init(&in, result, len);
+		rc = (int)bytes_get_u32(&in);
+		value = bytes_get_u64(&in);
+		assert(bytes_reader_done(&in));
+	}
+	list_remove(&c->node);
+	c->fn(c, rc, value);		/* may close the manager */
+	free(c);
+}
+
+int
+manager_propose(struct manager *m, struct net_req *req, node_id id,
+    const struct bytes_writer *w, manager_call_fn *fn)
+{
+	struct manager_call *c;
+	int rc;
+
+	if (w->failed)
+		return -EMSGSIZE;
+	if ((c = calloc(1, sizeof(*c))) == NULL)
+		return -ENOMEM;
+	c->m = m;
+	c->req = req;
+	c->id = id;
+	c->fn = fn;
+	rc = group_propose(m->group, &c->group, w->start, bytes_written(w),
+	    call_done);
+	if (rc != 0) {
+		free(c);
+		return rc;
+	}
+	list_push_back(&m->calls, &c->node);
+	return 0;
+}
+
+void
+manager_reply_rc(struct manager_call *c, int rc, uint64_t value)
+{
+	(void)value;
+	net_reply(c->req, rc, NULL, NULL, 0, NULL, NULL);
+}
+
+/* ---- calls ---- */
+
+static void
+serve(void *ctx, struct net_req *req)
+{
+	struct manager *m = ctx;
+	int rc = m->phase == MANAGER_SERVING ? 0 :
+	    m->phase == MANAGER_OPENING ? ERR_NOT_LEADER : ERR_STOPPING;
+
+	if (rc != 0) {
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	switch (req->method) {
+	case MSG_register:
+		manager_node_register(m, req);
+		break;
+	case MSG_beat:
+		manager_node_beat(m, req);
+		break;
+	case MSG_routing:
+		manager_routing_get(m, req);
+		break;
+	case MSG_goodbye:
+		manager_node_goodbye(m, req);
+		break;
+	case MSG_chain_ready:
+		manager_node_chain_ready(m, req);
+		break;
+	case MSG_client_beat:
+		manager_client_beat(m, req);
+		break;
+	case MSG_clients:
+		manager_client_list(m, req);
+		break;
+	case MSG_status:
+		manager_node_status(m, req);
+		break;
+	case MSG_config_get:
+		manager_config_get(m, req);
+		break;
+	case MSG_config_set:
+		manager_config_set(m, req);
+		break;
+	default:
+		net_reply(req, ERR_BAD_METHOD, NULL, NULL, 0, NULL, NULL);
+	}
+}
+
+/* ---- the group's callbacks ---- */
+
+static void
+tell_ready(struct manager *m, int rc)
+{
+	role_fn *fn = m->ready;
+
+	m->ready = NULL;
+	if (fn != NULL)
+		fn(m->ready_ctx, rc);
+}
+
+static int
+load(struct manager *m)
+{
+	int rc;
+
+	if (m->loaded)
+		return 0;
+	rc = manager_state_open(&m->state, group_table(m->group), &m->env.log);
+	m->loaded = rc == 0;
+	return rc;
+}
+
+static size_t
+apply(void *ctx, uint64_t index, const void *cmd, size_t len, void *result,
+    size_t cap)
+{
+	struct manager *m = ctx;
+	uint64_t was;
+	int rc;
+
+	(void)index;
+	assert(cap >= MANAGER_RESULT);
+	if ((rc = load(m)) != 0) {
+		group_break(m->group, rc);
+		return 0;
+	}
+	was = routing_version(m->state.routing);
+	if ((rc = manager_apply(&m->state, cmd, len, result)) != 0)
+		group_break(m->group, rc);
+	else if (routing_version(m->state.routing) != was)
+		manager_routing_changed(m);
+	return MANAGER_RESULT;
+}
+
+static void
+begin_serving(struct manager *m)
+{
+	char text[UID128_TEXT];
+
+	uid128_text(routing_cluster(m->state.routing), text);
+	log_info(&m->env.log, "serving", "cluster=%s run=%" PRIu64
+	    " routing=%" PRIu64 " nodes=%zu chains=%u", text,
+	    group_run(m->group), routing_version(m->state.routing),
+	    m->state.nodes.n, m->state.chain_n);
+	m->phase = MANAGER_SERVING;
+	manager_node_start(m);
+	tell_ready(m, 0);
+}
+
+static void
+inited(struct manager_call *c, int rc, uint64_t value)
+{
+	(void)value;
+	if (rc == 0 && c->m->phase == MANAGER_OPENING)
+		begin_serving(c->m);	/* otherwise broken() follows */
+}
+
+static void
+leader(void *ctx, bool leads)
+{
+	struct manager *m = ctx;
+	struct uid128 cluster;
+	struct bytes_writer w;
+	uint8_t buf[32];
+	int rc;
+
+	if (!leads || m->phase != MANAGER_OPENING)
+		return;
+	if ((rc = load(m)) != 0) {
+		group_break(m->group, rc);
+		return;
+	}
+	if (!uid128_zero(routing_cluster(m->state.routing))) {
+		begin_serving(m);
+		return;
+	}
+	m->env.random(m->env.ctx, cluster.b, sizeof(cluster.b));
+	bytes_writer_init(&w, buf, sizeof(buf));
+	manager_cmd_init(&w, &cluster);
+	if ((rc = manager_propose(m, NULL, 0, &w, inited)) != 0)
+		group_break(m->group, rc);
+}
+
+static void
+broken(void *ctx, int rc)
+{
+	struct manager *m = ctx;
+
+	log_error(&m->env.log, "stopped serving", "error=%s", err_name(rc));
+	m->phase = MANAGER_BROKEN;
+	manager_node_stop(m);
+	manager_client_stop(m);
+	manager_routing_stop(m, ERR_STOPPING);
+	tell_ready(m, rc);
+}
+
+static const struct group_ops group_ops = {
+	.apply = apply, .leader = leader, .broken = broken,
+};
+
+/* ---- open, stop, close ---- */
+
+static int
+open_server(struct manager *m, const struct net_addr *listen)
+{
+	const struct conf *c = m->env.conf;
+	int rc;
+
+	rc = net_server_open(&m->server, &(struct net_server_conf){
+		.hub = m->env.hub, .listen = *listen,
+		.conns_max = (uint32_t)c->net_connections_max,
+		/* each connection may hold a long-poll besides */
+		.reqs_max = (uint32_t)(c->net_requests_max +
+		    c->net_connections_max),
+		.conn_reqs_max = (uint32_t)c->net_client_requests_max,
+		.hello_ms = (uint32_t)c->net_hello,
+		.payload_ms = (uint32_t)c->net_payload });
+	if (rc == 0)
+		net_server_handle(m->server, SERVICE, serve, m);
+	return rc;
+}
+
+int
+manager_open(struct manager **out, const struct role_env *env, const char *dir_path,
+    const struct net_addr *listen, role_fn *ready, void *ctx)
+{
+	struct manager *m;
+	int rc;
+
+	*out = NULL;
+	if ((m = calloc(1, sizeof(*m))) == NULL)
+		return -ENOMEM;
+	m->env = *env;
+	m->ready = ready;
+	m->ready_ctx = ctx;
+	list_init(&m->calls);
+	list_init(&m->leases);
+	list_init(&m->client_leases);
+	list_init(&m->waiters);
+	rc = env->dir(env->ctx, dir_path, true, &m->dir);
+	if (rc == 0)
+		rc = open_server(m, listen);
+	if (rc == 0)
+		rc = group_open(&m->group, &(struct group_conf){
+			.clock = env->clock, .log = &m->env.log, .dir = m->dir,
+			.log_bytes = env->conf->manager_log_size,
+			.table_bytes = env->conf->manager_table_size,
+			.inflight_max = MANAGER_INFLIGHT_MAX,
+			.flush_bytes = MANAGER_FLUSH_BYTES,
+			.flush_ms = MANAGER_FLUSH_MS,
+			.ops = &group_ops, .ctx = m });
+	if (rc != 0) {
+		manager_close(m);
+		return rc;
+	}
+	*out = m;
+	return 0;
+}
+
+void
+manager_addr(const struct manager *m, struct net_addr *out)
+{
+	net_server_addr(m->server, out);
+}
+
+static void
+flushed(void *ctx)
+{
+	struct manager *m = ctx;
+	role_fn *fn = m->stopped;
+
+	m->stopped = NULL;
+	fn(m->stopped_ctx, 0);		/* closes us */
+}
+
+void
+manager_stop(struct manager *m, role_fn *fn, void *ctx)
+{
+	assert(m->stopped == NULL);
+	m->stopped = fn;
+	m->stopped_ctx = ctx;
+	m->ready = NULL;
+	if (m->phase != MANAGER_BROKEN)
+		m->phase = MANAGER_STOPPING;
+	net_server_drain(m->server);
+	manager_node_stop(m);
+	manager_client_stop(m);
+	manager_routing_stop(m, ERR_STOPPING);
+	group_flush(m->group, flushed, m);	/* after what is in flight */
+}
+
+void
+manager_close(struct manager *m)
+{
+	struct list *n;
+
+	if (m == NULL)
+		return;
+	manager_node_stop(m);
+	manager_client_stop(m);
+	manager_routing_stop(m, 0);
+	while ((n = list_pop_front(&m->calls)) != NULL) {
+		struct manager_call *c = list_entry(n, struct manager_call, node);
+
+		if (c->req != NULL)
+			net_req_drop(c->req);
+		free(c);
+	}
+	net_server_close(m->server);
+	group_close(m->group);
+	manager_state_close(&m->state);
+	if (m->dir != NULL)
+		m->dir->ops->close(m->dir);
+	free(m);
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* manager_client.c - which clients there are; known only to the leader's memory, learnt
+ * again after a restart. */
+#include "roles/manager_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/err.h"
+
+#define MISSED 4u			/* beats, then a client is forgotten */
+
+struct client {
+	struct manager_uid u;
+	struct list	lease;		/* manager.client_leases */
+	uint64_t	since_ns, seen_ns, pid;
+	char		host[65], mount[257], release[65];
+};
+
+static uint64_t
+beat_ms(const struct manager *m)
+{
+	return m->env.conf->manager_lease < 1000 ? 1000 :
+	    m->env.conf->manager_lease;
+}
+
+static void
+forget(struct manager *m, struct client *c)
+{
+	manager_uid_del(&m->clients, &c->u);
+	list_remove(&c->lease);
+	m->client_n--;
+	free(c);
+}
+
+static void client_due(struct clock_timer *t);
+
+static void
+arm(struct manager *m)
+{
+	struct client *c;
+
+	if (list_empty(&m->client_leases) || m->client_timer.pos != 0)
+		return;
+	c = list_entry(m->client_leases.next, struct client, lease);
+	clock_timer_start(m->env.clock, &m->client_timer, c->seen_ns +
+	    MISSED * beat_ms(m) * NS_PER_MS, client_due);
+}
+
+static void
+client_due(struct clock_timer *t)
+{
+	struct manager *m = container_of(t, struct manager, client_timer);
+	uint64_t now = clock_now(m->env.clock);
+
+	while (!list_empty(&m->client_leases)) {
+		struct client *c = list_entry(m->client_leases.next, struct client,
+		    lease);
+
+		if (c->seen_ns + MISSED * beat_ms(m) * NS_PER_MS > now)
+			break;
+		log_info(&m->env.log, "client gone", "host=%s mount=%s", c->host,
+		    c->mount);
+		forget(m, c);
+	}
+	arm(m);
+}
+
+static void
+drop(struct manager_uid *u)
+{
+	free(container_of(u, struct client, u));
+}
+
+void
+manager_client_stop(struct manager *m)
+{
+	clock_timer_stop(m->env.clock, &m->client_timer);
+	manager_uid_drop(&m->clients, drop);
+	list_init(&m->client_leases);
+	m->client_n = 0;
+}
+
+/* Longer texts are cut: they are for people. */
+static void
+keep(char *out, size_t size, const struct msg_str *s)
+{
+	size_t n = s->n < size ? s->n : size - 1;
+
+	if (n > 0)
+		memcpy(out, s->p, n);
+	out[n] = '\0';
+}
+
+static struct client *
+add(struct manager *m, const struct uid128 *uid)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return NULL;
+	c->u.uid = *uid;
+	c->since_ns = clock_now(m->env.clock);
+	list_init(&c->lease);
+	if (manager_uid_put(&m->clients, &c->u) != 0) {
+		free(c);
+		return NULL;
+	}
+	m->client_n++;
+	return c;
+}
+
+static int
+beat(struct manager *m, const struct msg_client_beat *q)
+{
+	struct client *c = manager_uid_get(&m->clients, &q->client);
+
+	if (uid128_zero(&q->client))
+		return -EINVAL;
+	if (q->leaving) {
+		if (c != NULL)
+			forget(m, c);
+		return 0;
+	}
+	if (c == NULL && m->client_n >= MANAGER_CLIENTS_MAX)
+		return ERR_BUSY;
+	if (c == NULL && (c = add(m, &q->client)) == NULL)
+		return -ENOMEM;
+	c->seen_ns = clock_now(m->env.clock);
+	c->pid = q->pid;
+	keep(c->host, sizeof(c->host), &q->host);
+	keep(c->mount, sizeof(c->mount), &q->mount);
+	keep(c->release, sizeof(c->release), &q->release);
+	list_remove(&c->lease);
+	list_push_back(&m->client_leases, &c->lease);
+	arm(m);
+	return 0;
+}
+
+void
+manager_client_beat(struct manager *m, struct net_req *req)
+{
+	struct msg_client_beat_rep rep = { .beat_ms = (uint32_t)beat_ms(m),
+		.routing = routing_version(m->state.routing),
+		.config_version = m->state.config_version };
+
+	int rc = beat(m, req->msg);
+
+	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
+}
+
+/* Oldest beat first; cut where it would be longer than a message may be. */
+void
+manager_client_list(struct manager *m, struct net_req *req)
+{
+	uint64_t now = clock_now(m->env.clock);
+	struct msg_clients_rep rep = { 0 };
+	size_t bytes = 0;
+
+	rep.clients.v = calloc(m->client_n + 1u, sizeof(*rep.clients.v));
+	if (rep.clients.v == NULL) {
+		net_reply(req, -ENOMEM, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	list_for_each(it, &m->client_leases) {
+		struct client *c = list_entry(it, struct client, lease);
+
+		if (bytes >= MANAGER_LIST_BYTES)
+			break;
+		rep.clients.v[rep.clients.n++] = (struct msg_client_row){
+			.client = c->u.uid, .host = msg_str(c->host),
+			.mount = msg_str(c->mount), .pid = c->pid,
+			.release = msg_str(c->release),
+			.since_ms = (now - c->since_ns) / NS_PER_MS,
+			.seen_ms = (now - c->seen_ns) / NS_PER_MS };
+		bytes += 64 + strlen(c->host) + strlen(c->mount) +
+		    strlen(c->release);
+	}
+	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
+	free(rep.clients.v);
+}

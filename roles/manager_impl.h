@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* manager_impl.h - the manager's parts among themselves. */
+#ifndef ROLES_MANAGER_IMPL_H
+#define ROLES_MANAGER_IMPL_H
+
+#include "conf/table.h"
+#include "meta/group.h"
+#include "net/msg_manager.h"
+#include "net/serve.h"
+#include "roles/manager.h"
+#include "roles/manager_state.h"
+
+#define MANAGER_CLIENTS_MAX	65536u
+#define MANAGER_INFLIGHT_MAX	4096u		/* commands */
+#define MANAGER_FLUSH_BYTES	(4u << 20)
+#define MANAGER_FLUSH_MS	1000u
+#define MANAGER_WAIT_MAX_MS	60000u		/* of a routing long-poll */
+#define MANAGER_LIST_BYTES	(900u << 10)	/* of one long answer */
+
+enum manager_phase {
+	MANAGER_OPENING,	/* the group replays, or makes the cluster's id */
+	MANAGER_SERVING,
+	MANAGER_STOPPING,
+	MANAGER_BROKEN
+};
+
+struct manager {
+	struct role_env	 env;
+	struct disk_dir	*dir;
+	struct group	*group;
+	struct net_server *server;
+	struct manager_state state;	/* loaded with the first entry */
+	bool		 loaded;
+	enum manager_phase phase;
+	role_fn		*ready;		/* NULL: was told */
+	void		*ready_ctx;
+	role_fn		*stopped;
+	void		*stopped_ctx;
+	struct list	 calls;		/* struct manager_call */
+
+	/* manager_node.c */
+	struct list	 leases;	/* up nodes, oldest beat first */
+	struct clock_timer lease_timer;
+	struct clock_timer form_timer;
+	bool		 forming;	/* a command is on its way */
+	uint32_t	 form_targets;	/* target_n when last poked */
+
+	/* manager_client.c */
+	struct map	 clients;	/* struct manager_uid */
+	struct list	 client_leases;	/* all of them, oldest beat first */
+	uint32_t	 client_n;
+	struct clock_timer client_timer;
+
+	/* manager_routing.c */
+	struct list	 waiters;	/* long-polls, first come first */
+	uint32_t	 waiter_n;
+	struct clock_defer wake;
+};
+
+/* A command in flight, and the request it answers, if any. */
+struct manager_call;
+typedef void manager_call_fn(struct manager_call *c, int rc, uint64_t value);
+struct manager_call {
+	struct list	 node;		/* manager.calls */
+	struct manager	*m;
+	struct net_req	*req;		/* answered by fn; NULL: our own command */
+	struct group_req group;
+	manager_call_fn	*fn;
+	node_id		 id;		/* fn's */
+};
+/* Propose what @w holds; fn runs once with the command's result, or why it was not
+ * ordered, later.  0; or the reason, and fn never runs. @id is kept for fn. */
+int	manager_propose(struct manager *m, struct net_req *req, node_id id,
+	    const struct bytes_writer *w, manager_call_fn *fn);
+/* The fn of commands whose result is all there is to say. */
+void	manager_reply_rc(struct manager_call *c, int rc, uint64_t value);
+
+/* manager_node.c */
+void	manager_node_start(struct manager *m);	/* serving begins: leases and forming */
+void	manager_node_stop(struct manager *m);
+void	manager_node_register(struct manager *m, struct net_req *req);
+void	manager_node_beat(struct manager *m, struct net_req *req);
+void	manager_node_goodbye(struct manager *m, struct net_req *req);
+void	manager_node_chain_ready(struct manager *m, struct net_req *req);
+void	manager_node_status(struct manager *m, struct net_req *req);
+/* Bytes of files that all disks can hold, and do hold. */
+void	manager_node_space(const struct manager *m, uint64_t *total,
+	    uint64_t *used);
+
+/* manager_form.c */
+void	manager_form_poke(struct manager *m);	/* something may be formed, after a wait */
+void	manager_form_stop(struct manager *m);
+
+/* manager_client.c */
+void	manager_client_beat(struct manager *m, struct net_req *req);
+void	manager_client_list(struct manager *m, struct net_req *req);
+void	manager_client_stop(struct manager *m);
+
+/* manager_routing.c */
+void	manager_routing_get(struct manager *m, struct net_req *req);
+void	manager_routing_changed(struct manager *m);
+/* Answer all waiters with @rc; 0: drop them without an answer. */
+void	manager_routing_stop(struct manager *m, int rc);
+
+/* manager_config.c */
+void	manager_config_get(struct manager *m, struct net_req *req);
+void	manager_config_set(struct manager *m, struct net_req *req);
+
+#endif
