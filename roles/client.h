@@ -26,7 +26,8 @@ struct member;
 int	client_open(struct client **out, const struct role_env *env,
 	    const struct net_addr *managers, unsigned manager_n, const char *mount,
 	    role_fn *ready, void *ctx);
-/* Write back everything, end sessions, say goodbye, then call back. */
+/* Release every open file, write back everything, end the session, say goodbye, then
+ * call back; only client_close() is legal from here on. */
 void	client_stop(struct client *c, role_fn *fn, void *ctx);
 /* At once, as a crash: what was not written back is lost, callbacks never run. */
 void	client_close(struct client *c);
@@ -60,6 +61,7 @@ struct client_op {
 	client_op_fn *fn;
 	struct list   node;		/* the client's */
 	void	     *impl;		/* the client's */
+	int	      rc;		/* the client's */
 };
 
 void	client_lookup(struct client *c, struct client_op *op, client_op_fn *fn,
@@ -107,6 +109,8 @@ void	client_file_create(struct client *c, struct client_op *op, client_op_fn *fn
 	    const struct client_cred *cred, ino_id parent, const char *name,
 	    uint32_t mode, uint32_t flags, struct client_file **file);
 ino_id	client_file_ino(const struct client_file *f);
+/* For set->handle of client_setattr(): the open that allows a size change. */
+uint64_t client_file_handle(const struct client_file *f);
 /* Kernel pages of this inode may be kept: content unchanged since this client last told
  * the kernel about it. */
 bool	client_file_unchanged(const struct client_file *f);
@@ -129,15 +133,21 @@ struct client_io {
 	client_io_fn *fn;
 	struct list   node;		/* the client's */
 	void	     *impl;		/* the client's */
+	int	      rc;		/* the client's */
 };
 /* Read [off, off + len) of @f into buffers of the client; fn with io->iov.  After fn
- * with rc 0 the caller must call client_read_done() once the bytes are used. */
+ * with rc 0 the caller must call client_read_done() once the bytes are used.  @len is at
+ * most CLIENT_READ_MAX (-EINVAL). */
+#define CLIENT_READ_MAX	(64u << 20)
 void	client_read(struct client_file *f, struct client_io *io, client_io_fn *fn,
 	    uint64_t off, uint64_t len);
 void	client_read_done(struct client *c, struct client_io *io);
 /* Write; @data is copied before this returns, unless @direct: then it is borrowed until fn,
  * and fn means stored on all replicas.  Otherwise fn may come before that (write-back),
- * held up when client.memory is used up. */
+ * held up when client.memory is used up.  io->done is the bytes taken: fewer than @len
+ * only when memory ran out in the middle.  -EBADF for a handle that is open for reading;
+ * -EFBIG past the largest file; and, after a failed write-back that neither client_fsync()
+ * nor client_flush() of this handle has reported yet, that error. */
 void	client_write(struct client_file *f, struct client_io *io, client_io_fn *fn,
 	    uint64_t off, const void *data, uint64_t len, bool direct);
 
