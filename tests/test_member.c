@@ -225,6 +225,16 @@ publish(uint64_t version)
 		}
 }
 
+/* Manager @id dies: everything it was asked ends now. */
+static void
+reset(unsigned id)
+{
+	managers[id].rc = -ECONNRESET;
+	for (unsigned i = 0; i < CALLS; i++)
+		if (slots[i].c != NULL && slots[i].to == id)
+			answer_at(&slots[i], clock_now(clk), -ECONNRESET);
+}
+
 /* ---- the test world ---- */
 
 static void
@@ -425,6 +435,44 @@ START_TEST(finds_the_leader)
 	publish(2);		/* the poll has moved too */
 	run_ms(50);
 	ck_assert_uint_eq(routing_version(member_routing(m)), 2);
+}
+END_TEST
+
+/* Poll and refresh fail together: that is one step to the next manager, not two, which
+ * of two managers would be back to the dead one. */
+START_TEST(moves_on_once)
+{
+	unsigned asked;
+
+	managers[1].rc = ERR_NOT_LEADER;
+	join(NODE_STORAGE, 2);
+	run_ms(1000);
+	managers[1].rc = 0;
+	member_refresh(m);
+	while (cluster.refreshes == 0)
+		ck_assert(sim_clock_step(world));
+	reset(0);
+	asked = managers[0].calls;
+	managers[1].calls = 0;
+	run_ms(2000);
+	ck_assert_uint_eq(managers[0].calls, asked);
+	ck_assert_uint_ge(managers[1].calls, 5);
+}
+END_TEST
+
+/* A manager that was away may have forgotten the poll that waits there. */
+START_TEST(polls_again_after_silence)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	managers[0].silent = true;
+	publish(2);
+	run_ms(2500);
+	managers[0].silent = false;
+	for (int i = 0; i < 2000 && routing_version(member_routing(m)) < 2; i++)
+		run_ms(1);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 2);
+	ck_assert_uint_eq(cluster.refreshes, 0);
 }
 END_TEST
 
@@ -706,6 +754,8 @@ main(void)
 	tcase_add_test(t, silence_is_short_enough);
 	tcase_add_test(t, stale_registers_again);
 	tcase_add_test(t, finds_the_leader);
+	tcase_add_test(t, moves_on_once);
+	tcase_add_test(t, polls_again_after_silence);
 	tcase_add_test(t, backs_off);
 	tcase_add_test(t, nonsense_is_bounded);
 	tcase_add_test(t, follows_routing);
