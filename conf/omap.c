@@ -27,15 +27,26 @@ drop(struct omap_entry *e)
 	free(e);
 }
 
+bool
+omap_fini_some(struct omap *m, size_t n)
+{
+	struct omap_entry *e;
+
+	for (; n > 0 && (e = m->head[0]) != NULL; n--) {
+		m->head[0] = e->next[0];
+		drop(e);
+	}
+	if (m->head[0] != NULL)
+		return false;
+	free(m->buckets);
+	omap_init(m);
+	return true;
+}
+
 void
 omap_fini(struct omap *m)
 {
-	for (struct omap_entry *e = m->head[0], *next; e != NULL; e = next) {
-		next = e->next[0];
-		drop(e);
-	}
-	free(m->buckets);
-	omap_init(m);
+	omap_fini_some(m, SIZE_MAX);
 }
 
 int

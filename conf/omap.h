@@ -35,6 +35,9 @@ struct omap {
 
 void	omap_init(struct omap *m);
 void	omap_fini(struct omap *m);
+/* Free at most @n entries of a map that nobody will use again; true when it is gone
+ * (as after omap_fini()). So that a large one does not stop the loop. */
+bool	omap_fini_some(struct omap *m, size_t n);
 
 static inline const uint8_t *
 omap_key(const struct omap_entry *e)

@@ -23,6 +23,8 @@
 
 #include "conf/omap.h"
 
+#define FREE_AT_ONCE	512u	/* entries freed in one go */
+
 struct overlay {
 	struct omap	     map;
 	struct table_change *changes;
@@ -40,6 +42,8 @@ struct table {
 	uint64_t	    seq;
 	struct list	    waiting, flying, ready;
 	struct clock_defer  call_ready;
+	struct omap	    trash;	/* what was frozen, freed bit by bit */
+	struct clock_defer  free_trash;
 	bool		   *closed;	/* set when it is closed in a callback */
 };
 
@@ -59,6 +63,7 @@ table_open(struct table **out, struct table_store *store, struct clock *clock)
 	t->frozen = &t->overlays[1];
 	omap_init(&t->active->map);
 	omap_init(&t->frozen->map);
+	omap_init(&t->trash);
 	list_init(&t->waiting);
 	list_init(&t->flying);
 	list_init(&t->ready);
@@ -72,6 +77,8 @@ table_close(struct table *t)
 		return;
 	t->store->ops->close(t->store);		/* the batch ends here */
 	clock_undefer(t->clock, &t->call_ready);
+	clock_undefer(t->clock, &t->free_trash);
+	omap_fini(&t->trash);
 	for (unsigned i = 0; i < 2; i++) {
 		omap_fini(&t->overlays[i].map);
 		free(t->overlays[i].changes);
@@ -270,6 +277,26 @@ run_ready(struct clock_defer *d)
 	call_back(container_of(d, struct table, call_ready));
 }
 
+static void
+free_some(struct clock_defer *d)
+{
+	struct table *t = container_of(d, struct table, free_trash);
+
+	if (!omap_fini_some(&t->trash, FREE_AT_ONCE))
+		clock_defer(t->clock, d, free_some);
+}
+
+/* What was frozen is in the store now. */
+static void
+drop_frozen(struct table *t)
+{
+	omap_fini(&t->trash);		/* the one before took its time */
+	t->trash = t->frozen->map;
+	omap_init(&t->frozen->map);
+	if (!omap_fini_some(&t->trash, FREE_AT_ONCE))
+		clock_defer(t->clock, &t->free_trash, free_some);
+}
+
 static void written(struct table_batch *b);
 
 /* Give the active overlay to the store, with all waiting commits. */
@@ -307,7 +334,7 @@ written(struct table_batch *b)
 		t->broken = b->rc;
 		list_splice_back(&t->ready, &t->waiting);
 	} else {
-		omap_fini(&t->frozen->map);
+		drop_frozen(t);
 		/* The next batch goes out before anybody is told of this one: the
 		 * writer works while callbacks run. */
 		if (!list_empty(&t->waiting) && t->active->map.n > 0)

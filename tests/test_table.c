@@ -419,6 +419,32 @@ START_TEST(put_of_borrowed)
 }
 END_TEST
 
+/* A batch so large that it is freed bit by bit, while the next ones go on, and at last
+ * under a close. */
+START_TEST(large_batches)
+{
+	struct tracked c[3];
+	struct world w;
+
+	setup(&w, 1);
+	w.conf.write_max_ns = 1000;
+	for (unsigned round = 0; round < 3; round++) {
+		c[round] = (struct tracked){ .w = &w };
+		for (uint32_t i = 0; i < 3000; i++)
+			ck_assert_int_eq(table_put(w.table, &i, sizeof(i), &round,
+			    sizeof(round)), 0);
+		table_commit(w.table, &c[round].commit, note);
+		if (_i == 0)
+			ck_assert(sim_clock_run_idle(w.time, NS_PER_S));
+	}
+	while (w.called < 3)
+		ck_assert(sim_clock_step(w.time));
+	ck_assert_uint_eq(sim_table_n(w.data), 3000);
+	ck_assert_uint_eq(table_dirty_bytes(w.table), 0);
+	teardown(&w);
+}
+END_TEST
+
 /* The ordered map alone, large enough for all its levels. */
 START_TEST(omap_order)
 {
@@ -480,6 +506,7 @@ main(void)
 	tcase_add_loop_test(tc, broken_stays, 0, 2);
 	tcase_add_loop_test(tc, close_in_callback, 0, 2);
 	tcase_add_test(tc, put_of_borrowed);
+	tcase_add_loop_test(tc, large_batches, 0, 2);
 	tcase_add_test(tc, omap_order);
 	suite_add_tcase(s, tc);
 	srunner_set_fork_status(sr, CK_NOFORK);
