@@ -571,3 +571,9 @@ client_id(const struct client *c)
 {
 	return &c->id;
 }
+
+const struct conf *
+client_conf(const struct client *c)
+{
+	return c->conf;
+}

@@ -33,6 +33,7 @@ void	client_stop(struct client *c, role_fn *fn, void *ctx);
 void	client_close(struct client *c);
 struct member *client_member(struct client *c);
 const struct uid128 *client_id(const struct client *c);
+const struct conf *client_conf(const struct client *c);
 
 /* Who asks; groups are borrowed for the call that takes it. */
 struct client_cred {

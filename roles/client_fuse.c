@@ -49,6 +49,21 @@ give_back(struct client_fuse *f, void *mem)
 		free(mem);
 }
 
+static void
+run_drained(struct clock_defer *d)
+{
+	struct client_fuse *f = container_of(d, struct client_fuse, drained);
+
+	f->stop_fn(f->stop_ctx);
+}
+
+static void
+check_drained(struct client_fuse *f)
+{
+	if (f->stop_fn != NULL && list_empty(&f->reqs))
+		clock_defer(f->clock, &f->drained, run_drained);
+}
+
 void
 client_fuse_req_free(struct client_fuse_req *r)
 {
@@ -57,12 +72,13 @@ client_fuse_req_free(struct client_fuse_req *r)
 	f->changes += r->changes;
 	give_back(f, r->mem);
 	list_remove(&r->node);
-	if (f->free_n >= FREE_MAX) {
+	if (f->free_n >= FREE_MAX)
 		free(r);
-		return;
+	else {
+		list_push_front(&f->free_reqs, &r->node);
+		f->free_n++;
 	}
-	list_push_front(&f->free_reqs, &r->node);
-	f->free_n++;
+	check_drained(f);
 }
 
 bool
@@ -184,15 +200,26 @@ init(void *user, struct fuse_conn_info *conn)
 	conn->time_gran = 1;
 }
 
+/* The end of the mount, whoever made it. */
+static void
+shut(struct client_fuse *f)
+{
+	if (f->stopped)
+		return;
+	f->stopped = true;
+	loop_poll_stop(&f->poll);
+	clock_undefer(f->clock, &f->ended);
+	fuse_session_unmount(f->se);
+}
+
 static void
 run_ended(struct clock_defer *d)
 {
 	struct client_fuse *f = container_of(d, struct client_fuse, ended);
-	void (*fn)(void *) = f->unmounted;
-	void *ctx = f->ctx;
 
-	client_fuse_stop(f);
-	fn(ctx);
+	shut(f);
+	client_fuse_file_stop(f);
+	f->unmounted(f->ctx);
 }
 
 static void
@@ -288,7 +315,7 @@ mount_options(const struct client_fuse_opts *o, char *out, size_t cap)
 
 	n = (size_t)snprintf(out, cap, "subtype=fsd,default_permissions,"
 	    "max_read=%u%s%s,fsname=", FUSE_IO_MAX,
-	    o->allow_other ? ",allow_other" : "", o->ro ? ",ro" : "");
+	    o->allow_other ? ",allow_other" : "", o->read_only ? ",ro" : "");
 	for (; *name != '\0'; name++) {
 		if (n + 3 > cap)
 			return -ENAMETOOLONG;
@@ -348,22 +375,20 @@ client_fuse_open(struct client_fuse **out, struct client *c, struct loop *loop,
 		client_fuse_close(f);
 		return rc;
 	}
-	if (opts->read_ahead >= 4096)
-		set_read_ahead(mountpoint, opts->read_ahead);
+	if (client_conf(c)->client_read_ahead >= 4096)
+		set_read_ahead(mountpoint, client_conf(c)->client_read_ahead);
 	*out = f;
 	return 0;
 }
 
 void
-client_fuse_stop(struct client_fuse *f)
+client_fuse_stop(struct client_fuse *f, void (*fn)(void *ctx), void *ctx)
 {
-	if (f->stopped)
-		return;
-	loop_poll_stop(&f->poll);
-	clock_undefer(f->clock, &f->ended);
-	f->stopped = true;
-	fuse_session_unmount(f->se);
+	shut(f);
 	client_fuse_file_stop(f);
+	f->stop_fn = fn;
+	f->stop_ctx = ctx;
+	check_drained(f);
 }
 
 void
@@ -373,12 +398,10 @@ client_fuse_close(struct client_fuse *f)
 
 	if (f == NULL)
 		return;
-	if (f->se != NULL && !f->stopped) {
-		loop_poll_stop(&f->poll);
-		clock_undefer(f->clock, &f->ended);
-		f->stopped = true;
-		fuse_session_unmount(f->se);
-	}
+	f->stop_fn = NULL;
+	if (f->se != NULL)
+		shut(f);
+	clock_undefer(f->clock, &f->drained);
 	while (!list_empty(&f->reqs)) {
 		struct client_fuse_req *r = list_entry(f->reqs.next,
 		    struct client_fuse_req, node);

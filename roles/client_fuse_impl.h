@@ -39,6 +39,9 @@ struct client_fuse {
 	struct clock_defer   ended;
 	void		   (*unmounted)(void *ctx);
 	void		    *ctx;
+	struct clock_defer   drained;	/* stopped, and the last request has ended */
+	void		   (*stop_fn)(void *ctx);
+	void		    *stop_ctx;
 	struct list	     reqs, free_reqs;
 	unsigned	     free_n;
 	struct list	     files, dirs;
