@@ -58,10 +58,12 @@ int	chunk_engine_open(struct chunk_engine **out,
 	    const struct chunk_engine_conf *conf, chunk_engine_fn *fn, void *ctx);
 /* As a crash: callbacks of requests in flight never run. NULL is fine. */
 void	chunk_engine_close(struct chunk_engine *e);
-/* Make committed flips durable, then call back: for a clean stop. */
+/* Make committed flips durable, then call back: for a clean stop. One at a time. */
 void	chunk_engine_flush(struct chunk_engine *e, chunk_engine_fn *fn, void *ctx);
 
 const struct uid128 *chunk_engine_disk(const struct chunk_engine *e);
+/* 0; -EIO once the disk or its index has failed: every request fails then. */
+int	chunk_engine_state(const struct chunk_engine *e);
 void	chunk_engine_space(const struct chunk_engine *e, uint64_t *capacity_bytes,
 	    uint64_t *used_bytes);
 
@@ -155,18 +157,21 @@ struct chunk_write {
 	void		*impl;
 };
 /* A pending version of the chunk that is there already is replaced (its space is freed);
- * bases on the committed one.  One write per chunk at a time (asserted).
+ * bases on the committed one.  One write per chunk at a time (asserted).  A REPLACE may have
+ * the committed version's own number: that repairs damaged bytes.  A TRUNCATE of what is
+ * not there makes an empty chunk, a REMOVE of it is fine.
  * fn runs once, never before this has returned: 0 durable; -ENOSPC; ERR_PAYLOAD_CRC;
- * ERR_CORRUPT when a block it must copy from is damaged; -EIO; -EINVAL for bounds;
- * ERR_BUSY, -ENOMEM.  After an error the chunk is as it was before. */
+ * ERR_CORRUPT when a block it must copy from is damaged; -EIO; -EINVAL for bounds and
+ * kinds; ERR_BUSY, -ENOMEM.  After an error the chunk is as it was before. */
 void	chunk_write_start(struct chunk_write *w, struct chunk_engine *e,
 	    chunk_write_fn *fn);
 
 /* Flip the pending version @version to committed (a removal: forget the chunk); visible at
- * once. 0; -ENOENT when that is not the pending version. */
+ * once. 0; -ENOENT when that is not the pending version; ERR_BUSY while a write of the chunk
+ * is in flight; -ENOMEM; -EIO. */
 int	chunk_engine_commit(struct chunk_engine *e, target_id target,
 	    struct chunk_id id, uint64_t version);
-/* Drop the pending version. 0 or -ENOENT. */
+/* Drop the pending version.  Errors as above. */
 int	chunk_engine_abort(struct chunk_engine *e, target_id target,
 	    struct chunk_id id, uint64_t version);
 

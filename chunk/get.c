@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+/* get.c - one read: rows, disk, every crc, fn.
+ *
+ * What is fetched is whole checksum blocks, one request for each run on the disk, straight
+ * into the buffer that the caller gets.  From its start to its end a read pins all space
+ * that was in use when it began (commit.c). */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chunk/state.h"
+#include "conf/crc32c.h"
+#include "conf/err.h"
+
+struct get {
+	struct chunk_read   *r;		/* borrowed until fn */
+	struct chunk_engine *e;
+	struct list	     all;	/* e->reads, by seq */
+	uint64_t	     seq;
+	struct chunk_done    done;
+	int		     rc;
+	struct mem_buf	     buf;
+	uint32_t	     sum, len;	/* checksum block; of the chunk */
+	uint32_t	     from;	/* first byte fetched, in the chunk */
+	uint32_t	     got;	/* bytes asked for that are there */
+	uint64_t	     version;
+	uint32_t	    *crcs;	/* behind the ios; of the blocks fetched */
+	unsigned	     io_n, io_left;
+	struct chunk_io	     ios[];
+};
+
+uint64_t
+chunk_get_oldest(const struct chunk_engine *e)
+{
+	return list_empty(&e->reads) ? UINT64_MAX :
+	    list_entry(e->reads.next, struct get, all)->seq;
+}
+
+static void
+get_free(struct get *g)
+{
+	list_remove(&g->all);
+	mem_put(&g->buf);
+	free(g);
+}
+
+static void
+get_run(struct chunk_done *d)
+{
+	struct get *g = container_of(d, struct get, done);
+	struct chunk_engine *e = g->e;
+	struct chunk_read *r = g->r;
+	int rc = g->rc;
+
+	r->impl = NULL;
+	if (rc == 0 && g->got > 0) {
+		r->buf = g->buf;
+		g->buf = (struct mem_buf){ 0 };
+		r->data = r->buf.p + (r->offset - g->from);
+	}
+	r->got = g->got;
+	r->got_version = g->version;
+	get_free(g);
+	chunk_limbo_release(e);		/* the pin is gone */
+	r->fn(r, rc);
+}
+
+static void
+finish(struct get *g, int rc)
+{
+	g->rc = rc;
+	chunk_done_push(g->e, &g->done);
+}
+
+void
+chunk_get_abandon(struct chunk_engine *e)
+{
+	while (!list_empty(&e->reads))
+		get_free(list_entry(e->reads.next, struct get, all));
+}
+
+static uint32_t
+min32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Verify all that was fetched, and make the crc of what was asked for out of it. */
+static int
+verify(struct get *g)
+{
+	struct chunk_read *r = g->r;
+	uint32_t end = r->offset + g->got, crc = 0;
+
+	for (uint32_t at = g->from, i = 0; at < end; at += g->sum, i++) {
+		const uint8_t *p = g->buf.p + (at - g->from);
+		uint32_t valid = min32(g->sum, g->len - at);
+		uint32_t a = at < r->offset ? r->offset - at : 0;
+		uint32_t b = min32(valid, end - at), part = g->crcs[i];
+
+		if (crc32c(0, p, valid) != part) {
+			log_error(g->e->conf.log, "stored bytes fail their checksum",
+			    "disk=%s target=%u ino=%" PRIx64 " index=%u block=%u",
+			    g->e->name, r->target, r->id.ino, r->id.index, at / g->sum);
+			return ERR_CORRUPT;
+		}
+		if (a > 0 || b < valid)
+			part = crc32c(0, p + a, b - a);
+		crc = i == 0 ? part : crc32c_combine(crc, part, b - a);
+	}
+	r->crc = crc;
+	return 0;
+}
+
+static void
+fetched(struct disk_req *q)
+{
+	struct get *g = container_of(q, struct chunk_io, req)->op;
+	struct chunk_engine *e = g->e;
+
+	if (q->rc != 0)
+		chunk_engine_break(e, q->rc, "read");
+	if (--g->io_left > 0)
+		return;
+	finish(g, e->broken != 0 ? e->broken : verify(g));
+	chunk_done_run(e);
+}
+
+/* The row of the version that is asked for. */
+static int
+find(struct chunk_engine *e, const struct chunk_read *r, const struct chunk_row **out)
+{
+	int rc;
+
+	if (e->broken != 0)
+		return e->broken;
+	rc = chunk_index_get(&e->index, r->target, r->id, true, &e->row);
+	if (rc != 0 && rc != -ENOENT)
+		return chunk_engine_index_rc(e, rc);
+	if (rc == 0 && (r->version == 0 || r->version == e->row.version)) {
+		*out = &e->row;
+		return 0;
+	}
+	if (r->version == 0)
+		return -ENOENT;
+	rc = chunk_index_get_pend(&e->index, r->target, r->id, true, &e->pend);
+	if (rc == 0 && (e->pend.version != r->version ||
+	    e->pend.flags & CHUNK_ROW_REMOVED))
+		return -ENOENT;
+	if (rc == 0)
+		rc = chunk_row_apply(&e->row, &e->pend, &e->next, NULL);
+	*out = &e->next;
+	return chunk_engine_index_rc(e, rc);
+}
+
+/* Zeros where [@from, @to) of the chunk has no extent in @x. */
+static void
+zero_holes(struct get *g, const struct chunk_extents *x, uint32_t to)
+{
+	uint32_t at = g->from;
+
+	for (size_t i = 0; i < x->n; i++) {
+		memset(g->buf.p + (at - g->from), 0, x->v[i].at * CHUNK_BLOCK - at);
+		at = (x->v[i].at + x->v[i].count) * CHUNK_BLOCK;
+	}
+	memset(g->buf.p + (at - g->from), 0, to - at);
+}
+
+/* The request for @r over @row, or NULL: no memory. */
+static struct get *
+get_new(struct chunk_engine *e, struct chunk_read *r, size_t ios, size_t crcs)
+{
+	struct get *g = malloc(sizeof(*g) + ios * sizeof(g->ios[0]) +
+	    crcs * sizeof(g->crcs[0]));
+
+	if (g == NULL)
+		return NULL;
+	memset(g, 0, sizeof(*g) + ios * sizeof(g->ios[0]));
+	g->crcs = (uint32_t *)(void *)&g->ios[ios];
+	g->r = r;
+	g->e = e;
+	g->seq = ++e->read_seq;
+	g->done.run = get_run;
+	list_push_back(&e->reads, &g->all);
+	r->impl = g;
+	return g;
+}
+
+static void
+starved(struct chunk_engine *e, struct chunk_read *r)
+{
+	chunk_done_starved(e, &e->starved_reads, &r->node);
+}
+
+static void
+nothing(struct chunk_engine *e, struct chunk_read *r, int rc, uint64_t version)
+{
+	struct get *g = get_new(e, r, 0, 0);
+
+	if (g == NULL) {
+		starved(e, r);
+		return;
+	}
+	g->version = version;
+	finish(g, rc);
+}
+
+/* Bytes [@from, @to) in whole checksum blocks (the last one: whole 4 KiB blocks). */
+static void
+fetch(struct chunk_engine *e, struct chunk_read *r, const struct chunk_row *row,
+    uint32_t got)
+{
+	struct chunk_extents x = { 0 };
+	uint32_t sum = chunk_sum_bytes(row->shift);
+	uint32_t from = r->offset & ~(sum - 1), last = r->offset + got - 1;
+	uint32_t first = from / sum, n = last / sum - first + 1;
+	uint32_t to = min32((first + n) * sum,
+	    chunk_blocks(row->len, CHUNK_BLOCK) * CHUNK_BLOCK);
+	struct get *g = NULL;
+	int rc;
+
+	rc = chunk_extents_cut(&row->extents, from / CHUNK_BLOCK, to / CHUNK_BLOCK, &x);
+	if (rc == 0)
+		g = get_new(e, r, x.n, n);
+	if (g == NULL) {
+		chunk_extents_fini(&x);
+		starved(e, r);
+		return;
+	}
+	g->sum = sum;
+	g->len = row->len;
+	g->from = from;
+	g->got = got;
+	g->version = row->version;
+	memcpy(g->crcs, row->crcs + first, n * sizeof(*g->crcs));
+	if ((rc = mem_get(e->conf.pool, to - from, &g->buf)) != 0) {
+		chunk_extents_fini(&x);
+		finish(g, rc);
+		return;
+	}
+	zero_holes(g, &x, to);
+	g->io_n = g->io_left = (unsigned)x.n;
+	for (unsigned i = 0; i < g->io_n; i++) {
+		struct chunk_io *io = &g->ios[i];
+
+		io->op = g;
+		io->req.op = DISK_READ;
+		io->req.off = x.v[i].disk * CHUNK_BLOCK;
+		io->req.len = (uint64_t)x.v[i].count * CHUNK_BLOCK;
+		io->iov[0] = (struct iovec){
+		    g->buf.p + (x.v[i].at * CHUNK_BLOCK - from), io->req.len };
+		io->req.iov = io->iov;
+		io->req.iov_n = 1;
+		disk_start(e->data, &io->req, fetched);
+	}
+	chunk_extents_fini(&x);
+	if (g->io_n == 0)
+		finish(g, verify(g));
+}
+
+void
+chunk_read_start(struct chunk_read *r, struct chunk_engine *e, chunk_read_fn *fn)
+{
+	const struct chunk_row *row = NULL;
+	uint32_t got;
+	int rc;
+
+	assert(e->open);
+	assert(r->len > 0);
+	r->engine = e;
+	r->fn = fn;
+	r->buf = (struct mem_buf){ 0 };
+	r->data = NULL;
+	r->got = r->crc = 0;
+	r->got_version = 0;
+	if ((rc = find(e, r, &row)) != 0) {
+		nothing(e, r, rc, 0);
+		return;
+	}
+	got = r->offset >= row->len ? 0 : min32(r->len, row->len - r->offset);
+	if (got == 0)
+		nothing(e, r, 0, row->version);
+	else
+		fetch(e, r, row, got);
+}
