@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,6 +267,8 @@ loop_open(struct loop **out)
 	*out = NULL;
 	if (l == NULL)
 		return -ENOMEM;
+	/* A peer that hung up is an error of one write, not the end of the process. */
+	signal(SIGPIPE, SIG_IGN);
 	l->clock.ops = &ops;
 	l->now_stale = true;
 	list_init(&l->defers);

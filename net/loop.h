@@ -17,7 +17,7 @@
 struct loop;
 struct uv_loop_s;
 
-/* 0, -ENOMEM or -errno (no descriptors left). */
+/* 0, -ENOMEM or -errno (no descriptors left).  SIGPIPE is ignored from here on. */
 int	loop_open(struct loop **out);
 /* Everything on it must be closed or closing; its last turns end what is closing.
  * Posts that are still on their way run now: a poster that has gone must leave a post
