@@ -58,7 +58,9 @@ enum fs_kind {
 enum {
 	FS_HANDLE = 1,		/* setattr: the handle allows it; open: is open already */
 	FS_LAYOUT = 2,		/* layout is set */
-	FS_LAST = 4		/* last_epoch and last_end are set */
+	FS_LAST = 4,		/* last_epoch and last_end are set */
+	FS_UNSETTLED = 8	/* truncation: a writer may have chunks there that it has
+				 * not reported yet, so cut whatever the size says */
 };
 
 struct fs_cmd {

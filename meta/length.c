@@ -41,7 +41,8 @@ length_set(struct fs_op *o, struct inode *in, uint64_t size)
 
 	if (size > length_max(in->chunk_shift))
 		return -EFBIG;
-	if (size < in->size && (in->flags & INODE_WRITTEN) != 0)
+	if ((in->flags & INODE_WRITTEN) != 0 &&
+	    (size < in->size || (o->cmd->flags & FS_UNSETTLED) != 0))
 		rc = cut(o, in, size);
 	if (rc != 0)
 		return rc;

@@ -372,6 +372,14 @@ pick_layout(const struct metadata *m, struct layout *out)
 	return true;
 }
 
+/* Clients had the time to tell their opens to this run. */
+static bool
+opens_known(const struct metadata *m)
+{
+	return m->fresh || metadata_now(m) >= m->start_ns +
+	    m->env.conf->metadata_session * NS_PER_MS;
+}
+
 /* What only the leader knows about the request. */
 static void
 vouch(const struct metadata_op *op, struct fs_cmd *c)
@@ -385,19 +393,23 @@ vouch(const struct metadata_op *op, struct fs_cmd *c)
 	case MSG_mknod:
 		if (pick_layout(m, &c->layout))
 			c->flags |= FS_LAYOUT;
+		/* Which inode, if any, is seen when it is applied. */
+		c->flags |= FS_UNSETTLED;
 		break;
 	case MSG_setattr:
-		/* Until clients had the time to tell their opens to this run, a
-		 * handle is taken at its word. */
-		if (set->handle != 0 &&
-		    (metadata_session_handle(op->m, &set->ctx.client,
-		    set->handle) == set->ino || (!m->fresh && metadata_now(m) <
-		    m->start_ns + m->env.conf->metadata_session * NS_PER_MS)))
+		/* Until all opens are known, a handle is taken at its word. */
+		if (set->handle != 0 && (!opens_known(m) ||
+		    metadata_session_handle(op->m, &set->ctx.client,
+		    set->handle) == set->ino))
 			c->flags |= FS_HANDLE;
+		if (!opens_known(m) || metadata_session_is_open(m, set->ino))
+			c->flags |= FS_UNSETTLED;
 		break;
 	case MSG_open:
 		if (metadata_session_is_open(m, o->ino))
-			c->flags |= FS_HANDLE;
+			c->flags |= FS_HANDLE | FS_UNSETTLED;
+		if (!opens_known(m))
+			c->flags |= FS_UNSETTLED;
 		break;
 	default:
 		break;
@@ -538,6 +550,7 @@ serving(struct metadata *m)
 	int rc;
 
 	m->leads = true;
+	m->start_ns = metadata_now(m);
 	if ((rc = metadata_session_lead(m)) != 0) {
 		group_break(m->group, rc);	/* comes back to broken() */
 		m->leads = false;
@@ -702,7 +715,6 @@ metadata_open(struct metadata **out, const struct role_env *env,
 	m->env = *env;
 	m->clock = env->clock;
 	m->log = &m->env.log;
-	m->start_ns = clock_now(m->clock);
 	m->ready = ready;
 	m->ready_ctx = ctx;
 	list_init(&m->ops);

@@ -187,7 +187,7 @@ struct metadata {
 	struct fs	  *fs;
 	struct net_server *server;
 	struct member	  *member;
-	uint64_t	   start_ns;
+	uint64_t	   start_ns;	/* since when it leads */
 	bool		   leads;	/* log replayed, root there */
 	bool		   fresh;	/* no earlier run */
 	int		   broken;	/* why the group has failed */

@@ -182,7 +182,7 @@ m_new(struct node *d, const char *name, unsigned mode)
 static void
 m_truncate(struct node *n, unsigned long long size)
 {
-	if (size < n->size && n->written)
+	if (n->written && (size < n->size || (h->cmd.flags & FS_UNSETTLED)))
 		n->epoch++;
 	n->size = size;
 	n->mtime = n->ctime = h->wall;
@@ -574,6 +574,7 @@ step(void)
 	int rc, want;
 
 	any_user();
+	h->cmd.flags = FS_LAYOUT | (dice(5) == 0 ? FS_UNSETTLED : 0);
 	flags |= dice(4) == 0 ? O_EXCL : 0;
 	flags |= dice(4) == 0 ? O_TRUNC : 0;
 	switch (dice(13)) {
@@ -633,7 +634,6 @@ step(void)
 		flags &= ~(unsigned)O_EXCL;
 		h->cmd.flags |= FS_HANDLE;
 		rc = h_open_file(h, ino, flags, &r);
-		h->cmd.flags = FS_LAYOUT;
 		n = at(ino);
 		want = n == NULL ? -ESTALE : m_open(n, flags);
 		break;
