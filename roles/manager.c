@@ -35,7 +35,8 @@ call_done(struct group_req *r, int rc, const void *result, size_t len)
 		rc = (int)bytes_get_u32(&in);
 		value = bytes_get_u64(&in);
 		assert(bytes_reader_done(&in));
-	}
+	} else
+		rc = ERR_STOPPING;	/* our disk is not the caller's fault */
 	list_remove(&c->node);
 	c->fn(c, rc, value);		/* may close the manager */
 	free(c);
@@ -51,7 +52,7 @@ manager_propose(struct manager *m, struct net_req *req, node_id id,
 	if (w->failed)
 		return -EMSGSIZE;
 	if ((c = calloc(1, sizeof(*c))) == NULL)
-		return -ENOMEM;
+		return ERR_BUSY;
 	c->m = m;
 	c->req = req;
 	c->id = id;
@@ -60,7 +61,7 @@ manager_propose(struct manager *m, struct net_req *req, node_id id,
 	    call_done);
 	if (rc != 0) {
 		free(c);
-		return rc;
+		return rc == -ENOMEM ? ERR_BUSY : rc;
 	}
 	list_push_back(&m->calls, &c->node);
 	return 0;

@@ -256,14 +256,38 @@ disk_event(struct manager_state *s, const struct manager_disk *d,
 
 /* ---- REGISTER ---- */
 
+/* A process that was followed by another never gets its node back: what comes from it
+ * is late, or it was stopped and does not know. */
+static bool
+is_old_boot(const struct manager_node *n, const struct uid128 *boot)
+{
+	for (uint32_t i = 0; i < n->old_boot_n; i++)
+		if (uid128_eq(&n->old_boots[i], boot))
+			return true;
+	return false;
+}
+
+static void
+remember_boot(struct manager_node *n, const struct uid128 *boot)
+{
+	memmove(n->old_boots + 1, n->old_boots,
+	    (MANAGER_BOOTS_MAX - 1) * sizeof(*n->old_boots));
+	n->old_boots[0] = *boot;
+	if (n->old_boot_n < MANAGER_BOOTS_MAX)
+		n->old_boot_n++;
+}
+
+/* The roles of one box may register apart, under its one name. */
 static int
 reg_refuse(struct manager_state *s, const struct reg *g, const struct manager_node *n)
 {
 	const struct routing_node *row;
 	uint32_t target_n = s->target_n;
 
+	if (n != NULL && is_old_boot(n, &g->boot))
+		return ERR_STALE_NODE;
 	for (unsigned i = 0; (row = routing_node_at(s->routing, i)) != NULL; i++)
-		if ((n == NULL || row->id != n->id) &&
+		if ((n == NULL || row->id != n->id) && (row->roles & g->roles) &&
 		    strlen(row->name) == g->name.n &&
 		    memcmp(row->name, g->name.p, g->name.n) == 0)
 			return -EEXIST;
@@ -364,10 +388,12 @@ apply_register(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 	memcpy(row.name, g->name.p, g->name.n);
 	row.addr_n = g->addr_n;
 	memcpy(row.addrs, g->addrs, sizeof(row.addrs));
-	if (was != NULL && !uid128_eq(&was->boot, &g->boot))
+	if (was != NULL && !uid128_eq(&was->boot, &g->boot)) {
+		remember_boot(n, &was->boot);
 		list_for_each(it, &n->disks)
 			disk_event(s, list_entry(it, struct manager_disk,
 			    node_link), MANAGER_CHAIN_BOOT);
+	}
 	if (was == NULL || !same_node(was, &row) ||
 	    strlen(n->release) != g->release.n ||
 	    memcmp(n->release, g->release.p, g->release.n) != 0) {

@@ -126,7 +126,7 @@ beat(struct manager *m, const struct msg_client_beat *q)
 	if (c == NULL && m->client_n >= MANAGER_CLIENTS_MAX)
 		return ERR_BUSY;
 	if (c == NULL && (c = add(m, &q->client)) == NULL)
-		return -ENOMEM;
+		return ERR_BUSY;
 	c->seen_ns = clock_now(m->env.clock);
 	c->pid = q->pid;
 	keep(c->host, sizeof(c->host), &q->host);
@@ -160,7 +160,7 @@ manager_client_list(struct manager *m, struct net_req *req)
 
 	rep.clients.v = calloc(m->client_n + 1u, sizeof(*rep.clients.v));
 	if (rep.clients.v == NULL) {
-		net_reply(req, -ENOMEM, NULL, NULL, 0, NULL, NULL);
+		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
 		return;
 	}
 	list_for_each(it, &m->client_leases) {

@@ -92,7 +92,7 @@ manager_config_set(struct manager *m, struct net_req *req)
 	if ((rc = set < 0 ? set : check(m, q)) != 0)
 		goto fail;
 	if ((buf = malloc(GROUP_CMD_MAX)) == NULL) {
-		rc = -ENOMEM;
+		rc = ERR_BUSY;
 		goto fail;
 	}
 	bytes_writer_init(&w, buf, GROUP_CMD_MAX);

@@ -242,7 +242,7 @@ manager_node_register(struct manager *m, struct net_req *req)
 		goto fail;
 	}
 	if ((buf = malloc(GROUP_CMD_MAX)) == NULL) {
-		rc = -ENOMEM;
+		rc = ERR_BUSY;
 		goto fail;
 	}
 	bytes_writer_init(&w, buf, GROUP_CMD_MAX);
@@ -393,7 +393,7 @@ manager_node_status(struct manager *m, struct net_req *req)
 	disks = calloc(m->state.disks.n + 1 + MANAGER_DISKS_MAX, sizeof(*disks));
 	rep.nodes.v = calloc(m->state.nodes.n + 1, sizeof(*rep.nodes.v));
 	if (disks == NULL || rep.nodes.v == NULL) {
-		net_reply(req, -ENOMEM, NULL, NULL, 0, NULL, NULL);
+		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
 		goto out;
 	}
 	manager_node_space(m, &rep.total_bytes, &rep.used_bytes);

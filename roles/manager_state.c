@@ -151,6 +151,9 @@ manager_put_node(struct manager_state *s, struct manager_node *n,
 		net_addr_text(&row->addrs[i], text);
 		put_text(&w, text);
 	}
+	bytes_put_u8(&w, (uint8_t)n->old_boot_n);
+	for (uint32_t i = 0; i < n->old_boot_n; i++)
+		bytes_put_raw(&w, n->old_boots[i].b, 16);
 	key32(key, 'N', row->id);
 	put_row(s, key, sizeof(key), &w);
 	if (s->rc == 0)
@@ -448,6 +451,11 @@ load_node(struct manager_state *s, const uint8_t *key, size_t key_len,
 		    &row.addrs[i], NULL) != 0)
 			return ERR_CORRUPT;
 	}
+	n->old_boot_n = bytes_get_u8(r);
+	if (n->old_boot_n > MANAGER_BOOTS_MAX)
+		return ERR_CORRUPT;
+	for (uint32_t i = 0; i < n->old_boot_n; i++)
+		get_uid(r, &n->old_boots[i]);
 	return bytes_reader_done(r) ? routing_put_node(s->routing, &row) :
 	    ERR_CORRUPT;
 }

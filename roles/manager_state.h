@@ -9,7 +9,8 @@
  *	                         u32 next node, u32 next target, u32 next chain,
  *	                         16 bytes cluster id
  *	'N' be32 node            u64 changed, 16 uid, 16 boot, u32 roles, u8 state,
- *	                         text name, text release, u8 n, n * text address
+ *	                         text name, text release, u8 n, n * text address,
+ *	                         u8 m, m * 16 boots before, newest first
  *	'D' 16 disk id           u32 node, u32 loop, u32 slots, u64 capacity
  *	'T' be32 target          u64 changed, u32 node, u32 loop, 16 disk, u32 chain
  *	'C' be32 chain           u64 changed, u32 version, u8 state, u8 n, n * u32 target
@@ -36,6 +37,7 @@
 #define MANAGER_TARGETS_MAX	(MANAGER_NODES_MAX * MANAGER_DISKS_MAX)
 #define MANAGER_CHAINS_MAX	ROUTING_TABLE_MAX
 #define MANAGER_FORM_MAX	1024u		/* chains made by one command */
+#define MANAGER_BOOTS_MAX	8u		/* earlier processes of a node */
 #define MANAGER_NAME_MAX	63u		/* bytes of a node name, a release */
 #define MANAGER_PATH_MAX	255u		/* bytes of a disk's path */
 #define MANAGER_CONFIG_MAX	(48u << 10)	/* bytes of an option set */
@@ -73,6 +75,8 @@ struct manager_node {
 	struct manager_uid u;
 	node_id		 id;
 	char		 release[MANAGER_NAME_MAX + 1];
+	struct uid128	 old_boots[MANAGER_BOOTS_MAX];	/* newest first */
+	uint32_t	 old_boot_n;
 	struct list	 disks;		/* struct manager_disk */
 	uint32_t	 disk_n;
 	/* the leader's memory only, roles/manager_node.c */
@@ -151,7 +155,8 @@ void	manager_cmd_config(struct bytes_writer *w, enum manager_set set,
 int	manager_register_check(const struct msg_register *r, const char **why);
 
 /* Apply one command; writes MANAGER_RESULT bytes: 0 and a value (node id, option-set
- * version), or why it was refused: -EEXIST, -ENOSPC, ERR_BUSY, ERR_STALE_NODE,
+ * version), or why it was refused: -EEXIST (a node of these roles has this name),
+ * -ENOSPC, ERR_BUSY, ERR_STALE_NODE (another process has the node now),
  * ERR_STALE_CHAIN, ERR_NOT_OWNER, -ENOENT, -EAGAIN, ERR_BAD_MESSAGE.
  * Returns s->rc: not 0, the state cannot go on. */
 int	manager_apply(struct manager_state *s, const void *cmd, size_t len,

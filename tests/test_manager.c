@@ -555,6 +555,13 @@ START_TEST(a_new_boot_sends_chains_back)
 	ck_assert_str_eq(shape(), "1v2R:1.2.3 t1v1:1 1+ 2+ 3+ 4+");
 	ck_assert_int_eq(call(MSG_beat, &old)->rc, ERR_STALE_NODE);
 	ck_assert_int_eq(call(MSG_beat, &nodes[1].beat)->rc, 0);
+	/* the old process does not get its node back, not after a restart either */
+	nodes[1].reg.boot = old.boot;
+	ck_assert_int_eq(register_node(&nodes[1]), ERR_STALE_NODE);
+	crash();
+	start();
+	ck_assert_int_eq(register_node(&nodes[1]), ERR_STALE_NODE);
+	ck_assert_int_eq(call(MSG_beat, &nodes[1].beat)->rc, 0);
 	ck_assert_int_eq(ready(1, 1, &nodes[0]), ERR_STALE_CHAIN);
 	ck_assert_int_eq(ready(1, 2, &nodes[0]), 0);
 	ck_assert_int_eq(register_node(node(3, 2, 0, 0)), 0);	/* no chains of it */
@@ -643,7 +650,8 @@ END_TEST
 START_TEST(a_broken_disk_ends_it)
 {
 	sim_box_conf(t.box)->write_eio_ppm = 1000000;
-	ck_assert_int_eq(call(MSG_register, &node(0, 1, 1, 1)->reg)->rc, -EIO);
+	ck_assert_int_eq(call(MSG_register, &node(0, 1, 1, 1)->reg)->rc,
+	    ERR_STOPPING);
 	run_ms(10);
 	ck_assert_int_eq(call(MSG_status, &(struct msg_none){ 0 })->rc,
 	    ERR_STOPPING);
@@ -694,6 +702,10 @@ START_TEST(names_are_unique)
 	ck_assert_uint_eq(nodes[1].id, 2);
 	nodes[1].reg.name = msg_str("n1");	/* nor by taking another */
 	ck_assert_int_eq(register_node(&nodes[1]), -EEXIST);
+	node(2, 1, 0, 0)->reg.name = msg_str("n1");
+	nodes[2].reg.roles = NODE_METADATA;	/* another role of that box */
+	ck_assert_int_eq(register_node(&nodes[2]), 0);
+	ck_assert_uint_eq(nodes[2].id, 3);
 }
 END_TEST
 
