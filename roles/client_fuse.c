@@ -176,78 +176,6 @@ client_fuse_entry(const struct msg_attr *a, uint64_t ttl_ns,
 	client_fuse_stat(a, &e->attr);
 }
 
-/* ---- the session ---- */
-
-static void
-init(void *user, struct fuse_conn_info *conn)
-{
-	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
-	    FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
-	    FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS |
-	    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
-
-	(void)user;
-	conn->want |= want & conn->capable;
-	/* The kernel clears setuid bits itself, with requests of its own; splicing small
-	 * pages costs more than copying them. */
-	conn->want &= ~(unsigned)(FUSE_CAP_HANDLE_KILLPRIV |
-	    FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-	    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
-	conn->max_write = FUSE_IO_MAX;
-	conn->max_read = FUSE_IO_MAX;
-	conn->max_background = BACKGROUND;
-	conn->congestion_threshold = BACKGROUND / 4 * 3;
-	conn->time_gran = 1;
-}
-
-/* The end of the mount, whoever made it. */
-static void
-shut(struct client_fuse *f)
-{
-	if (f->stopped)
-		return;
-	f->stopped = true;
-	loop_poll_stop(&f->poll);
-	clock_undefer(f->clock, &f->ended);
-	fuse_session_unmount(f->se);
-}
-
-static void
-run_ended(struct clock_defer *d)
-{
-	struct client_fuse *f = container_of(d, struct client_fuse, ended);
-
-	shut(f);
-	client_fuse_file_stop(f);
-	f->unmounted(f->ctx);
-}
-
-static void
-readable(struct loop_poll *p, int events)
-{
-	struct client_fuse *f = container_of(p, struct client_fuse, poll);
-	int rc = events < 0 ? events : 0;
-
-	for (unsigned n = 0; n < RECEIVE_MAX && rc >= 0; n++) {
-		rc = fuse_session_receive_buf(f->se, &f->buf);
-		if (rc == -EINTR)
-			rc = 0;
-		else if (rc > 0) {
-			f->taken = false;
-			fuse_session_process_buf(f->se, &f->buf);
-			if (f->taken)
-				f->buf.mem = f->spare_n > 0 ?
-				    f->spare[--f->spare_n] : NULL;
-		}
-		if (fuse_session_exited(f->se))
-			break;
-	}
-	if (fuse_session_exited(f->se) || (rc < 0 && rc != -EAGAIN)) {
-		loop_poll_stop(&f->poll);
-		clock_defer(f->clock, &f->ended, run_ended);
-	}
-}
-
 /* ---- how far the kernel reads ahead ---- */
 
 /* Undo the \ooo of /proc/self/mountinfo in place. */
@@ -304,6 +232,87 @@ set_read_ahead(const char *mountpoint, uint64_t bytes)
 	fclose(out);
 }
 
+/* ---- the session ---- */
+
+static void
+init(void *user, struct fuse_conn_info *conn)
+{
+	struct client_fuse *f = user;
+	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
+	    FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
+	    FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS |
+	    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
+
+	f->greeted = true;
+	conn->want |= want & conn->capable;
+	/* The kernel clears setuid bits itself, with requests of its own; splicing small
+	 * pages costs more than copying them. */
+	conn->want &= ~(unsigned)(FUSE_CAP_HANDLE_KILLPRIV |
+	    FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+	    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+	conn->max_write = FUSE_IO_MAX;
+	conn->max_read = FUSE_IO_MAX;
+	conn->max_background = BACKGROUND;
+	conn->congestion_threshold = BACKGROUND / 4 * 3;
+	conn->time_gran = 1;
+}
+
+/* The end of the mount, whoever made it. */
+static void
+shut(struct client_fuse *f)
+{
+	if (f->stopped)
+		return;
+	f->stopped = true;
+	loop_poll_stop(&f->poll);
+	clock_undefer(f->clock, &f->ended);
+	fuse_session_unmount(f->se);
+}
+
+static void
+run_ended(struct clock_defer *d)
+{
+	struct client_fuse *f = container_of(d, struct client_fuse, ended);
+
+	shut(f);
+	client_fuse_file_stop(f);
+	f->unmounted(f->ctx);
+}
+
+static void
+readable(struct loop_poll *p, int events)
+{
+	struct client_fuse *f = container_of(p, struct client_fuse, poll);
+	int rc = events < 0 ? events : 0;
+
+	for (unsigned n = 0; n < RECEIVE_MAX && rc >= 0; n++) {
+		rc = fuse_session_receive_buf(f->se, &f->buf);
+		if (rc == -EINTR)
+			rc = 0;
+		else if (rc > 0) {
+			f->taken = false;
+			fuse_session_process_buf(f->se, &f->buf);
+			if (f->taken)
+				f->buf.mem = f->spare_n > 0 ?
+				    f->spare[--f->spare_n] : NULL;
+		}
+		if (fuse_session_exited(f->se))
+			break;
+	}
+	if (f->greeted && !f->tuned) {
+		/* Not earlier: the answer to the greeting sets it back. */
+		uint64_t bytes = client_conf(f->c)->client_read_ahead;
+
+		f->tuned = true;
+		if (bytes >= 4096)
+			set_read_ahead(f->mountpoint, bytes);
+	}
+	if (fuse_session_exited(f->se) || (rc < 0 && rc != -EAGAIN)) {
+		loop_poll_stop(&f->poll);
+		clock_defer(f->clock, &f->ended, run_ended);
+	}
+}
+
 /* ---- open, stop, close ---- */
 
 /* "-o" text: commas and backslashes of the name are escaped. */
@@ -313,8 +322,11 @@ mount_options(const struct client_fuse_opts *o, char *out, size_t cap)
 	const char *name = o->fsname == NULL ? "fsd" : o->fsname;
 	size_t n;
 
+	/* Root may have set-uid programs and device nodes, as on any file system of its
+	 * own; libfuse would turn them off. */
 	n = (size_t)snprintf(out, cap, "subtype=fsd,default_permissions,"
-	    "max_read=%u%s%s,fsname=", FUSE_IO_MAX,
+	    "max_read=%u%s%s%s,fsname=", FUSE_IO_MAX,
+	    geteuid() == 0 ? ",suid,dev" : "",
 	    o->allow_other ? ",allow_other" : "", o->read_only ? ",ro" : "");
 	for (; *name != '\0'; name++) {
 		if (n + 3 > cap)
@@ -375,8 +387,6 @@ client_fuse_open(struct client_fuse **out, struct client *c, struct loop *loop,
 		client_fuse_close(f);
 		return rc;
 	}
-	if (client_conf(c)->client_read_ahead >= 4096)
-		set_read_ahead(mountpoint, client_conf(c)->client_read_ahead);
 	*out = f;
 	return 0;
 }

@@ -35,6 +35,8 @@ struct client_fuse {
 	bool		     taken;	/* its memory was kept by the request */
 	void		    *spare[FUSE_SPARE_MAX];
 	unsigned	     spare_n;
+	bool		     greeted;	/* the kernel has said what it can */
+	bool		     tuned;	/* its read-ahead is set */
 	bool		     stopped;	/* requests are not answered any more */
 	struct clock_defer   ended;
 	void		   (*unmounted)(void *ctx);
