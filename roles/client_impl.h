@@ -326,7 +326,6 @@ struct client_chunk {
 	struct list	 node;		/* first: client_keep; c->ready_chunks */
 	struct client_inode *inode;
 	uint32_t	 index;
-	bool		 sending;	/* the first one is EXT_SENDING */
 	struct list	 exts;
 };
 

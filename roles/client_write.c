@@ -108,8 +108,6 @@ ext_unhook(struct client_ext *e)
 	c->ext_bytes -= e->buf.size;
 	if (e->state == EXT_DIRTY)
 		c->dirty_bytes -= e->buf.size;
-	if (e->state == EXT_SENDING)
-		e->chunk->sending = false;
 }
 
 static void
@@ -264,17 +262,16 @@ chunk_kick(struct client_chunk *ch)
 	struct client *c = ch->inode->c;
 	struct client_ext *e;
 
-	if (ch->sending || list_empty(&ch->exts))
+	if (list_empty(&ch->exts))
 		return;
 	e = list_entry(ch->exts.next, struct client_ext, chunk_node);
-	if (e->state != EXT_READY)
+	if (e->state != EXT_READY)	/* not asked for, or under way */
 		return;
 	list_remove(&ch->node);
 	if (c->sending_n >= CLIENT_WRITES_MAX) {
 		list_push_back(&c->ready_chunks, &ch->node);
 		return;
 	}
-	ch->sending = true;
 	e->state = EXT_SENDING;
 	list_remove(&e->node);
 	list_push_back(&c->sending, &e->node);

@@ -1020,6 +1020,7 @@ START_TEST(reads_wait_for_memory)
 	for (unsigned i = 4; i < 12; i++) {
 		sim_clock_run(world, 100 * NS_PER_MS);
 		ck_assert_msg(reqs[i].done, "read %u", i);
+		ck_assert(i > 4 || !reqs[4 + 3].done);
 		ck_assert_uint_eq(reqs[i].io.done, sizeof(pattern));
 		reqs[i].done = false;
 		client_read_done(c, &reqs[i].io);
@@ -1271,6 +1272,10 @@ START_TEST(read_ahead_is_never_stale)
 	ck_assert_int_eq(put(f, 150000, zeros, 100, false), 0);
 	ck_assert_int_eq(sync_file(f), 0);
 	expect(f, 150000, 100, zeros, 100);
+	for (unsigned i = 8; i < 12; i++)
+		expect(f, i * 32768u, 32768, pattern + i * 32768u, 32768);
+	ck_assert_int_eq(put(f, 12 * 32768u, zeros, 100, true), 0);
+	expect(f, 12 * 32768u, 100, zeros, 100);
 	/* Written elsewhere: seen after the next open. */
 	for (unsigned i = 8; i < 12; i++)
 		expect(f, i * 32768u, 32768, pattern + i * 32768u, 32768);
