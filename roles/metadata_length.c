@@ -46,6 +46,10 @@ metadata_length_settle(struct metadata_op *op)
 	struct inode in;
 	int rc;
 
+	if (m->stopping) {
+		metadata_reply(op, ERR_STOPPING, NULL);
+		return;
+	}
 	if ((rc = fs_inode(m->fs, q->ino, &in)) != 0) {
 		metadata_reply(op, rc == -ENOENT ? -ESTALE : rc, NULL);
 		return;

@@ -726,6 +726,78 @@ START_TEST(golden)
 }
 END_TEST
 
+/* Every kind of row, and a command of each kind, as the first release wrote them:
+ * tests/golden/meta_rows.1.  ACCEPT=1 writes the file anew; that is only right before
+ * anybody has data in the old form. */
+static void
+say(FILE *f, const char *what, const void *p, size_t n)
+{
+	fprintf(f, "%s ", what);
+	for (size_t i = 0; i < n; i++)
+		fprintf(f, "%02x", ((const uint8_t *)p)[i]);
+	fprintf(f, "\n");
+}
+
+START_TEST(golden_rows)
+{
+	static const char path[] = "tests/golden/meta_rows.1";
+	struct gc_row rows[2] = { { .ino = 2, .kind = GC_REMOVE,
+		.epoch = GC_EPOCH_GONE }, { .ino = 3, .kind = GC_TRUNCATE,
+		.epoch = 1 } };
+	struct uid128 client = { { 7, 8 } };
+	uint8_t key[TABLE_KEY_MAX] = { 1 };
+	size_t n = 1, k_len, v_len, text_len, had_len = 0;
+	char *text, had[16384];
+	const char *accept = getenv("ACCEPT");
+	const void *k, *v;
+	struct msg_entry_rep r;
+	bool after = false;
+	FILE *f = open_memstream(&text, &text_len);
+
+	h_create(h, INO_ROOT, "file", 0644, O_RDWR, &r);
+	say(f, "message", h->bytes, (size_t)h->len);
+	h_sync(h, r.attr.ino, 5000000, 0, 77, NULL);
+	h_truncate(h, r.attr.ino, 1234567, NULL);
+	h_mkdir(h, INO_ROOT, "dir", 0755, NULL);
+	h_symlink(h, INO_ROOT, "link", "target", NULL);
+	h_create(h, INO_ROOT, "gone", 0600, O_RDWR, NULL);
+	h_remove(h, MSG_unlink, INO_ROOT, "gone", NULL);
+	say(f, "result", h->result, h->result_len);
+	for (unsigned i = 0; i < 10; i++)
+		h_remove(h, MSG_unlink, INO_ROOT, "none", NULL);
+	say(f, "init", key, (size_t)fs_cmd_init(5, key, sizeof(key)));
+	say(f, "gc_done", key, (size_t)fs_cmd_gc_done(5, rows, 2, key,
+	    sizeof(key)));
+	say(f, "client_end", key, (size_t)fs_cmd_client_end(&client, key,
+	    sizeof(key)));
+	h->len = fs_cmd_holder(&client, 1000, h->bytes, sizeof(h->bytes));
+	say(f, "holder", h->bytes, (size_t)h->len);
+	h_apply(h);
+	key[0] = 1;
+	while (table_seek(h->t, key, n, after, 0, &k, &k_len, &v, &v_len) == 0) {
+		say(f, "key", k, k_len);
+		say(f, "row", v, v_len);
+		memcpy(key, k, k_len);
+		n = k_len;
+		after = true;
+	}
+	fclose(f);
+	if (accept != NULL && *accept != '\0') {
+		f = fopen(path, "w");
+		ck_assert_ptr_nonnull(f);
+		fwrite(text, 1, text_len, f);
+		fclose(f);
+	}
+	f = fopen(path, "r");
+	ck_assert_ptr_nonnull(f);
+	had_len = fread(had, 1, sizeof(had) - 1, f);
+	fclose(f);
+	had[had_len] = '\0';
+	ck_assert_str_eq(text, had);
+	free(text);
+}
+END_TEST
+
 /* The checker sees what it is there for. */
 static const struct {
 	const char *what;
@@ -854,6 +926,7 @@ main(void)
 	tcase_add_test(t, foreign_commands);
 	tcase_add_test(t, holder);
 	tcase_add_test(t, golden);
+	tcase_add_test(t, golden_rows);
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(f, setup, close_only);
 	tcase_add_loop_test(f, tree_faults, 0,
