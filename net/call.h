@@ -36,6 +36,7 @@ struct net_hub_conf {
 	const struct log  *log;
 	/* The cluster key; copied. */
 	uint8_t		   key[NET_KEY_BYTES];
+	const char	  *cluster;	/* its name; NULL: "". Both ends alike */
 	/* Nonces of the hello; NULL: libsodium. The simulator gives its own. */
 	void		 (*nonce)(void *ctx, void *out, size_t n);
 	void		  *nonce_ctx;
@@ -48,8 +49,18 @@ int	net_hub_open(struct net_hub **out, const struct net_hub_conf *conf);
 void	net_hub_add(struct net_hub *hub, struct net_transport *t);
 /* The one that serves addresses of this kind, or NULL. */
 struct net_transport *net_hub_transport(struct net_hub *hub, uint8_t addr_kind);
-/* Ends connections; calls in flight never call back. NULL is fine. */
+/* Ends connections; calls in flight never call back. NULL is fine.  May be called from
+ * a call's fn. */
 void	net_hub_close(struct net_hub *hub);
+/* Tell all transports of memory that payloads will lie in, so that one-sided ones need
+ * not register it each time; nothing to do on others.  0, -ENOMEM or the device's
+ * refusal (payloads in it still work). The memory must stay until net_mem_del(). */
+struct net_mem_set;
+int	net_mem_add(struct net_hub *hub, void *p, size_t n, struct net_mem_set **out);
+void	net_mem_del(struct net_hub *hub, struct net_mem_set *m);	/* NULL is fine */
+/* What is in flight, and connections that are up; for counters and tests. */
+uint32_t net_hub_calls(const struct net_hub *hub);
+uint32_t net_hub_conns(const struct net_hub *hub);
 
 struct net_call;
 typedef void net_call_fn(struct net_call *c, int rc);
@@ -78,7 +89,11 @@ struct net_call {
 	struct net_call_opts opts;
 	struct clock_timer deadline;
 	struct list	 node;
-	void		*out;		/* encoded request while it is being sent */
+	void		*out;		/* encoded request until it has left */
+	void		*kept;		/* reply whose payload is not whole yet */
+	void		*rx;		/* that payload */
+	uint64_t	 sent_ns;
+	int		 rc;
 	uint8_t		 state;
 };
 

@@ -21,7 +21,8 @@ struct net_server_conf {
 	struct net_hub	*hub;		/* borrowed; must outlive the server */
 	struct net_addr	 listen;	/* TCP port 0: any, see net_server_addr() */
 	uint32_t	 conns_max;	/* connections; more are refused */
-	uint32_t	 reqs_max;	/* requests in flight, all connections */
+	uint32_t	 reqs_max;	/* requests in flight, all connections; until their
+					 * reply has left */
 	uint32_t	 conn_reqs_max;	/* and of one connection */
 	uint32_t	 hello_ms;	/* to prove the key, or be closed */
 	uint32_t	 payload_ms;	/* a message or payload must end this long after
@@ -39,7 +40,9 @@ void	net_server_addr(const struct net_server *s, struct net_addr *out);
 void	net_server_drain(struct net_server *s);
 uint32_t net_server_inflight(const struct net_server *s);
 /* Close all connections.  Requests not answered yet stay valid for their handlers
- * until net_reply() or net_req_drop(). NULL is fine. */
+ * until net_reply() or net_req_drop(); a pull in flight no longer calls back, and its
+ * memory is free.  Every sent(arg) that is still due runs within. NULL is fine; may be
+ * called from a handler. */
 void	net_server_close(struct net_server *s);
 
 typedef void net_pull_fn(struct net_req *req, int rc);
@@ -60,7 +63,8 @@ struct net_req {
  * the memory is borrowed until fn); at most once a request, soon after the handler was
  * called: on TCP other requests of that connection wait behind the payload.  A request
  * that is answered without it drops the payload.
- * fn(req, 0), or -ECONNRESET when the caller has gone: the handler must still reply. */
+ * fn(req, 0), or -ECONNRESET when the caller has gone: the handler must still reply.
+ * Replying or dropping while it is in flight ends it: fn never runs. */
 void	net_pull_start(struct net_req *req, const struct iovec *dst, unsigned n,
 	    net_pull_fn *fn);
 

@@ -1,0 +1,752 @@
+/* SPDX-License-Identifier: MIT */
+/* call.c - calls, and the peers they go to.
+ *
+ *   call   IDLE -> QUEUED -> SENT -> fn            peer   IDLE -> CONNECTING -> UP
+ *                     \________\___-> ENDING -> fn           \-> PAUSED -/
+ *
+ * 1. A call is in hub->calls while QUEUED or SENT, and in one of p->waiting, p->sent,
+ *    hub->ending; c->peer is NULL when ENDING or IDLE.
+ * 2. While c->out is queued or c->rx is being pulled the caller's memory is in use; both
+ *    are NULL when fn runs.  fn runs from the loop only.
+ * 3. A failed connection fails all calls on it.  Those that start while a peer is PAUSED
+ *    wait for the next attempt, at most BACKOFF_MAX_MS, and share its fate: so calls to a
+ *    dead server fail soon, but callers that retry in a circle are paced.
+ * 4. A call that timed out on a connection from which nothing came since makes us ask
+ *    whether the peer is there (ping); no answer for PROBE_MS breaks the connection, so
+ *    after a cut has healed we do not wait for TCP's own slow retries. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/err.h"
+#include "net/conn.h"
+
+#define CONNECT_MS	3000u		/* connect and hello */
+#define BACKOFF_MIN_MS	10u
+#define BACKOFF_MAX_MS	250u
+#define PROBE_MS	2000u
+#define FORGET_MS	60000u		/* peers without connection */
+#define SCATTER		128u		/* parts of a reply payload, usually */
+
+enum call_state { CALL_IDLE, CALL_QUEUED, CALL_SENT, CALL_ENDING };
+enum peer_state { PEER_IDLE, PEER_PAUSED, PEER_CONNECTING, PEER_UP };
+
+struct net_peer {
+	struct list	   node;	/* hub->peer_list */
+	struct net_peer	  *same;	/* next with this hash */
+	uint64_t	   hash;
+	struct net_addr	   addr;
+	struct net_hub	  *hub;
+	struct net_conn	   conn;
+	enum peer_state	   state;
+	struct list	   waiting, sent;
+	struct clock_timer timer;	/* PAUSED: try; UP: idle?; IDLE: forget */
+	struct clock_timer probe;
+	uint64_t	   probe_ns, used_ns, not_before_ns;
+	uint32_t	   fails;	/* in a row, without a reply between */
+};
+
+static void connect_peer(struct net_peer *p);
+static void peer_is_old(struct clock_timer *t);
+
+static uint64_t
+now_of(const struct net_hub *hub)
+{
+	return clock_now(hub->conf.clock);
+}
+
+static void
+stop_timer(struct net_hub *hub, struct clock_timer *t)
+{
+	clock_timer_stop(hub->conf.clock, t);
+}
+
+static uint64_t
+total(const struct iovec *iov, unsigned n)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		sum += iov[i].iov_len;
+	return sum;
+}
+
+/* ---- the end of a call ---- */
+
+/* Out of every list and table; nothing of it is on its way any more. */
+static void
+forget(struct net_call *c)
+{
+	struct net_hub *hub = c->hub;
+
+	assert(c->out == NULL && c->rx == NULL);
+	if (c->state != CALL_ENDING)
+		map_del(&hub->calls, c->id);
+	list_remove(&c->node);
+	stop_timer(hub, &c->deadline);
+	if (c->peer != NULL)
+		c->peer->used_ns = now_of(hub);
+	c->peer = NULL;
+	c->state = CALL_IDLE;
+	hub->calls_n--;
+}
+
+static void
+drop_kept(struct net_call *c)
+{
+	net_out_free(c->hub, c->kept);
+	c->kept = NULL;
+}
+
+/* fn is due with @rc, from the loop. */
+static void
+end_later(struct net_call *c, int rc)
+{
+	struct net_hub *hub = c->hub;
+
+	assert(c->out == NULL && c->rx == NULL && c->state != CALL_ENDING);
+	drop_kept(c);
+	map_del(&hub->calls, c->id);
+	stop_timer(hub, &c->deadline);
+	list_remove(&c->node);
+	list_push_back(&hub->ending, &c->node);
+	c->peer = NULL;
+	c->state = CALL_ENDING;
+	c->rc = rc;
+}
+
+/* Runs fn; the call, and the hub unless it is held, may be gone afterwards. */
+static void
+fail_now(struct net_call *c, int rc)
+{
+	drop_kept(c);
+	forget(c);
+	c->rep = c->hub->rep_zero;
+	c->rep_bulk = 0;
+	c->fn(c, rc);
+}
+
+static void
+run_ending(struct clock_defer *d)
+{
+	struct net_hub *hub = container_of(d, struct net_hub, end);
+
+	net_hub_get(hub);
+	while (!list_empty(&hub->ending)) {
+		struct net_call *c = list_entry(hub->ending.next, struct net_call,
+		    node);
+
+		fail_now(c, c->rc);
+	}
+	net_hub_put(hub);
+}
+
+static void
+end_all_later(struct net_hub *hub, struct list *calls, int rc)
+{
+	while (!list_empty(calls))
+		end_later(list_entry(calls->next, struct net_call, node), rc);
+	if (!list_empty(&hub->ending))
+		clock_defer(hub->conf.clock, &hub->end, run_ending);
+}
+
+/* ---- peers ---- */
+
+static uint64_t
+hash_addr(const struct net_addr *a)
+{
+	uint64_t h = 14695981039346656037ull ^ a->kind;
+
+	h = (h ^ a->port) * 1099511628211ull;
+	h = (h ^ a->id) * 1099511628211ull;
+	for (unsigned i = 0; i < sizeof(a->ip); i++)
+		h = (h ^ a->ip[i]) * 1099511628211ull;
+	return h;
+}
+
+static struct net_peer *
+get_peer(struct net_hub *hub, const struct net_addr *addr)
+{
+	uint64_t hash = hash_addr(addr);
+	struct net_peer *first = map_get(&hub->peers, hash), *p;
+
+	for (p = first; p != NULL; p = p->same)
+		if (net_addr_eq(&p->addr, addr))
+			return p;
+	if ((p = calloc(1, sizeof(*p))) == NULL)
+		return NULL;
+	p->same = first;
+	if (map_put(&hub->peers, hash, p) != 0) {
+		free(p);
+		return NULL;
+	}
+	p->hash = hash;
+	p->addr = *addr;
+	p->hub = hub;
+	list_init(&p->waiting);
+	list_init(&p->sent);
+	list_push_back(&hub->peer_list, &p->node);
+	clock_timer_start(hub->conf.clock, &p->timer,
+	    now_of(hub) + FORGET_MS * NS_PER_MS, peer_is_old);
+	return p;
+}
+
+static void
+free_peer(struct net_peer *p)
+{
+	struct net_hub *hub = p->hub;
+	struct net_peer *first = map_del(&hub->peers, p->hash), **at;
+
+	assert(p->conn.chan == NULL && list_empty(&p->waiting) &&
+	    list_empty(&p->sent));
+	for (at = &first; *at != p; at = &(*at)->same)
+		;
+	*at = p->same;
+	/* Room for this key has just been made. */
+	if (first != NULL && map_put(&hub->peers, p->hash, first) != 0)
+		assert(!"a table that shrank has no room");
+	stop_timer(hub, &p->timer);
+	stop_timer(hub, &p->probe);
+	list_remove(&p->node);
+	free(p);
+}
+
+static void
+peer_is_old(struct clock_timer *t)
+{
+	free_peer(container_of(t, struct net_peer, timer));
+}
+
+/* End the connection and, later, all calls on it. */
+static void
+disconnect(struct net_peer *p, int rc)
+{
+	struct net_hub *hub = p->hub;
+	uint64_t now = now_of(hub);
+	struct list unsent;
+
+	list_init(&unsent);
+	net_conn_close(&p->conn, &unsent, false);
+	for (struct list *l; (l = list_pop_front(&unsent)) != NULL;) {
+		struct net_out *o = list_entry(l, struct net_out, tx.node);
+		struct net_call *c = o->owner;
+
+		assert(c->out == o);
+		c->out = NULL;
+		net_out_free(hub, o);
+	}
+	list_for_each(l, &p->sent)
+		list_entry(l, struct net_call, node)->rx = NULL;
+	list_for_each(l, &p->waiting) {
+		struct net_call *c = list_entry(l, struct net_call, node);
+
+		net_out_free(hub, c->out);
+		c->out = NULL;
+	}
+	if (p->state == PEER_UP)
+		hub->conns_n--;
+	p->state = PEER_IDLE;
+	stop_timer(hub, &p->probe);
+	clock_timer_start(hub->conf.clock, &p->timer,
+	    now + FORGET_MS * NS_PER_MS, peer_is_old);
+	end_all_later(hub, &p->sent, rc);
+	end_all_later(hub, &p->waiting, rc);
+}
+
+/* The peer failed us: the next attempt waits, longer each time.  @p->fails is back to
+ * 0 with every reply, so a connection that did its work is made again at once. */
+static void
+peer_failed(struct net_peer *p, int rc)
+{
+	struct net_hub *hub = p->hub;
+	uint64_t ms = BACKOFF_MAX_MS;
+
+	if (p->fails++ == 0 && p->state == PEER_UP) {
+		ms = 0;
+	} else {
+		if (p->fails < 6 && (BACKOFF_MIN_MS << (p->fails - 1)) < ms)
+			ms = BACKOFF_MIN_MS << (p->fails - 1);
+		ms = ms / 2 + rand_below(hub->conf.rand, ms / 2 + 1);
+	}
+	p->not_before_ns = now_of(hub) + ms * NS_PER_MS;
+	disconnect(p, rc);
+}
+
+static void
+peer_is_unused(struct clock_timer *t)
+{
+	struct net_peer *p = container_of(t, struct net_peer, timer);
+	struct net_hub *hub = p->hub;
+	uint64_t idle_ns = hub->conf.idle_ms * NS_PER_MS, now = now_of(hub);
+
+	if (list_empty(&p->sent) && now - p->used_ns >= idle_ns) {
+		disconnect(p, 0);
+		free_peer(p);
+		return;
+	}
+	clock_timer_start(hub->conf.clock, t, list_empty(&p->sent) ?
+	    p->used_ns + idle_ns : now + idle_ns, peer_is_unused);
+}
+
+static void
+peer_is_silent(struct clock_timer *t)
+{
+	struct net_peer *p = container_of(t, struct net_peer, probe);
+
+	if (p->conn.chan->rx_ns < p->probe_ns) {
+		char addr[NET_ADDR_TEXT];
+
+		net_addr_text(&p->addr, addr);
+		log_info(p->hub->conf.log, "peer is silent", "peer=%s ms=%u", addr,
+		    PROBE_MS);
+		peer_failed(p, -ECONNRESET);
+	}
+}
+
+/* A call that was sent at @sent_ns timed out. */
+static void
+probe(struct net_peer *p, uint64_t sent_ns)
+{
+	struct net_hub *hub = p->hub;
+
+	if (p->state != PEER_UP || p->probe.pos != 0 ||
+	    p->conn.chan->rx_ns > sent_ns)
+		return;
+	p->probe_ns = now_of(hub);
+	/* Out of memory for a ping: then silence alone decides. */
+	(void)net_conn_ping(&p->conn);
+	clock_timer_start(hub->conf.clock, &p->probe,
+	    p->probe_ns + PROBE_MS * NS_PER_MS, peer_is_silent);
+}
+
+/* ---- sending ---- */
+
+/* Write the head before a request in place: only now is it known how much time the
+ * server has. */
+static void
+seal(struct net_call *c, uint8_t *head, uint32_t n, uint32_t bulk_len)
+{
+	uint64_t now = now_of(c->hub), ms = 1;
+	struct net_frame f = {
+		.msg_len = n - NET_HEAD, .bulk_len = bulk_len, .id = c->id,
+		.method = c->method->id, .kind = NET_FRAME_REQUEST,
+		.pieces = c->opts.recv_n > 0
+	};
+
+	if (c->opts.deadline_ns > now)
+		ms = (c->opts.deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS;
+	f.arg = ms > INT32_MAX ? INT32_MAX : (uint32_t)ms;
+	net_frame_encode(&f, head);
+}
+
+/* A request in memory of its own. */
+static struct net_out *
+keep_request(struct net_call *c, const uint8_t *head, uint32_t n, uint32_t bulk_len)
+{
+	struct net_out *o = net_out_new(c->hub, n, 0);
+
+	if (o == NULL)
+		return NULL;
+	memcpy(o->head, head, n);
+	o->owner = c;
+	o->tx.bulk_len = bulk_len;
+	o->tx.iov = c->opts.send;
+	o->tx.iov_n = c->opts.send_n;
+	o->tx.room = c->opts.recv;
+	o->tx.room_n = c->opts.recv_n;
+	return o;
+}
+
+static void
+send_out(struct net_call *c)
+{
+	struct net_out *o = c->out;
+
+	seal(c, o->head, o->tx.head_len, o->tx.bulk_len);
+	c->sent_ns = now_of(c->hub);
+	c->state = CALL_SENT;
+	if (net_conn_send(&c->peer->conn, o)) {
+		c->out = NULL;
+		net_out_free(c->hub, o);
+	}
+}
+
+/* Encode into the hub's scratch. Bytes, or -EMSGSIZE. */
+static int
+encode(struct net_call *c, const void *req, uint32_t room)
+{
+	uint8_t *head = c->hub->scratch;
+	int n = msg_encode(c->method->request, req, head + NET_HEAD, NET_MSG_MAX);
+
+	if (n < 0)
+		return n;
+	n += (int)NET_HEAD;
+	if (c->opts.recv_n > 0) {
+		net_frame_piece_put(head + n, 0, room);
+		n += (int)NET_PIECE_BYTES;
+	}
+	return n;
+}
+
+static void
+time_is_up(struct clock_timer *t)
+{
+	struct net_call *c = container_of(t, struct net_call, deadline);
+	struct net_hub *hub = c->hub;
+	struct net_peer *p = c->peer;
+	uint64_t sent_ns = c->sent_ns;
+	bool sent = c->state == CALL_SENT;
+
+	net_call_cancel(c);
+	if (sent)
+		probe(p, sent_ns);
+	net_hub_get(hub);
+	c->rep = hub->rep_zero;
+	c->fn(c, -ETIMEDOUT);
+	net_hub_put(hub);
+}
+
+int
+net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *to,
+    uint16_t method, const void *req, const struct net_call_opts *opts,
+    net_call_fn *fn)
+{
+	uint64_t bulk = total(opts->send, opts->send_n);
+	uint64_t room = total(opts->recv, opts->recv_n);
+	struct net_peer *p;
+	int n, rc = 0;
+
+	assert(!net_call_active(c) && !hub->closed);
+	if (net_hub_transport(hub, to->kind) == NULL)
+		return -EAFNOSUPPORT;
+	if (hub->calls_n >= hub->conf.calls_max)
+		return ERR_BUSY;
+	if (bulk > NET_BULK_MAX || room > NET_BULK_MAX)
+		return -EMSGSIZE;
+	c->method = msg_method(method);
+	assert(c->method != NULL);
+	c->hub = hub;
+	c->opts = *opts;
+	c->fn = fn;
+	c->rep = NULL;
+	c->out = c->kept = c->rx = NULL;
+	c->rep_bulk = 0;
+	c->id = hub->next_id + 1;
+	if ((n = encode(c, req, (uint32_t)room)) < 0)
+		return n;
+	if ((p = get_peer(hub, to)) == NULL)
+		return -ENOMEM;
+	if (p->state == PEER_UP && bulk == 0 && (unsigned)n <= NET_OUT_SMALL) {
+		if ((rc = map_put(&hub->calls, c->id, c)) != 0)
+			return rc;
+		seal(c, hub->scratch, (uint32_t)n, 0);
+		rc = net_conn_copy(&p->conn, hub->scratch, (uint32_t)n);
+		c->state = CALL_SENT;
+		c->sent_ns = now_of(hub);
+	} else {
+		c->out = keep_request(c, hub->scratch, (uint32_t)n, (uint32_t)bulk);
+		if (c->out == NULL)
+			rc = -ENOMEM;
+		else if ((rc = map_put(&hub->calls, c->id, c)) != 0)
+			net_out_free(hub, c->out);
+		c->state = CALL_QUEUED;
+	}
+	if (rc != 0) {
+		map_del(&hub->calls, c->id);
+		c->out = NULL;
+		c->state = CALL_IDLE;
+		return rc;
+	}
+	hub->next_id++;
+	hub->calls_n++;
+	c->peer = p;
+	p->used_ns = now_of(hub);
+	clock_timer_start(hub->conf.clock, &c->deadline, opts->deadline_ns,
+	    time_is_up);
+	list_init(&c->node);
+	if (p->state != PEER_UP) {
+		list_push_back(&p->waiting, &c->node);
+		connect_peer(p);
+		return 0;
+	}
+	list_push_back(&p->sent, &c->node);
+	if (c->state == CALL_QUEUED)
+		send_out(c);
+	return 0;
+}
+
+void
+net_call_cancel(struct net_call *c)
+{
+	struct net_peer *p = c->peer;
+
+	if (!net_call_active(c))
+		return;
+	if (c->rx != NULL) {
+		p->conn.chan->ops->drop(p->conn.chan, c->rx);
+		c->rx = NULL;
+	}
+	if (c->out != NULL && (c->state == CALL_QUEUED ||
+	    p->conn.chan->ops->unsend(p->conn.chan,
+	    &((struct net_out *)c->out)->tx) == 0)) {
+		net_out_free(c->hub, c->out);
+		c->out = NULL;
+	}
+	drop_kept(c);
+	if (c->out != NULL) {
+		/* Half of the payload has left: the rest can neither be sent nor left
+		 * out, so the connection goes, and with it c->out. */
+		peer_failed(p, -ECONNRESET);
+		assert(c->state == CALL_ENDING);
+	}
+	forget(c);
+}
+
+bool
+net_call_active(const struct net_call *c)
+{
+	return c->state != CALL_IDLE;
+}
+
+/* ---- receiving ---- */
+
+/* A reply that must wait: for its payload, or for the request to have left. */
+struct kept {
+	struct net_frame f;
+	uint8_t		 head[];
+};
+
+static struct kept *
+kept_of(const struct net_call *c)
+{
+	return (struct kept *)(void *)((struct net_out *)c->kept)->head;
+}
+
+static int
+keep_reply(struct net_call *c, const struct net_frame *f, const uint8_t *head)
+{
+	uint32_t n = NET_HEAD + f->msg_len;
+	struct net_out *o = net_out_new(c->hub, (uint32_t)sizeof(struct kept) + n, 0);
+
+	if (o == NULL)
+		return -ENOMEM;
+	c->kept = o;
+	kept_of(c)->f = *f;
+	memcpy(kept_of(c)->head, head, n);
+	return 0;
+}
+
+/* All of the reply is here and nothing of the request is on its way.  Runs fn; @head
+ * is valid until then. */
+static void
+finish(struct net_call *c, const struct net_frame *f, const uint8_t *head)
+{
+	struct net_hub *hub = c->hub;
+	struct net_out *kept = c->kept;
+	struct msg_arena arena;
+	int rc = (int32_t)f->arg;
+
+	c->kept = NULL;
+	forget(c);
+	net_hub_get(hub);
+	msg_arena_init(&arena, NET_ARENA_MAX);
+	if (rc == 0)
+		rc = msg_decode(c->method->reply, head + NET_HEAD,
+		    net_frame_msg_len(f), &arena, hub->rep, NULL);
+	c->rep = rc == 0 ? hub->rep : hub->rep_zero;
+	if (rc != 0)
+		c->rep_bulk = 0;
+	c->fn(c, rc);
+	msg_arena_fini(&arena);
+	net_out_free(hub, kept);
+	net_hub_put(hub);
+}
+
+static void
+finish_kept(struct net_call *c)
+{
+	if (c->kept != NULL && c->rx == NULL && c->out == NULL)
+		finish(c, &kept_of(c)->f, kept_of(c)->head);
+}
+
+/* Begin to receive the payload of a reply. 0, ERR_BAD_MESSAGE, -ENOMEM, -ECONNRESET. */
+static int
+pull_reply(struct net_call *c, const uint8_t *head, const struct net_frame *f,
+    struct net_rx *rx)
+{
+	struct net_chan *chan = c->peer->conn.chan;
+	struct iovec parts[SCATTER], *iov = parts, *big = NULL;
+	unsigned n = f->pieces + c->opts.recv_n;
+	int rc;
+
+	if (n > SCATTER && (iov = big = malloc(n * sizeof(*iov))) == NULL)
+		return -ENOMEM;
+	rc = net_frame_scatter(head, f, c->opts.recv, c->opts.recv_n, iov, &n);
+	if (rc == 0) {
+		rx->owner = c;
+		if ((rc = chan->ops->pull(chan, rx, iov, n)) == 0)
+			c->rx = rx;
+		else if (rc == 1)
+			rc = 0;
+	}
+	free(big);
+	return rc;
+}
+
+static void
+conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f,
+    struct net_rx *rx, struct net_far *far)
+{
+	struct net_peer *p = container_of(conn, struct net_peer, conn);
+	struct net_chan *chan = conn->chan;
+	struct net_call *c = map_get(&p->hub->calls, f->id);
+	int rc = 0;
+
+	assert(far == NULL);		/* only requests offer memory */
+	p->fails = 0;
+	if (c == NULL || c->peer != p || c->state != CALL_SENT || c->kept != NULL) {
+		if (rx != NULL)		/* late: timed out or cancelled */
+			chan->ops->drop(chan, rx);
+		return;
+	}
+	if (f->arg != 0 && rx != NULL)
+		chan->ops->drop(chan, rx);
+	else if (rx != NULL)
+		rc = pull_reply(c, head, f, rx);
+	if (rc == 0) {
+		struct net_out *o = c->out;
+
+		c->rep_bulk = f->bulk_len;
+		/* The server has answered without wanting our payload. */
+		if (o != NULL && chan->ops->unsend(chan, &o->tx) == 0) {
+			c->out = NULL;
+			net_out_free(p->hub, o);
+		}
+		if (c->rx == NULL && c->out == NULL) {
+			finish(c, f, head);
+			return;
+		}
+		rc = keep_reply(c, f, head);
+	}
+	if (rc != 0)
+		peer_failed(p, -ECONNRESET);
+}
+
+static void
+conn_pulled(struct net_conn *conn, struct net_rx *rx)
+{
+	struct net_call *c = rx->owner;
+
+	(void)conn;
+	c->rx = NULL;
+	finish_kept(c);
+}
+
+static void
+conn_sent(struct net_conn *conn, struct net_out *o)
+{
+	struct net_call *c = o->owner;
+
+	assert(c->out == o);
+	c->out = NULL;
+	net_out_free(conn->hub, o);
+	finish_kept(c);
+}
+
+/* ---- connections ---- */
+
+static void
+conn_up(struct net_conn *conn)
+{
+	struct net_peer *p = container_of(conn, struct net_peer, conn);
+	struct net_hub *hub = p->hub;
+
+	p->state = PEER_UP;
+	p->used_ns = now_of(hub);
+	hub->conns_n++;
+	if (hub->conf.idle_ms > 0)
+		clock_timer_start(hub->conf.clock, &p->timer,
+		    p->used_ns + hub->conf.idle_ms * NS_PER_MS, peer_is_unused);
+	while (!list_empty(&p->waiting)) {
+		struct net_call *c = list_entry(p->waiting.next, struct net_call,
+		    node);
+
+		list_remove(&c->node);
+		list_push_back(&p->sent, &c->node);
+		send_out(c);
+	}
+}
+
+/* Whatever broke a connection that was up, the caller hears -ECONNRESET: it may or may
+ * not have been executed. */
+static void
+conn_closed(struct net_conn *conn, int rc)
+{
+	struct net_peer *p = container_of(conn, struct net_peer, conn);
+
+	if (p->fails == 0) {
+		char addr[NET_ADDR_TEXT];
+
+		net_addr_text(&p->addr, addr);
+		log_info(p->hub->conf.log, p->state == PEER_UP ? "connection lost" :
+		    "cannot connect", "peer=%s why=%s", addr, err_name(rc));
+	}
+	peer_failed(p, p->state == PEER_UP || rc == -EPIPE ? -ECONNRESET : rc);
+}
+
+static const struct net_conn_ops conn_ops = {
+	.up = conn_up,
+	.frame = conn_frame,
+	.pulled = conn_pulled,
+	.sent = conn_sent,
+	.closed = conn_closed
+};
+
+static void
+pause_is_over(struct clock_timer *t)
+{
+	struct net_peer *p = container_of(t, struct net_peer, timer);
+
+	p->state = PEER_IDLE;
+	connect_peer(p);
+}
+
+static void
+connect_peer(struct net_peer *p)
+{
+	struct net_hub *hub = p->hub;
+	int rc;
+
+	if (p->state != PEER_IDLE)
+		return;
+	if (p->not_before_ns > now_of(hub)) {
+		p->state = PEER_PAUSED;
+		clock_timer_start(hub->conf.clock, &p->timer, p->not_before_ns,
+		    pause_is_over);
+		return;
+	}
+	stop_timer(hub, &p->timer);
+	p->state = PEER_CONNECTING;
+	rc = net_conn_connect(&p->conn, hub, net_hub_transport(hub, p->addr.kind),
+	    &p->addr, CONNECT_MS, &conn_ops);
+	if (rc != 0)
+		conn_closed(&p->conn, rc);
+}
+
+void
+net_calls_close(struct net_hub *hub)
+{
+	clock_undefer(hub->conf.clock, &hub->end);
+	while (!list_empty(&hub->peer_list)) {
+		struct net_peer *p = list_entry(hub->peer_list.next, struct net_peer,
+		    node);
+
+		disconnect(p, -ECONNRESET);
+		free_peer(p);
+	}
+	while (!list_empty(&hub->ending))
+		forget(list_entry(hub->ending.next, struct net_call, node));
+	clock_undefer(hub->conf.clock, &hub->end);
+	assert(hub->calls_n == 0 && hub->calls.n == 0);
+}

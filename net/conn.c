@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/* conn.c - one connection from its hello on.
+ *   HELLO (c->hello != NULL) -> UP -> closed by its owner
+ *
+ * 1. No request or reply leaves or is looked at before the hello has succeeded; until
+ *    then the channel takes no head longer than a hello, and no payload.
+ * 2. After ops->closed, ops->frame and ops->up nothing of the connection is touched: the
+ *    owner may have freed it.
+ * 3. Only a server stops reading because its output is stuck; if both ends did, neither
+ *    would ever read again. */
+#include "net/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/err.h"
+
+#define AUTH_LOG_NS	(10 * NS_PER_S)
+#define OUT_MARK	(16u << 20)	/* queued bytes that stop a server's reading */
+
+/* ---- sending ---- */
+
+static bool
+output_is_stuck(const struct net_conn *c)
+{
+	return c->outs_n > c->outs_max || c->chan->out_bytes > OUT_MARK;
+}
+
+static void
+pause_reading(struct net_conn *c, bool paused)
+{
+	if (c->outs_max == 0 || c->paused == paused)
+		return;
+	c->paused = paused;
+	c->chan->ops->pause(c->chan, paused);
+}
+
+int
+net_conn_copy(struct net_conn *c, const uint8_t *head, uint32_t n)
+{
+	struct net_tx tx = { .head = head, .head_len = n };
+	struct net_out *o;
+
+	list_init(&tx.node);
+	if (n <= NET_OUT_SMALL && c->chan->ops->send(c->chan, &tx))
+		return 0;
+	/* A transport takes small frames whole or it queues tx, which is on our
+	 * stack; take it back and queue one that lasts. */
+	if (n <= NET_OUT_SMALL && c->chan->ops->unsend(c->chan, &tx) != 0)
+		assert(!"a frame left before the call that sent it returned");
+	if ((o = net_out_new(c->hub, n, 0)) == NULL)
+		return -ENOMEM;
+	memcpy(o->head, head, n);
+	c->outs_n++;
+	if (net_conn_send(c, o)) {
+		c->outs_n--;
+		net_out_free(c->hub, o);
+	}
+	return 0;
+}
+
+bool
+net_conn_send(struct net_conn *c, struct net_out *o)
+{
+	bool taken = c->chan->ops->send(c->chan, &o->tx);
+
+	if (!taken && output_is_stuck(c))
+		pause_reading(c, true);
+	return taken;
+}
+
+int
+net_conn_ping(struct net_conn *c)
+{
+	struct net_frame f = { .kind = NET_FRAME_PING };
+	uint8_t head[NET_HEAD];
+
+	net_frame_encode(&f, head);
+	return net_conn_copy(c, head, sizeof(head));
+}
+
+static void
+chan_sent(struct net_chan *chan, struct net_tx *tx)
+{
+	struct net_conn *c = chan->owner;
+	struct net_out *o = container_of(tx, struct net_out, tx);
+
+	if (o->owner == NULL) {
+		c->outs_n--;
+		net_out_free(c->hub, o);
+		if (c->paused && !output_is_stuck(c))
+			pause_reading(c, false);
+		return;
+	}
+	c->ops->sent(c, o);
+}
+
+static void
+chan_drained(struct net_chan *chan)
+{
+	struct net_conn *c = chan->owner;
+
+	if (c->paused && !output_is_stuck(c))
+		pause_reading(c, false);
+}
+
+/* ---- hello ---- */
+
+/* Wrong keys come in swarms (a box with an old key retries for ever): say it once in
+ * a while, and how many there were. */
+static void
+log_hello_failed(struct net_conn *c, int rc)
+{
+	struct net_hub *hub = c->hub;
+	uint64_t now = clock_now(hub->conf.clock);
+	char peer[NET_ADDR_TEXT];
+
+	if (hub->auth_log_ns != 0 && now - hub->auth_log_ns < AUTH_LOG_NS) {
+		hub->auth_quiet++;
+		return;
+	}
+	net_addr_text(&c->chan->peer, peer);
+	log_warn(hub->conf.log, "hello failed", "%s=%s why=%s more=%u",
+	    c->client ? "server" : "client", peer, err_name(rc), hub->auth_quiet);
+	hub->auth_log_ns = now;
+	hub->auth_quiet = 0;
+}
+
+static void
+broke(struct net_conn *c, int rc)
+{
+	if (c->hello != NULL && (rc == ERR_AUTH || rc == ERR_WIRE_VERSION ||
+	    (!c->client && rc == ERR_BAD_MESSAGE)))
+		log_hello_failed(c, rc);
+	clock_timer_stop(c->hub->conf.clock, &c->timer);
+	c->ops->closed(c, rc);
+}
+
+static void
+hello_is_late(struct clock_timer *t)
+{
+	struct net_conn *c = container_of(t, struct net_conn, timer);
+
+	broke(c, -ETIMEDOUT);
+}
+
+static void
+hello_done(struct net_conn *c)
+{
+	free(c->hello);
+	c->hello = NULL;
+	clock_timer_stop(c->hub->conf.clock, &c->timer);
+	c->chan->head_max = NET_HEAD_MAX;
+	c->chan->bulk_max = NET_BULK_MAX;
+	c->ops->up(c);
+}
+
+static void
+chan_connected(struct net_chan *chan)
+{
+	struct net_conn *c = chan->owner;
+	uint8_t nonce[NET_NONCE], one[NET_HELLO1];
+	int rc;
+
+	net_hub_nonce(c->hub, nonce);
+	net_hello_ask(c->hello, c->hub->conf.key, c->hub->tag, NET_WIRE_MIN, FSD_WIRE,
+	    nonce, one);
+	if ((rc = net_conn_copy(c, one, sizeof(one))) != 0)
+		broke(c, rc);
+}
+
+static void
+hello_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
+{
+	uint8_t nonce[NET_NONCE], answer[NET_HELLO_MAX];
+	uint32_t answer_len;
+	int rc, sent = 0;
+
+	net_hub_nonce(c->hub, nonce);
+	rc = net_hello_take(c->hello, head, n, nonce, answer, &answer_len);
+	if (rc >= 0 && answer_len > 0)
+		sent = net_conn_copy(c, answer, answer_len);
+	if (c->hello->refused != 0 && sent == 0)
+		log_hello_failed(c, c->hello->refused);
+	if (rc < 0 || sent < 0)
+		broke(c, rc < 0 ? rc : sent);
+	else if (rc == 1)
+		hello_done(c);
+}
+
+/* ---- receiving ---- */
+
+static void
+chan_frame(struct net_chan *chan, const uint8_t *head, uint32_t n,
+    struct net_rx *rx, struct net_far *far)
+{
+	struct net_conn *c = chan->owner;
+	struct net_frame f;
+	int rc = net_frame_decode(head, n, &f);
+
+	if (rc == 0 && c->hello != NULL) {
+		hello_frame(c, head, n);
+		return;
+	}
+	if (rc == 0 && f.kind == (c->client ? NET_FRAME_REPLY : NET_FRAME_REQUEST)) {
+		c->ops->frame(c, head, &f, rx, far);
+		return;
+	}
+	if (rc == 0 && !c->client && f.kind == NET_FRAME_PING) {
+		uint8_t pong[NET_HEAD];
+
+		f.kind = NET_FRAME_PONG;
+		net_frame_encode(&f, pong);
+		if ((rc = net_conn_copy(c, pong, sizeof(pong))) == 0)
+			return;
+	} else if (rc == 0 && c->client && f.kind == NET_FRAME_PONG) {
+		return;
+	}
+	broke(c, rc != 0 ? rc : ERR_BAD_MESSAGE);
+}
+
+static void
+chan_pulled(struct net_chan *chan, struct net_rx *rx)
+{
+	struct net_conn *c = chan->owner;
+
+	c->ops->pulled(c, rx);
+}
+
+static void
+chan_closed(struct net_chan *chan, int rc)
+{
+	broke(chan->owner, rc);
+}
+
+/* ---- open and close ---- */
+
+static const struct net_chan_up chan_up = {
+	.connected = chan_connected,
+	.frame = chan_frame,
+	.pulled = chan_pulled,
+	.sent = chan_sent,
+	.drained = chan_drained,
+	.closed = chan_closed
+};
+
+static void
+adopt(struct net_conn *c, struct net_chan *chan, uint32_t hello_ms)
+{
+	struct clock *clock = c->hub->conf.clock;
+
+	c->chan = chan;
+	chan->up = &chan_up;
+	chan->owner = c;
+	chan->head_max = NET_HELLO_MAX;
+	chan->bulk_max = 0;
+	chan->out_mark = OUT_MARK;
+	clock_timer_start(clock, &c->timer, clock_now(clock) + hello_ms * NS_PER_MS,
+	    hello_is_late);
+}
+
+static int
+prepare(struct net_conn *c, struct net_hub *hub, bool client,
+    const struct net_conn_ops *ops)
+{
+	*c = (struct net_conn){ .ops = ops, .hub = hub, .client = client };
+	return (c->hello = calloc(1, sizeof(*c->hello))) == NULL ? -ENOMEM : 0;
+}
+
+int
+net_conn_connect(struct net_conn *c, struct net_hub *hub, struct net_transport *t,
+    const struct net_addr *to, uint32_t hello_ms, const struct net_conn_ops *ops)
+{
+	struct net_chan *chan;
+	int rc = prepare(c, hub, true, ops);
+
+	if (rc == 0 && (rc = t->ops->connect(t, to, &chan)) == 0) {
+		adopt(c, chan, hello_ms);
+		return 0;
+	}
+	free(c->hello);
+	c->hello = NULL;
+	return rc;
+}
+
+int
+net_conn_accept(struct net_conn *c, struct net_hub *hub, struct net_chan *chan,
+    uint32_t hello_ms, const struct net_conn_ops *ops)
+{
+	int rc = prepare(c, hub, false, ops);
+
+	if (rc != 0) {
+		struct list none;
+
+		list_init(&none);
+		chan->ops->close(chan, &none, false);
+		return rc;
+	}
+	net_hello_await(c->hello, hub->conf.key, hub->tag, NET_WIRE_MIN, FSD_WIRE);
+	adopt(c, chan, hello_ms);
+	c->outs_max = 256;
+	return 0;
+}
+
+void
+net_conn_close(struct net_conn *c, struct list *unsent, bool linger)
+{
+	struct list all;
+
+	if (c->chan == NULL)
+		return;
+	clock_timer_stop(c->hub->conf.clock, &c->timer);
+	list_init(&all);
+	c->chan->ops->close(c->chan, &all, linger);
+	c->chan = NULL;
+	free(c->hello);
+	c->hello = NULL;
+	for (struct list *l; (l = list_pop_front(&all)) != NULL;) {
+		struct net_out *o = list_entry(l, struct net_out, tx.node);
+
+		if (o->owner == NULL)
+			net_out_free(c->hub, o);
+		else
+			list_push_back(unsent, &o->tx.node);
+	}
+}

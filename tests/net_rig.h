@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/* net_rig.h - a client and a server hub over one of the transports, for tests that must
+ * hold on all of them.  Static functions: each test is one program. */
+#ifndef TESTS_NET_RIG_H
+#define TESTS_NET_RIG_H
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/err.h"
+#include "net/call.h"
+#include "net/local.h"
+#include "net/loop.h"
+#include "net/msg_all.h"
+#include "net/serve.h"
+#include "net/tcp.h"
+#include "tests/sim/clock.h"
+#include "tests/sim/net.h"
+
+enum rig_kind { RIG_SIM, RIG_LOCAL, RIG_TCP, RIG_KINDS };
+
+static const char *const rig_names[] = { "sim", "local", "tcp" };
+
+struct rig {
+	enum rig_kind	  kind;
+	struct sim_clock *world;
+	struct sim_net	 *net;
+	struct loop	 *loop;
+	struct clock	 *cclock, *sclock;	/* the client's, the server's */
+	struct rand	  rand, nonces;
+	struct log	  log;
+	struct net_hub_conf hub_conf;
+	struct net_hub	 *chub, *shub;
+	struct net_server *server;
+	struct net_server_conf conf;
+	struct net_addr	  addr;
+	char		  logged[4096];
+};
+
+static void
+rig_log(void *ctx, enum log_level level, const char *who, const char *what,
+    const char *fields)
+{
+	struct rig *r = ctx;
+	size_t n = strlen(r->logged);
+
+	(void)level;
+	(void)who;
+	snprintf(r->logged + n, sizeof(r->logged) - n, "%s %s\n", what, fields);
+}
+
+static void
+rig_nonce(void *ctx, void *out, size_t n)
+{
+	rand_bytes(ctx, out, n);
+}
+
+static struct net_hub *
+rig_hub(struct rig *r, struct clock *clock, uint32_t node)
+{
+	struct net_hub_conf conf = r->hub_conf;
+	struct net_transport *t = NULL;
+	struct net_hub *hub;
+
+	conf.clock = clock;
+	ck_assert_int_eq(net_hub_open(&hub, &conf), 0);
+	if (r->kind == RIG_SIM)
+		t = sim_net_transport(r->net, node, 0, clock);
+	else if (r->kind == RIG_LOCAL)
+		ck_assert_int_eq(net_local_open(&t, clock), 0);
+	else
+		ck_assert_int_eq(net_tcp_open(&t, r->loop, &r->log), 0);
+	net_hub_add(hub, t);
+	return hub;
+}
+
+static void
+rig_serve(struct rig *r, net_serve_fn *fn, void *ctx)
+{
+	struct net_server_conf conf = r->conf;
+
+	conf.hub = r->shub;
+	conf.listen = r->addr;
+	ck_assert_int_eq(net_server_open(&r->server, &conf), 0);
+	net_server_handle(r->server, 0x03, fn, ctx);
+	net_server_addr(r->server, &r->addr);
+}
+
+/* Both hubs; no server yet. */
+static void
+rig_open(struct rig *r, enum rig_kind kind, uint64_t seed)
+{
+	memset(r, 0, sizeof(*r));
+	r->kind = kind;
+	rand_seed(&r->rand, seed);
+	rand_seed(&r->nonces, seed + 1);
+	log_init(&r->log, "rig");
+	r->log.sink = rig_log;
+	r->log.ctx = r;
+	if (kind == RIG_SIM) {
+		r->world = sim_clock_open();
+		r->net = sim_net_open(sim_clock_world(r->world), seed);
+		r->cclock = sim_clock_node(r->world, 5 * NS_PER_S, 50);
+		r->sclock = sim_clock_node(r->world, 1 * NS_PER_S, -50);
+		net_addr_parse("sim:2:0", 7, &r->addr, NULL);
+	} else {
+		ck_assert_int_eq(loop_open(&r->loop), 0);
+		r->cclock = r->sclock = loop_clock(r->loop);
+		if (kind == RIG_LOCAL)
+			net_addr_parse("local:7", 7, &r->addr, NULL);
+		else
+			net_addr_parse("127.0.0.1:0", 11, &r->addr, NULL);
+	}
+	r->hub_conf = (struct net_hub_conf){
+		.rand = &r->rand, .log = &r->log, .nonce = rig_nonce,
+		.nonce_ctx = &r->nonces, .calls_max = 4096, .idle_ms = 60000
+	};
+	memset(r->hub_conf.key, 7, sizeof(r->hub_conf.key));
+	r->conf = (struct net_server_conf){
+		.conns_max = 100, .reqs_max = 2048, .conn_reqs_max = 2048,
+		.hello_ms = 2000, .payload_ms = 5000
+	};
+	r->chub = rig_hub(r, r->cclock, 1);
+	r->shub = rig_hub(r, r->sclock, 2);
+}
+
+static void
+rig_close(struct rig *r)
+{
+	net_server_close(r->server);
+	net_hub_close(r->chub);
+	net_hub_close(r->shub);
+	if (r->kind == RIG_SIM) {
+		ck_assert_uint_eq(sim_clock_node_pending(r->cclock), 0);
+		ck_assert_uint_eq(sim_clock_node_pending(r->sclock), 0);
+		sim_net_close(r->net);
+		sim_clock_close(r->world);
+	} else {
+		loop_close(r->loop);
+	}
+}
+
+/* One small step; false: nothing is going on. */
+static bool
+rig_step(struct rig *r, bool wait)
+{
+	if (r->kind == RIG_SIM)
+		return sim_clock_step(r->world);
+	loop_turn(r->loop, wait);
+	return true;
+}
+
+struct rig_guard {
+	struct clock_timer t;
+	bool late;
+};
+
+static void
+rig_late(struct clock_timer *t)
+{
+	container_of(t, struct rig_guard, t)->late = true;
+}
+
+/* Until *n reaches @at_least; fails the test after a while (20 s of the client's clock). */
+static void
+rig_until(struct rig *r, const unsigned *n, unsigned at_least)
+{
+	struct rig_guard g = { .late = false };
+
+	clock_timer_start(r->cclock, &g.t, clock_now(r->cclock) + 20 * NS_PER_S,
+	    rig_late);
+	while (*n < at_least && !g.late)
+		if (!rig_step(r, true))
+			break;
+	clock_timer_stop(r->cclock, &g.t);
+	ck_assert_msg(*n >= at_least, "%s: %u of %u\n%s", rig_names[r->kind], *n,
+	    at_least, r->logged);
+}
+
+/* Let @ms pass. */
+static void
+rig_pass(struct rig *r, unsigned ms)
+{
+	struct rig_guard g = { .late = false };
+
+	if (r->kind == RIG_SIM) {
+		sim_clock_run(r->world, ms * NS_PER_MS);
+		return;
+	}
+	loop_turn(r->loop, false);
+	clock_timer_start(r->cclock, &g.t, clock_now(r->cclock) + ms * NS_PER_MS,
+	    rig_late);
+	while (!g.late)
+		loop_turn(r->loop, true);
+}
+
+#endif
