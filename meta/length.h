@@ -17,9 +17,10 @@ length_max(uint8_t chunk_shift)
 	return (UINT64_C(1) << 32) << chunk_shift;
 }
 
-/* Set the length of @in, a regular file; the caller puts it.  Where chunks may be
- * behind the new end, a new epoch starts and a gc row is left.  0, -EFBIG, -EOVERFLOW (epochs are
- * used up), or a table error noted in @o; nothing is changed then. */
+/* Set the length of @in, a regular file; the caller puts it.  Where chunks may be behind
+ * the new end, a new epoch starts and a gc row is left.
+ * 0, -EFBIG, -EOVERFLOW (epochs are used up), or a table error noted in @o; nothing is
+ * changed then. */
 int	length_set(struct fs_op *o, struct inode *in, uint64_t size);
 
 #endif
