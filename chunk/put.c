@@ -69,6 +69,8 @@ put_free(struct put *p)
 	list_remove(&p->all);
 	list_remove(&p->busy);
 	list_remove(&p->node);
+	while (list_pop_front(&p->members) != NULL)	/* a close may leave some */
+		;
 	chunk_pend_fini(&p->pend);
 	chunk_extents_fini(&p->image);
 	for (unsigned i = 0; i < 2; i++)

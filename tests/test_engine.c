@@ -1194,7 +1194,7 @@ struct closer {
 static void
 close_it(struct chunk_write *x, int rc)
 {
-	struct closer *c = (struct closer *)(void *)x->who.client.b;
+	struct closer *c;
 
 	memcpy(&c, x->who.client.b, sizeof(c));
 	ck_assert_int_eq(rc, 0);
@@ -1214,7 +1214,7 @@ START_TEST(close_in_callback)
 	ck_assert_int_eq(world_open(&w), 0);
 	for (uint32_t i = 0; i < 3; i++) {
 		c.x[i] = (struct chunk_write){ .target = 1, .id = { 1, i },
-		    .kind = UPDATE_WRITE, .shift = 16, .version = 1, .len = 100 };
+		    .kind = UPDATE_WRITE, .shift = 16, .version = 1, .len = 16 };
 		memcpy(c.x[i].who.client.b, &pc, sizeof(pc));
 		payload(&w, &c.x[i], disk_id.b);
 		chunk_write_start(&c.x[i], w.e, close_it);
