@@ -50,7 +50,7 @@ check_pending(struct chunk_engine *e, struct chunk_alloc *a, const uint8_t *key,
 		assert(chunk_extents_valid(&e->next.extents,
 		    (1u << e->next.shift) / CHUNK_BLOCK, CHUNK_DISK_BLOCKS_MAX)); /* 4 */
 	}
-	if (e->pend.keep > 0 && e->pend.len < e->row.len &&
+	if (e->row.version > 0 && e->pend.keep > 0 && e->pend.len < e->row.len &&
 	    e->pend.len % CHUNK_BLOCK != 0)
 		assert(e->pend.flags & CHUNK_ROW_SEALED);			/* 5 */
 	mark(a, &e->pend.extents);
