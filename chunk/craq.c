@@ -372,10 +372,10 @@ next_version(const struct chunk_craq_op *op, uint64_t committed)
 	uint64_t low = (uint64_t)op->epoch << 32;
 
 	/* A removal takes the number before the first of its epoch, so that the chunk
-	 * made anew in that epoch is newer. */
+	 * made anew in that epoch is newer; hence voids count by two. */
 	if (op->update != UPDATE_REMOVE)
 		low |= 1;
-	return (v > low ? v : low) + op->target->skip;
+	return (v > low ? v : low) + 2 * op->target->skip;
 }
 
 static void
@@ -419,6 +419,20 @@ have_head(struct chunk_craq *c, struct chunk_craq_op *op,
 	run(c, op);
 }
 
+/* Its sender has given it up, and has moved on. */
+static bool
+fenced(const struct chunk_craq_op *op)
+{
+	const struct chunk_craq_target *t = op->target;
+
+	if (op->attempt < t->floor)
+		return true;
+	for (unsigned i = 0; i < t->fence_n; i++)
+		if (chunk_id_cmp(t->fences[i].id, op->id) == 0)
+			return op->attempt < t->fences[i].below;
+	return false;
+}
+
 static void
 have_update(struct chunk_craq *c, struct chunk_craq_op *op,
     const struct chunk_craq_event *ev)
@@ -430,7 +444,7 @@ have_update(struct chunk_craq *c, struct chunk_craq_op *op,
 
 	if (e->doubt != 0 && committed >= e->doubt)
 		clear_doubt(e);
-	if (op->attempt < op->target->floor) {
+	if (fenced(op)) {
 		finish(c, op, ERR_VERSION_GAP);
 		return;
 	}
@@ -457,6 +471,31 @@ have_update(struct chunk_craq *c, struct chunk_craq_op *op,
 		return;
 	}
 	run(c, op);
+}
+
+static void
+have_settle(struct chunk_craq *c, struct chunk_craq_op *op,
+    const struct chunk_info *info)
+{
+	struct chunk_craq_entry *e = op->entry;
+	uint64_t committed = info != NULL ? info->committed : 0;
+
+	if (e->doubt != 0 && (committed >= e->doubt ||
+	    (info != NULL && info->pending == e->doubt)))
+		clear_doubt(e);
+	if (e->doubt == 0) {
+		done_already(c, op, committed, info);
+		return;
+	}
+	job(op, true, e->doubt_removed ? UPDATE_REMOVE : UPDATE_REPLACE, true,
+	    e->doubt, committed, e->doubt_epoch);
+	op->unknown = true;
+	if (e->doubt_removed) {
+		run(c, op);
+	} else {
+		op->state = FETCHING;
+		want(c, op, CRAQ_FETCH);
+	}
 }
 
 static void
@@ -528,7 +567,10 @@ commit(struct chunk_craq *c, struct chunk_craq_op *op)
 	if (op->entry->doubt != 0 && op->entry->doubt <= op->job_version)
 		clear_doubt(op->entry);
 	if (!op->job_own) {
-		look(c, op);
+		if (op->stale)
+			finish(c, op, ERR_STALE_CHAIN);
+		else
+			look(c, op);
 		return;
 	}
 	op->rep_version = op->job_version;
@@ -550,12 +592,14 @@ settle(struct chunk_craq *c, struct chunk_craq_op *op)
 		finish(c, op, ERR_STALE_CHAIN);
 		return;
 	}
+	/* A replica behind us may have dropped what a crash brings back: its number is
+	 * not given to other bytes. */
+	if (op->forward == F_REFUSED && op->target->head)
+		op->target->skip++;
 	if (op->store == S_OK) {
 		if (op->forward == F_REFUSED) {
 			assert(!op->unknown);			/* 4 */
 			want(c, op, CRAQ_ABORT);
-			if (op->target->head)
-				op->target->skip++;
 			finish(c, op, op->forward_rc);
 		} else if (op->forward == F_GAVE_UP) {
 			finish(c, op, -ETIMEDOUT);
@@ -615,7 +659,8 @@ loaded(struct chunk_craq *c, struct chunk_craq_op *op,
 	if (fetched && ev->rc == -ENOENT && op->forward != F_DONE &&
 	    !op->pending_here) {
 		/* Nobody behind us has it, nor ever will: the number is void. */
-		op->target->skip++;
+		if (op->target->head)
+			op->target->skip++;
 		if (op->entry->doubt != 0)
 			clear_doubt(op->entry);
 		look(c, op);
@@ -729,7 +774,8 @@ admit(struct chunk_craq *c, struct chunk_craq_op *op)
 		return ERR_STALE_CHAIN;
 	if (op->kind == CRAQ_RECONCILE ? !t->recovering : !t->serving)
 		return t->recovering ? ERR_CHAIN_RECOVERING : ERR_STALE_CHAIN;
-	if (op->kind != CRAQ_RECONCILE && t->head == (op->kind == CRAQ_UPDATE))
+	if (op->kind != CRAQ_RECONCILE && t->head == (op->kind == CRAQ_UPDATE ||
+	    op->kind == CRAQ_SETTLE))
 		return ERR_NOT_OWNER;
 	if ((e = take_entry(c, t, op->id)) == NULL)
 		return ERR_BUSY;
@@ -771,6 +817,8 @@ chunk_craq_step(struct chunk_craq *c, const struct chunk_craq_event *ev)
 			have_reconcile(c, op, ev);
 		else if (op->kind == CRAQ_UPDATE)
 			have_update(c, op, ev);
+		else if (op->kind == CRAQ_SETTLE)
+			have_settle(c, op, ev->info);
 		else
 			have_head(c, op, ev);
 		return 0;
@@ -809,7 +857,8 @@ chunk_craq_next(struct chunk_craq *c, struct chunk_craq_effect *out)
 	*out = (struct chunk_craq_effect){ .kind = kind, .op = op,
 	    .version = op->job_version, .base = op->job_base,
 	    .epoch = op->job_epoch, .update = op->job_kind,
-	    .loaded = op->job_loaded, .at_ns = op->wake_ns };
+	    .loaded = op->job_loaded, .at_ns = op->wake_ns,
+	    .unsure = kind == CRAQ_FETCH || op->unknown };
 	if (kind == CRAQ_FORWARD && op->whole) {
 		out->update = UPDATE_REPLACE;
 		out->loaded = op->job_kind != UPDATE_REPLACE || op->job_loaded;
@@ -873,12 +922,13 @@ chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
 	assert(version > t->version ||
 	    (version == t->version && t->recovering && serving));
 	assert(list_empty(&c->ready));		/* all effects were taken */
+	if (version > t->version)
+		t->floor = t->fence_n = 0;	/* calls carry the version */
 	t->version = version;
 	t->serving = serving;
 	t->recovering = !serving;
 	t->head = head;
 	t->tail = tail;
-	t->floor = 0;			/* attempts count anew in each version */
 	if (t->recovering) {
 		list_for_each_safe(at, tmp, &t->doubts) {
 			struct chunk_craq_entry *e = list_entry(at,
@@ -922,11 +972,32 @@ chunk_craq_target_fini(struct chunk_craq *c, struct chunk_craq_target *t)
 	}
 }
 
-void
-chunk_craq_floor(struct chunk_craq_target *t, uint64_t floor)
+int
+chunk_craq_fence(struct chunk_craq_target *t, uint64_t floor, struct chunk_id id,
+    uint64_t fence)
 {
-	if (floor > t->floor)
+	unsigned n = 0;
+
+	if (floor > t->floor) {
 		t->floor = floor;
+		for (unsigned i = 0; i < t->fence_n; i++)
+			if (t->fences[i].below > floor)
+				t->fences[n++] = t->fences[i];
+		t->fence_n = n;
+	}
+	if (fence <= t->floor)
+		return 0;
+	for (unsigned i = 0; i < t->fence_n; i++) {
+		if (chunk_id_cmp(t->fences[i].id, id) != 0)
+			continue;
+		if (t->fences[i].below < fence)
+			t->fences[i].below = fence;
+		return 0;
+	}
+	if (t->fence_n == CHUNK_CRAQ_FENCES)
+		return ERR_BUSY;
+	t->fences[t->fence_n++] = (struct chunk_craq_fence){ id, fence };
+	return 0;
 }
 
 /* ---- questions ---- */

@@ -8,8 +8,8 @@
  *
  * A chunk has one operation at a time, first come first served.  Versions of a chunk rise:
  *	next = max(committed + 1, epoch << 32 | 1)	a removal: epoch << 32
- * plus the number of versions this head has taken back (chunk_craq_target.skip), so that a
- * version that was given to some bytes is never given to others.
+ * plus twice the number of versions this head has taken back (chunk_craq_target.skip), so
+ * that a version that was given to some bytes is never given to others.
  *
  * Sources: Terrace and Freedman, "Object Storage on CRAQ", USENIX ATC 2009; 3FS
  * docs/design_notes.md, "Data replication". */
@@ -26,6 +26,13 @@
 struct chunk_craq;			/* opaque; one per loop */
 
 #define CHUNK_CRAQ_WAIT_MAX	64u	/* operations waiting for one chunk */
+#define CHUNK_CRAQ_FENCES	32u	/* chunks with given-up attempts, a target */
+
+/* The predecessor has given up attempts at this chunk; they may still arrive. */
+struct chunk_craq_fence {
+	struct chunk_id id;
+	uint64_t below;		/* attempts that are refused */
+};
 
 /* One replica slot, as the core sees it; embedded by its owner.  Read only for others. */
 struct chunk_craq_target {
@@ -33,7 +40,9 @@ struct chunk_craq_target {
 	uint32_t    version;		/* of its chain; 0: not known yet */
 	bool	    serving, recovering;/* neither: takes no operations */
 	bool	    head, tail;
-	uint64_t    floor;		/* attempts of the predecessor below are void */
+	uint64_t    floor;		/* attempts of the predecessor below are over */
+	unsigned    fence_n;		/* those of chunks, above the floor */
+	struct chunk_craq_fence fences[CHUNK_CRAQ_FENCES];
 	uint64_t    skip;		/* versions taken back as head */
 	uint32_t    stale;		/* operations of older chain versions under way */
 	struct list ops;		/* all that have not ended */
@@ -44,6 +53,8 @@ enum chunk_craq_kind {
 	CRAQ_WRITE = 1,		/* a client's, at the head */
 	CRAQ_CUT,		/* truncate or remove for metadata, at the head */
 	CRAQ_UPDATE,		/* from the predecessor */
+	CRAQ_SETTLE,		/* the predecessor asks what became of a version: leave no
+				 * doubt about the chunk, here and behind us */
 	CRAQ_RECONCILE		/* from the head of a chain that is recovering */
 };
 
@@ -118,6 +129,8 @@ struct chunk_craq_effect {
 	uint32_t	epoch;
 	uint8_t		update;		/* STORE, FORWARD: enum update_kind */
 	bool		loaded;		/* payload: what was loaded, not the request's */
+	bool		unsure;		/* FORWARD, FETCH: older attempts at this chunk may
+					 * be on their way: fence them */
 	uint64_t	at_ns;
 	int		rc;
 	uint32_t	len, check;
@@ -138,8 +151,11 @@ void	chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
 	    uint32_t version, bool serving, bool head, bool tail);
 /* The target goes away; no operation may be under way. */
 void	chunk_craq_target_fini(struct chunk_craq *c, struct chunk_craq_target *t);
-/* The predecessor says that attempts below @floor are void. */
-void	chunk_craq_floor(struct chunk_craq_target *t, uint64_t floor);
+/* The predecessor says which of its attempts are void: @floor, all below it; @fence, those
+ * at chunk @id below it (0: none).  0; ERR_BUSY: more fences than we can keep, do not act
+ * on what came with it. */
+int	chunk_craq_fence(struct chunk_craq_target *t, uint64_t floor,
+	    struct chunk_id id, uint64_t fence);
 
 /* Take one event.  Take effects until there are none after every step.
  * ADMIT: 0; ERR_STALE_CHAIN, ERR_CHAIN_RECOVERING, ERR_NOT_OWNER or ERR_BUSY, and then

@@ -90,7 +90,8 @@ MSG_DECLARE(dedupe, MSG_DEDUPE)
 	F(list_dedupe, dedupe,        "replace: the whole list")                \
 	F(u64,         base,          "committed version it builds on, 0: none") \
 	F(u64,         attempt,       "rises with every update a sender sends") \
-	F(u64,         floor,         "attempts below it were given up: refuse them") \
+	F(u64,         floor,         "attempts below it are over, for all chunks") \
+	F(u64,         fence,         "attempts at this chunk below it were given up: refuse them") \
 	F(u32,         check,         "RECOVERING: what the digest has to be")
 #define MSG_UPDATE_REP(F) \
 	F(u64, version, "version now committed below")                          \
@@ -171,7 +172,8 @@ MSG_DECLARE(list_rep, MSG_LIST_REP)
 	F(u32,   target,        "replica that is asked")                        \
 	F(chunk, chunk,         "inode and index")                              \
 	F(u64,   version,       "which version, pending or committed")          \
-	F(u64,   floor,         "SERVING, from the predecessor: as in update")
+	F(u64,   floor,         "SERVING, from the predecessor: as in update") \
+	F(u64,   fence,         "likewise")
 #define MSG_FETCH_REP(F) \
 	F(u64,         version,     "version of the bytes")                     \
 	F(u8,          chunk_shift, "log2 of the file's chunk size")            \

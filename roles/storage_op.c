@@ -244,6 +244,7 @@ fetch_next(struct storage_op *op)
 		op->iov = (struct iovec){ wh->buf.p, wh->buf.size };
 		req.target = t->v.replicas[i];
 		req.floor = op->fetch_from == 1 ? floor_of(t) : 0;
+		req.fence = op->fetch_from == 1 ? t->attempt + 1 : 0;
 		if (net_call_start(&op->call, op->w->env->hub, &t->v.addrs[i],
 		    MSG_fetch, &req, &opts, fetch_done) == 0)
 			return;
@@ -393,6 +394,7 @@ forward(struct storage_op *op, const struct chunk_craq_effect *eff)
 	op->attempt = m.attempt = ++t->attempt;
 	list_push_back(&t->attempts, &op->in_attempts);
 	m.floor = floor_of(t);
+	m.fence = eff->unsure ? m.attempt : 0;
 	rc = net_call_start(&op->call, op->w->env->hub, &t->v.addrs[next],
 	    MSG_update, &m, &opts, forward_done);
 	if (rc != 0)
@@ -647,14 +649,14 @@ storage_update_call(struct storage_worker *w, struct net_req *req)
 		rc = ERR_BUSY;
 	if (rc == 0 && !update_valid(m, req))
 		rc = -EINVAL;
+	if (rc == 0 && !reconcile)
+		rc = chunk_craq_fence(&t->craq, m->floor, m->chunk, m->fence);
 	if (rc == 0 && (op = storage_op_get(w, t)) == NULL)
 		rc = -ENOMEM;
 	if (rc != 0) {
 		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
 		return;
 	}
-	if (!reconcile)
-		chunk_craq_floor(&t->craq, m->floor);
 	op->req = req;
 	op->shift = m->chunk_shift;
 	op->offset = m->offset;

@@ -138,6 +138,7 @@ storage_list_call(struct storage_worker *w, struct net_req *req)
 struct storage_fetch {
 	struct storage_worker *w;
 	struct list	node;
+	struct storage_target *t;
 	struct net_req *req;
 	struct chunk_info info;
 	struct chunk_read r;
@@ -180,32 +181,91 @@ fetch_read(struct chunk_read *r, int rc)
 	}
 }
 
+static void
+fetch_end(struct storage_fetch *f, int rc)
+{
+	list_remove(&f->node);
+	net_reply(f->req, rc, NULL, NULL, 0, NULL, NULL);
+	free(f);
+}
+
+static void
+fetch_start(struct storage_fetch *f)
+{
+	const struct msg_fetch *m = f->req->msg;
+	struct chunk_engine *e = f->t->disk->engine;
+	struct chunk_info *info = &f->info;
+	int rc = chunk_engine_info(e, m->target, m->chunk, info);
+
+	if (rc == 0 && (m->version == 0 || (m->version != info->committed &&
+	    (m->version != info->pending || info->pending_removed))))
+		rc = -ENOENT;
+	if (rc == 0) {
+		f->r = (struct chunk_read){ .target = m->target,
+		    .id = m->chunk, .version = m->version,
+		    .len = m->version == info->pending ? info->pending_len :
+		    info->committed_len };
+		if (f->r.len > f->req->recv_len)
+			rc = -EMSGSIZE;
+	}
+	if (rc != 0)
+		fetch_end(f, rc);
+	else if (f->r.len > 0)
+		chunk_read_start(&f->r, e, fetch_read);
+	else
+		fetch_read(&f->r, 0);
+}
+
+static void
+fetch_settled(struct storage_op *op, int rc)
+{
+	struct storage_fetch *f = op->ctx;
+
+	if (rc == 0)
+		fetch_start(f);
+	else
+		fetch_end(f, ERR_BUSY);
+}
+
+/* In a serving chain our predecessor asks, and -ENOENT tells it that nobody from us on has
+ * that version: so first let what is under way end, and clear up our own doubts. */
+static int
+fetch_settle(struct storage_fetch *f)
+{
+	const struct msg_fetch *m = f->req->msg;
+	struct storage_op *op = storage_op_get(f->w, f->t);
+
+	if (op == NULL)
+		return -ENOMEM;
+	op->done = fetch_settled;
+	op->ctx = f;
+	op->shift = LAYOUT_SHIFT_MIN;
+	while (op->shift < LAYOUT_SHIFT_MAX &&
+	    1u << op->shift < f->req->recv_len)
+		op->shift++;
+	op->craq.kind = CRAQ_SETTLE;
+	op->craq.id = m->chunk;
+	op->craq.chain_version = m->chain_version;
+	op->craq.deadline_ns = f->req->deadline_ns;
+	return storage_op_start(op);
+}
+
 void
 storage_fetch_call(struct storage_worker *w, struct net_req *req)
 {
 	const struct msg_fetch *m = req->msg;
 	struct storage_fetch *f = NULL;
 	struct storage_target *t;
-	struct chunk_info info;
+	bool settle = false;
 	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
 
-	if (rc == 0 && t->craq.serving) {
-		if (m->floor > 0 && !t->craq.head)
-			chunk_craq_floor(&t->craq, m->floor);
-		if (chunk_craq_busy(w->craq, &t->craq, m->chunk))
-			rc = ERR_BUSY;
-	}
 	if (rc == 0 && t->craq.stale != 0)
 		rc = ERR_BUSY;
-	if (rc == 0)
-		rc = chunk_engine_info(t->disk->engine, m->target, m->chunk,
-		    &info);
-	if (rc == 0 && (m->version == 0 || (m->version != info.committed &&
-	    (m->version != info.pending || info.pending_removed))))
-		rc = -ENOENT;
-	if (rc == 0 && (m->version == info.pending ? info.pending_len :
-	    info.committed_len) > req->recv_len)
-		rc = -EMSGSIZE;
+	if (rc == 0 && t->craq.serving) {
+		rc = t->craq.head ? ERR_NOT_OWNER : chunk_craq_fence(&t->craq,
+		    m->floor, m->chunk, m->fence);
+		settle = chunk_craq_busy(w->craq, &t->craq, m->chunk);
+	}
 	if (rc == 0 && (f = calloc(1, sizeof(*f))) == NULL)
 		rc = -ENOMEM;
 	if (rc != 0) {
@@ -213,16 +273,13 @@ storage_fetch_call(struct storage_worker *w, struct net_req *req)
 		return;
 	}
 	f->w = w;
+	f->t = t;
 	f->req = req;
-	f->info = info;
 	list_push_back(&w->fetches, &f->node);
-	f->r = (struct chunk_read){ .target = m->target, .id = m->chunk,
-	    .version = m->version, .len = m->version == info.pending ?
-	    info.pending_len : info.committed_len };
-	if (f->r.len > 0)
-		chunk_read_start(&f->r, t->disk->engine, fetch_read);
-	else
-		fetch_read(&f->r, 0);
+	if (!settle)
+		fetch_start(f);
+	else if ((rc = fetch_settle(f)) != 0)
+		fetch_end(f, rc);
 }
 
 /* ---- one chunk ---- */
