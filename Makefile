@@ -11,9 +11,10 @@ DIR	?= /var/tmp/fsd
 MOUNT	?= /3fs
 PREFIX	?= /usr/local
 DESTDIR	?=
+# Texts for people are cut to size on purpose.
 WARN	 = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow \
 	   -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wswitch-enum \
-	   -Wno-format-truncation	# texts for people are cut to size on purpose
+	   -Wno-format-truncation
 DEFS	 = -DFUSE_USE_VERSION=314
 LIBS	 = -lfuse3 -llmdb -luring -lmsgpackc -lsodium -lxxhash -luv -lpthread -ldl -lrt
 ifneq ($(STATIC),)

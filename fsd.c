@@ -43,7 +43,7 @@ struct args {
 	const char *set[64];		/* section.option=value */
 	unsigned    set_n;
 	const char *mount_opts;
-	const char *size;
+	const char *size, *raw;
 	bool	    foreground, background, json, lazy, print_config;
 	char	  **words;		/* what is left */
 	int	    word_n;
@@ -60,7 +60,7 @@ usage(FILE *to)
 	    "       fsd key FILE\n"
 	    "       fsd admin [--config FILE] [--json] show nodes|disks|targets|chains|"
 	    "tables|clients|space\n"
-	    "       fsd bench [--config FILE] [CASE...]\n"
+	    "       fsd bench [--config FILE] [--raw DIR] [CASE...]\n"
 	    "       fsd --print-config [--config FILE]\n"
 	    "       fsd help [TOPIC]    fsd --version\n"
 	    "roles: manager, metadata, storage\n", to);
@@ -141,6 +141,10 @@ load_conf(struct conf *c, const struct args *a)
 			fprintf(stderr, "fsd: --set %s\n", err);
 			return EXIT_USE;
 		}
+	}
+	if (conf_check(c, err) != 0) {
+		fprintf(stderr, "fsd: %s\n", err);
+		return EXIT_USE;
 	}
 	log_format_json(c->log_format == 1);
 	return 0;
@@ -542,7 +546,7 @@ cmd_bench(const struct args *a)
 	if ((rc = load_conf(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
 		return rc;
 	rc = bench_run(&c, plan.key, plan.managers, plan.manager_n,
-	    (const char *const *)a->words, (unsigned)a->word_n);
+	    a->raw, (const char *const *)a->words, (unsigned)a->word_n);
 	conf_fini(&c);
 	return rc;
 }
@@ -573,6 +577,7 @@ parse_args(struct args *a, int argc, char **argv)
 		{ "size", required_argument, NULL, 'S' },
 		{ "foreground", no_argument, NULL, 'f' },
 		{ "background", no_argument, NULL, 'b' },
+		{ "raw", required_argument, NULL, 'R' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "lazy", no_argument, NULL, 'l' },
 		{ "print-config", no_argument, NULL, 'p' },
@@ -597,6 +602,9 @@ parse_args(struct args *a, int argc, char **argv)
 			break;
 		case 'S':
 			a->size = optarg;
+			break;
+		case 'R':
+			a->raw = optarg;
 			break;
 		case 'o':
 			a->mount_opts = optarg;

@@ -676,6 +676,8 @@ net_reply(struct net_req *pub, int rc, const void *rep,
 	assert(r->state != REQ_REPLYING && n <= NET_BULK_PIECES);
 	assert(n == 0 || sent != NULL);
 	list_remove(&r->ready);
+	if (rc == 0 && rep == NULL && r->srv != NULL)
+		rep = r->srv->hub->rep_zero;	/* the caller decodes one */
 	r->sent = sent;
 	r->sent_arg = arg;
 	r->state = REQ_HELD;

@@ -75,7 +75,7 @@ options(struct dev *d, const char *const *sets, unsigned set_n,
 		if ((rc = conf_set(&d->conf, name, eq + 1, err)) != 0)
 			return rc;
 	}
-	return 0;
+	return conf_check(&d->conf, err);
 }
 
 static int

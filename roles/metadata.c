@@ -824,3 +824,9 @@ metadata_close(struct metadata *m)
 		m->dir->ops->close(m->dir);
 	free(m);
 }
+
+struct table *
+metadata_table(struct metadata *m)
+{
+	return group_table(m->group);
+}

@@ -19,4 +19,7 @@ void	metadata_addr(const struct metadata *m, struct net_addr *out);
 void	metadata_stop(struct metadata *m, role_fn *fn, void *ctx);
 void	metadata_close(struct metadata *m);
 
+/* For the checkers of the simulator: what it keeps (meta/fs.h). */
+struct table *metadata_table(struct metadata *m);
+
 #endif

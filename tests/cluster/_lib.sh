@@ -29,6 +29,8 @@ dev() {
 	"$FSD" dev --size "${SIZE:-2GiB}" "$W/$1" "$W/$1.mnt"
 }
 dev_pid() { pgrep -f "$FSD dev .*$W/$1 "; }
+dev_gone() { ! dev_pid "$1"; }
+all_gone() { ! pgrep -f "$FSD .*$W/"; }
 admin() { "$FSD" admin --config "$CONF" "$@"; }
 healthy() {	# all chains serve, there are some
 	admin show chains >"$W/chains" 2>/dev/null && grep -q serving "$W/chains" &&
@@ -38,7 +40,7 @@ finish() {
 	for m in $(awk '$3 == "fuse.fsd" { print $2 }' /proc/self/mounts | grep "^$W/"); do
 		"$FSD" umount "$m" || "$FSD" umount --lazy "$m"
 	done
-	pkill -TERM -f "$W/" ; until_true 10 sh -c "! pgrep -f '$FSD.*$W/'" ||
+	pkill -TERM -f "$W/" ; until_true 10 all_gone ||
 	    pkill -KILL -f "$FSD.*$W/"
 	for m in $(awk '$3 == "fuse.fsd" { print $2 }' /proc/self/mounts | grep "^$W/"); do
 		"$FSD" umount --lazy "$m"

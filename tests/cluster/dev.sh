@@ -12,7 +12,7 @@ grep -E '^(ok|FAILED)' "$W/out"
 check "unmount the second" "$FSD" umount "$W/b.mnt"
 echo kept >"$W/a.mnt/kept"
 check "unmounting ends the cluster" "$FSD" umount "$W/a.mnt"
-check "process ends" until_true 10 sh -c "! pgrep -f '$FSD dev .*$W/a '"
+check "process ends" until_true 10 dev_gone a
 check "starts again" dev a
 check "file is there" grep -qx kept "$W/a.mnt/kept"
 finish

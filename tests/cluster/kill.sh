@@ -15,7 +15,7 @@ for r in $(seq 1 "$rounds"); do
 	sleep "$(awk -v s="$r" 'BEGIN { srand(s); print 0.7 + rand() }')"
 	kill -KILL "$pid"
 	wait "$writer" 2>/dev/null
-	until_true 10 sh -c "! kill -0 $pid"
+	until_true 10 dev_gone a
 	"$FSD" umount --lazy "$W/a.mnt"
 	check "round $r: something was acknowledged" [ -s "$W/acked" ]
 done

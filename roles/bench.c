@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: MIT */
+/* bench.c - cases are rows: how many workers, what each does again and again for a while.
+ *
+ *   OPEN -> PREPARE (raw limits, a directory, files) -> each case: warm, measure -> CLEAN -> end
+ *
+ * A worker has one operation in flight; concurrency is the number of workers.  Nothing is
+ * timed but by the loop's clock. */
+#include "roles/bench.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "chunk/disk_uring.h"
+#include "conf/err.h"
+#include "net/loop.h"
+#include "roles/client.h"
+#include "roles/process.h"
+
+#define WORKERS_MAX	256u
+#define MEASURE_NS	(3 * NS_PER_S)
+#define FILES		8u		/* of the streaming cases */
+#define FILE_BYTES	(128ull << 20)
+#define IO		(1u << 20)
+#define SMALL		4096u
+#define STAT_FILES	256u
+
+struct bench;
+struct worker;
+
+struct bench_case {
+	const char *name;
+	unsigned    workers;
+	uint32_t    bytes;		/* of one operation */
+	void	  (*start)(struct worker *w);	/* begin one operation */
+	int	    limit;		/* enum raw, or -1 */
+	double	    limit_factor;	/* of that limit is the aim */
+	const char *what;
+};
+
+enum raw { RAW_WRITE, RAW_READ, RAW_RANDREAD, RAW_N };
+
+struct worker {
+	struct bench	 *b;
+	unsigned	  id;
+	struct client_op  op;
+	struct client_io  io;
+	struct client_file *file;
+	uint64_t	  began_ns, n;
+	uint8_t		 *data;
+};
+
+struct bench {
+	const struct conf *conf;
+	struct process	*process;
+	struct role_env	*env;
+	struct client	*client;
+	const char	*raw_dir;
+	const char *const *names;
+	unsigned	 name_n;
+	double		 raw[RAW_N];	/* bytes per second, 0: not measured */
+	struct worker	 workers[WORKERS_MAX];
+	unsigned	 running, at;
+	bool		 measuring;
+	uint64_t	 begin_ns, end_ns;
+	uint64_t	 ops;
+	uint32_t	*lat_us;	/* one per operation, bounded */
+	size_t		 lat_n, lat_cap;
+	ino_id		 dir, files[FILES], stats[STAT_FILES];
+	struct client_file *open[FILES];
+	unsigned	 prep;
+	int		 rc;
+};
+
+static const struct client_cred root = { 0 };
+
+static void case_begin(struct bench *b);
+static void prepare(struct bench *b);
+
+static void
+fail(struct bench *b, const char *what, int rc)
+{
+	fprintf(stderr, "fsd bench: %s: %s\n", what, err_text(rc));
+	b->rc = 1;
+	process_quit(b->process);
+}
+
+/* ---- the cases ---- */
+
+static void
+ended(struct worker *w, int rc)
+{
+	struct bench *b = w->b;
+	uint64_t now = clock_now(b->env->clock);
+
+	if (rc != 0) {
+		fail(b, "operation", rc);
+		return;
+	}
+	if (b->measuring && now <= b->end_ns) {
+		b->ops++;
+		if (b->lat_n < b->lat_cap)
+			b->lat_us[b->lat_n++] = (uint32_t)((now - w->began_ns) / 1000);
+	}
+}
+
+static const struct bench_case *current(const struct bench *b);
+
+static void
+again(struct worker *w)
+{
+	struct bench *b = w->b;
+
+	if (b->rc != 0)
+		return;
+	w->began_ns = clock_now(b->env->clock);
+	if (w->began_ns >= b->end_ns) {
+		if (--b->running == 0)
+			case_begin(b);
+		return;
+	}
+	w->n++;
+	current(b)->start(w);
+}
+
+static void
+op_ended(struct client_op *op, int rc)
+{
+	struct worker *w = container_of(op, struct worker, op);
+
+	ended(w, rc);
+	again(w);
+}
+
+static void
+write_ended(struct client_io *io, int rc)
+{
+	struct worker *w = container_of(io, struct worker, io);
+
+	ended(w, rc);
+	again(w);
+}
+
+static void
+read_ended(struct client_io *io, int rc)
+{
+	struct worker *w = container_of(io, struct worker, io);
+
+	ended(w, rc);
+	if (rc == 0)
+		client_read_done(w->b->client, io);
+	again(w);
+}
+
+static uint64_t
+stream_offset(const struct worker *w, const struct bench_case *c)
+{
+	unsigned per_file = c->workers / FILES;
+	uint64_t step = (w->n - 1) * per_file + w->id / FILES;
+
+	return step % (FILE_BYTES / IO) * IO;
+}
+
+static void
+start_write(struct worker *w)
+{
+	client_write(w->b->open[w->id % FILES], &w->io, write_ended,
+	    stream_offset(w, current(w->b)), w->data, IO, true);
+}
+
+static void
+start_read(struct worker *w)
+{
+	client_read(w->b->open[w->id % FILES], &w->io, read_ended,
+	    stream_offset(w, current(w->b)), IO);
+}
+
+static void
+start_randread(struct worker *w)
+{
+	uint64_t r = rand_below(w->b->env->rand, FILE_BYTES / SMALL);
+
+	client_read(w->b->open[w->id % FILES], &w->io, read_ended, r * SMALL, SMALL);
+}
+
+static void
+start_randwrite(struct worker *w)
+{
+	uint64_t r = rand_below(w->b->env->rand, FILE_BYTES / SMALL);
+
+	client_write(w->b->open[w->id % FILES], &w->io, write_ended, r * SMALL, w->data,
+	    SMALL, true);
+}
+
+static void
+start_create(struct worker *w)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "c%u-%" PRIu64, w->id, w->n);
+	client_mknod(w->b->client, &w->op, op_ended, &root, w->b->dir, name,
+	    S_IFREG | 0644, 0);
+}
+
+static void
+start_stat(struct worker *w)
+{
+	client_getattr(w->b->client, &w->op, op_ended, &root,
+	    w->b->stats[(w->id * 31 + w->n) % STAT_FILES]);
+}
+
+/* Sequential write goes to three replicas on one disk, so a third of raw is its limit. */
+static const struct bench_case cases[] = {
+	{ "write",     16, IO,    start_write,     RAW_WRITE,    1.0 / 3,
+	    "1 MiB sequential writes, all replicas" },
+	{ "read",      16, IO,    start_read,      RAW_READ,     1,
+	    "1 MiB sequential reads" },
+	{ "randread",  64, SMALL, start_randread,  RAW_RANDREAD, 1,
+	    "4 KiB random reads" },
+	{ "randwrite", 64, SMALL, start_randwrite, -1,           0,
+	    "4 KiB random overwrites, all replicas" },
+	{ "create",   128, 0,     start_create,    -1,           0,
+	    "files made in one directory, durable" },
+	{ "stat",     128, 0,     start_stat,      -1,           0,
+	    "attributes asked of the metadata service" },
+};
+#define CASES (sizeof(cases) / sizeof(cases[0]))
+
+static const struct bench_case *
+current(const struct bench *b)
+{
+	return &cases[b->at];
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+report(struct bench *b)
+{
+	const struct bench_case *c = current(b);
+	double seconds = (double)MEASURE_NS / NS_PER_S;
+	double ops = (double)b->ops / seconds, bytes = ops * c->bytes;
+
+	if (b->lat_n > 0)
+		qsort(b->lat_us, b->lat_n, sizeof(*b->lat_us), by_value);
+	printf("%-10s %9.1f MiB/s %9.0f op/s  p50 %6u us  p99 %6u us", c->name,
+	    bytes / (1 << 20), ops, b->lat_n > 0 ? b->lat_us[b->lat_n / 2] : 0,
+	    b->lat_n > 0 ? b->lat_us[b->lat_n * 99 / 100] : 0);
+	if (c->limit >= 0 && b->raw[c->limit] > 0)
+		printf("  %.2f of raw%s", bytes / (b->raw[c->limit] * c->limit_factor),
+		    c->limit_factor < 1 ? "/3" : "");
+	printf("  (%s)\n", c->what);
+	fflush(stdout);
+}
+
+static bool
+wanted(const struct bench *b, const char *name)
+{
+	for (unsigned i = 0; i < b->name_n; i++)
+		if (strcmp(b->names[i], name) == 0)
+			return true;
+	return b->name_n == 0;
+}
+
+/* The next case that is wanted; called when the one before has ended. */
+static void
+case_begin(struct bench *b)
+{
+	if (b->measuring) {
+		report(b);
+		b->at++;
+	}
+	while (b->at < CASES && !wanted(b, cases[b->at].name))
+		b->at++;
+	if (b->at == CASES) {
+		process_quit(b->process);
+		return;
+	}
+	b->measuring = true;
+	b->ops = 0;
+	b->lat_n = 0;
+	b->begin_ns = clock_now(b->env->clock);
+	b->end_ns = b->begin_ns + MEASURE_NS;
+	b->running = current(b)->workers;
+	for (unsigned i = 0; i < current(b)->workers; i++)
+		b->workers[i].n = 0;
+	for (unsigned i = 0; i < current(b)->workers; i++)
+		again(&b->workers[i]);
+}
+
+/* ---- preparing: a directory, files to stream, files to stat ---- */
+
+static void
+prepared(struct client_op *op, int rc)
+{
+	struct bench *b = container_of(op, struct worker, op)->b;
+	unsigned i = b->prep;
+
+	if (rc != 0) {
+		fail(b, "preparing", rc);
+		return;
+	}
+	if (i == 0)
+		b->dir = op->entry->attr.ino;
+	else if (i <= FILES)
+		b->files[i - 1] = op->entry->attr.ino;
+	else
+		b->stats[i - 1 - FILES] = op->entry->attr.ino;
+	b->prep++;
+	prepare(b);
+}
+
+static void
+filled(struct client_io *io, int rc)
+{
+	struct worker *w = container_of(io, struct worker, io);
+	struct bench *b = w->b;
+
+	if (rc != 0) {
+		fail(b, "filling files", rc);
+		return;
+	}
+	if (++w->n == FILE_BYTES / IO) {
+		if (--b->running == 0)
+			case_begin(b);
+		return;
+	}
+	client_write(b->open[w->id], &w->io, filled, w->n * IO, w->data, IO, true);
+}
+
+static void
+prepare(struct bench *b)
+{
+	struct worker *w = &b->workers[0];
+	char name[64];
+
+	if (b->prep == 0) {
+		snprintf(name, sizeof(name), "bench-%d-%" PRIu64, (int)getpid(),
+		    clock_now(b->env->clock));
+		client_mkdir(b->client, &w->op, prepared, &root, INO_ROOT, name, 0755);
+	} else if (b->prep <= FILES) {
+		snprintf(name, sizeof(name), "stream%u", b->prep);
+		client_file_create(b->client, &w->op, prepared, &root, b->dir, name, 0644,
+		    O_RDWR | O_CREAT, &b->open[b->prep - 1]);
+	} else if (b->prep <= FILES + STAT_FILES) {
+		snprintf(name, sizeof(name), "stat%u", b->prep);
+		client_mknod(b->client, &w->op, prepared, &root, b->dir, name,
+		    S_IFREG | 0644, 0);
+	} else {
+		b->running = FILES;
+		for (unsigned i = 0; i < FILES; i++) {
+			b->workers[i].n = 0;
+			client_write(b->open[i], &b->workers[i].io, filled, 0,
+			    b->workers[i].data, IO, true);
+		}
+	}
+}
+
+static void
+client_is_ready(void *ctx, int rc)
+{
+	struct bench *b = ctx;
+
+	if (rc != 0)
+		fail(b, "cannot reach the cluster", rc);
+	else
+		prepare(b);
+}
+
+/* ---- the limit: io_uring alone, on a file of its own ---- */
+
+#define RAW_BYTES	(1ull << 30)
+#define RAW_DEPTH	32u
+
+struct raw_run;
+
+struct raw_io {
+	struct raw_run	*run;
+	struct disk_req	 req;
+	struct iovec	 iov;
+};
+
+struct raw_run {
+	struct clock	*clock;
+	struct disk	*disk;
+	struct rand	 rand;
+	enum raw	 what;
+	uint64_t	 at, end_ns, done_bytes;
+	unsigned	 flying;
+	int		 rc;
+	struct raw_io	 io[RAW_DEPTH];
+};
+
+static void raw_ended(struct disk_req *req);
+
+static void
+raw_start(struct raw_io *io)
+{
+	struct raw_run *r = io->run;
+
+	io->iov.iov_len = r->what == RAW_RANDREAD ? SMALL : IO;
+	io->req.op = r->what == RAW_WRITE ? DISK_WRITE : DISK_READ;
+	io->req.off = r->what == RAW_RANDREAD ?
+	    rand_below(&r->rand, RAW_BYTES / SMALL) * SMALL : r->at % RAW_BYTES;
+	io->req.len = io->iov.iov_len;
+	io->req.iov = &io->iov;
+	io->req.iov_n = 1;
+	r->at += IO;
+	r->flying++;
+	disk_start(r->disk, &io->req, raw_ended);
+}
+
+static void
+raw_ended(struct disk_req *req)
+{
+	struct raw_io *io = container_of(req, struct raw_io, req);
+	struct raw_run *r = io->run;
+
+	r->flying--;
+	if (req->rc != 0) {
+		r->rc = req->rc;
+		return;
+	}
+	r->done_bytes += req->len;
+	/* The first pass over the file also allocates; it has to end. */
+	if (clock_now(r->clock) < r->end_ns ||
+	    (r->what == RAW_WRITE && r->at < RAW_BYTES))
+		raw_start(io);
+}
+
+static int
+raw_case(struct raw_run *r, struct loop *loop, enum raw what, double *out)
+{
+	uint64_t begin = clock_now(r->clock);
+	unsigned depth = what == RAW_RANDREAD ? RAW_DEPTH : 16;
+
+	r->what = what;
+	r->at = r->done_bytes = 0;
+	r->end_ns = begin + MEASURE_NS / 2;
+	for (unsigned i = 0; i < depth; i++)
+		raw_start(&r->io[i]);
+	while (r->flying > 0)
+		loop_turn(loop, true);
+	*out = (double)r->done_bytes * NS_PER_S / (double)(clock_now(r->clock) - begin);
+	return r->rc;
+}
+
+/* Blocks: nothing else runs yet. */
+static int
+measure_raw(struct bench *b)
+{
+	static const char *const names[] = { "write", "read", "randread" };
+	struct raw_run *r = calloc(1, sizeof(*r));
+	struct disk_dir *dir = NULL;
+	struct loop *loop = NULL;
+	char path[4200];
+	int rc;
+
+	if (r == NULL)
+		return -ENOMEM;
+	snprintf(path, sizeof(path), "%s/fsd-bench-raw", b->raw_dir);
+	unlink(path);
+	if ((rc = loop_open(&loop)) != 0 ||
+	    (rc = disk_uring_open_dir(&dir, loop, b->raw_dir, false)) != 0 ||
+	    (rc = dir->ops->open(dir, "fsd-bench-raw", true, RAW_BYTES, &r->disk)) != 0)
+		goto out;
+	r->clock = loop_clock(loop);
+	rand_seed(&r->rand, 1);
+	for (unsigned i = 0; i < RAW_DEPTH && rc == 0; i++) {
+		r->io[i].run = r;
+		if ((r->io[i].iov.iov_base = aligned_alloc(4096, IO)) == NULL)
+			rc = -ENOMEM;
+		else
+			memset(r->io[i].iov.iov_base, (int)i + 1, IO);
+	}
+	for (int w = 0; w < RAW_N && rc == 0; w++) {
+		/* Writing twice: the second pass does not allocate. */
+		if (w == RAW_WRITE)
+			rc = raw_case(r, loop, RAW_WRITE, &b->raw[w]);
+		if (rc == 0)
+			rc = raw_case(r, loop, (enum raw)w, &b->raw[w]);
+		printf("raw %-9s %6.1f MiB/s (io_uring, O_DIRECT, %s)\n", names[w],
+		    b->raw[w] / (1 << 20), w == RAW_RANDREAD ? "4 KiB" : "1 MiB");
+	}
+	fflush(stdout);
+out:
+	disk_close(r->disk);
+	if (dir != NULL)
+		dir->ops->close(dir);
+	if (loop != NULL)
+		loop_close(loop);
+	unlink(path);
+	for (unsigned i = 0; i < RAW_DEPTH; i++)
+		free(r->io[i].iov.iov_base);
+	free(r);
+	return rc;
+}
+
+int
+bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
+    const struct net_addr *managers, unsigned manager_n, const char *raw,
+    const char *const *names, unsigned name_n)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	int rc;
+
+	if (b == NULL)
+		return 1;
+	for (unsigned i = 0; i < name_n; i++) {
+		bool known = false;
+
+		for (size_t k = 0; k < CASES; k++)
+			known = known || strcmp(cases[k].name, names[i]) == 0;
+		if (!known) {
+			fprintf(stderr, "fsd bench: no case '%s'; there are:\n", names[i]);
+			for (size_t k = 0; k < CASES; k++)
+				fprintf(stderr, "  %-10s %s\n", cases[k].name,
+				    cases[k].what);
+			free(b);
+			return 2;
+		}
+	}
+	b->conf = conf;
+	b->raw_dir = raw;
+	b->names = names;
+	b->name_n = name_n;
+	b->lat_cap = 4u << 20;
+	b->lat_us = malloc(b->lat_cap * sizeof(*b->lat_us));
+	if (raw != NULL && (rc = measure_raw(b)) != 0)
+		fprintf(stderr, "fsd bench: %s: %s\n", raw, err_text(rc));
+	for (unsigned i = 0; i < WORKERS_MAX; i++) {
+		b->workers[i].b = b;
+		b->workers[i].id = i;
+		if (i < 64 && (b->workers[i].data = aligned_alloc(4096, IO)) != NULL)
+			memset(b->workers[i].data, (int)i, IO);
+	}
+	if (b->lat_us == NULL || process_open(&b->process, conf, key) != 0 ||
+	    (b->env = process_add(b->process, "bench")) == NULL ||
+	    (rc = client_open(&b->client, b->env, managers, manager_n, "bench",
+	    client_is_ready, b)) != 0) {
+		fprintf(stderr, "fsd bench: cannot start\n");
+		b->rc = 1;
+	} else
+		process_run(b->process);
+	client_close(b->client);
+	process_close(b->process);
+	rc = b->rc;
+	for (unsigned i = 0; i < WORKERS_MAX; i++)
+		free(b->workers[i].data);
+	free(b->lat_us);
+	free(b);
+	return rc;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* sim.h - a whole cluster of production code in one thread on virtual time under one seed.
+ *
+ * A manager, a metadata service, three storage nodes and some clients, each with a clock, a
+ * hub and a disk of its own, over the four fakes (clock, net, disk, table).  A load runs
+ * against it while faults happen; then all is healed, everything pending must end, and the
+ * checkers look at what is left.  The same seed gives the same trace hash, always.
+ *
+ *	struct sim *s = sim_open(seed);
+ *	sim_load(s);  sim_heal(s);  sim_check(s);
+ *	hash = sim_close(s); */
+#ifndef TESTS_SIM_SIM_H
+#define TESTS_SIM_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/clock.h"
+#include "conf/rand.h"
+#include "net/addr.h"
+#include "roles/client.h"
+
+#define SIM_STORAGE	3u
+#define SIM_CLIENTS	3u
+enum { SIM_MANAGER, SIM_METADATA, SIM_STORAGE0, SIM_CLIENT0 = SIM_STORAGE0 + SIM_STORAGE,
+	SIM_NODES = SIM_CLIENT0 + SIM_CLIENTS };
+
+/* What may happen during sim_load(); each seed draws a subset and rates. */
+enum {
+	SIM_RESETS = 1,		/* connections break, also in mid-payload */
+	SIM_CUTS = 2,		/* links between two nodes go silent for a while */
+	SIM_CRASHES = 4,	/* a server process dies and starts again */
+	SIM_POWER = 8,		/* all servers at once, unsynced writes lost or torn */
+	SIM_PAUSES = 16,	/* a process stops for a while and goes on */
+	SIM_DRIFT = 32,		/* clocks run at different speeds */
+	SIM_CLIENT_DEATH = 64,	/* one of the clients dies for good */
+	SIM_ALL = 127
+};
+
+struct sim;
+
+/* Start the cluster and wait until the clients are ready.  @faults: SIM_*; what the seed
+ * draws from. */
+struct sim *sim_open(uint64_t seed, unsigned faults);
+/* Run the load of tests/sim/load.c under faults. */
+void	sim_load(struct sim *s);
+/* Stop all faults, start what is down; every operation must end. */
+void	sim_heal(struct sim *s);
+/* All checkers; the cluster must be healed and quiet. */
+void	sim_check(struct sim *s);
+/* Free everything; the hash of the whole trace. */
+uint64_t sim_close(struct sim *s);
+
+/* ---- for the load and the checkers ---- */
+struct rand *sim_rand(struct sim *s);
+struct clock *sim_clock(struct sim *s);
+uint64_t sim_now(const struct sim *s);
+/* NULL while that client is dead. */
+struct client *sim_client(struct sim *s, unsigned i);
+struct storage *sim_storage(struct sim *s, unsigned i);
+struct metadata *sim_metadata(struct sim *s);
+/* Run until done(ctx) is true, or fail with @what after @limit_s virtual seconds. */
+void	sim_until(struct sim *s, bool (*done)(void *ctx), void *ctx, unsigned limit_s,
+	    const char *what);
+/* Print what went wrong, the seed and how to run it again; ends the process. */
+void	sim_fail(struct sim *s, const char *fmt, ...)
+	    __attribute__((noreturn, format(printf, 2, 3)));
+/* Into the trace (and with SIM_TRACE=1 in the environment, to stderr). */
+void	sim_trace(struct sim *s, const char *fmt, ...)
+	    __attribute__((format(printf, 2, 3)));
+
+/* tests/sim/load.c */
+struct load;
+struct load *load_open(struct sim *s, unsigned ops);
+bool	load_done(void *load);
+void	load_client_died(struct load *l, unsigned client);
+/* After healing: read everything back through a live client and compare. */
+void	load_check(struct load *l);
+bool	load_checked(void *load);
+void	load_close(struct load *l);
+
+/* tests/sim/check.c */
+void	check_replicas(struct sim *s);	/* quiet replicas are equal; versions settled */
+void	check_tree(struct sim *s);	/* the namespace is consistent; no leaked chunks */
+
+#endif
