@@ -11,7 +11,7 @@
 
 #define RECEIVE_MAX	32u		/* requests a turn: others want the loop too */
 #define FREE_MAX	256u
-#define BACKGROUND	512u		/* read-ahead and direct requests in flight */
+#define BACKGROUND	256u		/* read-ahead and direct requests in flight */
 #define GROUPS_NS	NS_PER_S
 
 /* ---- requests ---- */
@@ -71,6 +71,7 @@ client_fuse_req_free(struct client_fuse_req *r)
 
 	f->changes += r->changes;
 	give_back(f, r->mem);
+	free(r->own);
 	list_remove(&r->node);
 	if (f->free_n >= FREE_MAX)
 		free(r);

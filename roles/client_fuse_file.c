@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define KEEP_BUFFER	(256u << 10)	/* smaller ones are copied: buffers are big */
+
 static struct client_file *
 file_of(const struct fuse_file_info *fi)
 {
@@ -175,9 +177,15 @@ op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
 	(void)ino;
 	if (r == NULL)
 		return;
-	if (direct) {			/* sent from where it was received */
+	if (direct && size >= KEEP_BUFFER) {	/* sent from where it was received */
 		r->mem = f->buf.mem;
 		f->taken = true;
+	} else if (direct) {
+		if ((r->own = malloc(size)) == NULL) {
+			client_fuse_reply(r, -ENOMEM);
+			return;
+		}
+		data = memcpy(r->own, data, size);
 	}
 	client_write(file_of(fi), &r->io, write_done, (uint64_t)off, data, size,
 	    direct);

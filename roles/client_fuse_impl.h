@@ -76,6 +76,7 @@ struct client_fuse_req {
 	struct client_file *file;	/* open and create */
 	struct client_fuse_dir *dir;
 	void		   *mem;	/* receive buffer that its data is in */
+	void		   *own;	/* or a copy */
 	uint64_t	    off;
 	size_t		    size;
 	bool		    plus;
