@@ -6,7 +6,7 @@ CC	?= cc
 CFLAGS	?= -O2 -g
 B	?= build
 STATIC	?= -static
-T	?= test_
+T	?=
 DIR	?= /var/tmp/fsd
 MOUNT	?= /3fs
 PREFIX	?= /usr/local
@@ -29,7 +29,7 @@ SIM	:= $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 TESTS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c)))
 BENCHES	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/bench_*.c)))
 FUZZERS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz_*.c)))
-RUN	 = $(foreach t,$(TESTS) $(FUZZERS),$(if $(findstring $(T),$t),$t))
+RUN	 = $(foreach t,$(TESTS) $(FUZZERS),$(if $(T),$(if $(findstring $(T),$t),$t),$t))
 
 all: $(B)/fsd
 $(B)/fsd: $(B)/fsd.o $(B)/libfsd.a

@@ -142,6 +142,13 @@ load_conf(struct conf *c, const struct args *a)
 			return EXIT_USE;
 		}
 	}
+	if (c->node_name[0] == '\0') {
+		char host[64] = "node";
+
+		gethostname(host, sizeof(host) - 1);
+		if (conf_set(c, "node.name", host, err) != 0)
+			conf_set(c, "node.name", "node", err);
+	}
 	if (conf_check(c, err) != 0) {
 		fprintf(stderr, "fsd: %s\n", err);
 		return EXIT_USE;
@@ -174,11 +181,7 @@ plan_init(struct run_plan *p, const struct conf *c)
 		fprintf(stderr, "fsd: %s\n", err);
 		return EXIT_USE;
 	}
-	if (c->node_name[0] != '\0')
-		snprintf(p->name, sizeof(p->name), "%s", c->node_name);
-	else if (gethostname(p->name, sizeof(p->name)) != 0)
-		snprintf(p->name, sizeof(p->name), "node");
-	p->name[sizeof(p->name) - 1] = '\0';
+	snprintf(p->name, sizeof(p->name), "%s", c->node_name);
 	snprintf(p->dir, sizeof(p->dir), "%s", c->node_directory);
 	return 0;
 }

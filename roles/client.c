@@ -433,7 +433,8 @@ client_open(struct client **out, const struct role_env *env,
 	struct client_life *life = calloc(1, sizeof(*life));
 	struct member_conf mc = { .clock = env->clock, .rand = env->rand,
 		.hub = env->hub, .managers = managers, .manager_n = manager_n,
-		.mount = mount, .changed = routing_changed };
+		.mount = mount, .name = env->conf->node_name, .pid = env->pid,
+		.changed = routing_changed };
 	int rc;
 
 	*out = NULL;

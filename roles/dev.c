@@ -58,6 +58,7 @@ options(struct dev *d, const char *const *sets, unsigned set_n,
 	if (access(path, F_OK) == 0 && (rc = conf_load(&d->conf, path, err)) != 0)
 		return rc;
 	if ((rc = set(d, "cluster.key_file", err, "%s/key", d->dir)) != 0 ||
+	    (rc = set(d, "node.name", err, "dev")) != 0 ||
 	    (rc = set(d, "node.directory", err, "%s/state", d->dir)) != 0 ||
 	    (rc = set(d, "metadata.port", err, "0")) != 0 ||
 	    (rc = set(d, "storage.port", err, "0")) != 0)

@@ -131,6 +131,7 @@ process_add(struct process *p, const char *who)
 	l->env.random = random_bytes;
 	l->env.dir = open_dir;
 	l->env.ctx = l;
+	l->env.pid = (uint64_t)getpid();
 	p->loops[p->loop_n++] = l;
 	return &l->env;
 }

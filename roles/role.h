@@ -25,6 +25,7 @@ struct role_env {
 	int	       (*dir)(void *ctx, const char *path, bool create,
 			    struct disk_dir **out);
 	void		*ctx;
+	uint64_t	 pid;		/* of this process, for operators to see */
 	struct log	 log;		/* who speaks: "manager", "storage2" */
 };
 
