@@ -462,10 +462,13 @@ storage_run(struct storage_worker *w)
 			clock_timer_stop(w->clock, &op->wake);
 			break;
 		case CRAQ_COMMIT:
-			/* We hold the chunk: nobody else can have moved it. */
+			/* It is durable and so is what is behind us; if this disk
+			 * cannot show it, it must not show anything older. */
 			rc = chunk_engine_commit(e, op->t->v.target, op->craq.id,
 			    eff.version);
-			assert(rc == 0);
+			assert(rc != -ENOENT);
+			if (rc != 0)
+				storage_disk_failed(op->t->disk, "commit", rc);
 			break;
 		case CRAQ_ABORT:
 			(void)chunk_engine_abort(e, op->t->v.target,

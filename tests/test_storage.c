@@ -1,0 +1,1005 @@
+/* SPDX-License-Identifier: MIT */
+/* test_storage.c - storage nodes under a manager, all of them the production code, on
+ * simulated time, network and disks.
+ *
+ * Writers own a region of every chunk each, so what a region must hold is known from its
+ * writer alone: what was acknowledged, and perhaps the one write that was not.
+ * SEED=n runs one seed, N=n so many, VERBOSE=1 tells the story. */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chunk/engine.h"
+#include "conf/crc32c.h"
+#include "conf/err.h"
+#include "net/member.h"
+#include "net/msg_all.h"
+#include "roles/manager.h"
+#include "roles/storage.h"
+#include "tests/sim/clock.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/net.h"
+
+#define NODES		3u		/* storage; the manager is 0, the client 9 */
+#define CLIENT_NODE	9u
+#define DISK_BYTES	(24u << 20)
+#define SHIFT		16u		/* chunks of 64 KiB */
+#define CHUNKS		6u
+#define WRITERS		3u
+#define REGION		(16u << 10)
+#define INO		77u
+
+struct host {
+	uint32_t	 id;
+	struct sim_box	*box;
+	struct clock	*clock;
+	struct net_hub	*hub;
+	struct role_env	 env;
+	struct manager	*manager;
+	struct storage	*storage;
+	bool		 up, ready, stopped;
+	int		 rc;
+	uint64_t	 back_at;
+};
+
+static struct {
+	struct sim_clock *world;
+	struct sim_net	 *net;
+	struct rand	  rand;		/* faults, roles, ids */
+	struct conf	  conf;
+	struct host	  manager, nodes[NODES], client;
+	struct member	 *member;
+	struct net_addr	  manager_addr;
+	bool		  verbose, calm;
+	unsigned	  errors;	/* lines logged as errors */
+} T;
+
+/* ---- hosts ---- */
+
+static void
+sink(void *ctx, enum log_level level, const char *who, const char *what,
+    const char *fields)
+{
+	(void)ctx;
+	T.errors += level == LOG_ERROR;
+	if (T.verbose)
+		fprintf(stderr, "[%8.3f] %s: %s %s\n",
+		    (double)sim_clock_now(T.world) / 1e6, who, what, fields);
+}
+
+static void
+random_bytes(void *ctx, void *out, size_t n)
+{
+	(void)ctx;
+	rand_bytes(&T.rand, out, n);
+}
+
+static int
+open_dir(void *ctx, const char *path, bool create, struct disk_dir **out)
+{
+	struct host *h = ctx;
+
+	return sim_disk_dir(h->box, h->clock, path, create, out);
+}
+
+static void
+host_up(struct host *h, const char *who)
+{
+	struct net_hub_conf hc = { .rand = &T.rand, .log = &h->env.log,
+	    .nonce = random_bytes, .calls_max = 4096, .idle_ms = 60000 };
+
+	h->clock = sim_clock_node(T.world, NS_PER_S + rand_below(&T.rand,
+	    NS_PER_S), (int32_t)rand_below(&T.rand, 200) - 100);
+	log_init(&h->env.log, who);
+	h->env.log.sink = sink;
+	h->env.log.level = T.verbose ? LOG_DEBUG : LOG_INFO;
+	hc.clock = h->clock;
+	memset(hc.key, 7, sizeof(hc.key));
+	ck_assert_int_eq(net_hub_open(&h->hub, &hc), 0);
+	net_hub_add(h->hub, sim_net_transport(T.net, h->id, 0, h->clock));
+	h->env.clock = h->clock;
+	h->env.rand = &T.rand;
+	h->env.hub = h->hub;
+	h->env.conf = &T.conf;
+	h->env.random = random_bytes;
+	h->env.dir = open_dir;
+	h->env.ctx = h;
+	h->up = true;
+	h->ready = h->stopped = false;
+}
+
+static void
+role_ready(void *ctx, int rc)
+{
+	struct host *h = ctx;
+
+	ck_assert(!h->ready);
+	h->ready = true;
+	h->rc = rc;
+}
+
+static void
+role_stopped(void *ctx, int rc)
+{
+	struct host *h = ctx;
+
+	ck_assert_int_eq(rc, 0);
+	h->stopped = true;
+}
+
+static void
+manager_up(void)
+{
+	struct host *h = &T.manager;
+	struct net_addr at;
+
+	host_up(h, "manager");
+	net_addr_parse("sim:0:0", 7, &at, NULL);
+	ck_assert_int_eq(manager_open(&h->manager, &h->env, "/m", &at,
+	    role_ready, h), 0);
+	manager_addr(h->manager, &T.manager_addr);
+}
+
+static void
+storage_up(struct host *h)
+{
+	static const char *const disks[] = { "/disk" };
+	char who[32], name[16], at[32];
+	struct net_addr listen;
+	struct storage_conf sc = { .envs = &h->env, .loop_n = 1,
+	    .listen = &listen, .dir_path = "/node", .disks = disks, .disk_n = 1,
+	    .managers = &T.manager_addr, .manager_n = 1, .name = name };
+
+	snprintf(who, sizeof(who), "storage%u", h->id);
+	snprintf(name, sizeof(name), "n%u", h->id);
+	snprintf(at, sizeof(at), "sim:%u:0", h->id);
+	host_up(h, who);
+	ck_assert_int_eq(net_addr_parse(at, strlen(at), &listen, NULL), 0);
+	ck_assert_int_eq(storage_open(&h->storage, &sc, role_ready, h), 0);
+	ck_assert(!h->ready);
+}
+
+enum down { CLEAN, KILL, POWER };
+
+static void
+host_down(struct host *h, enum down how)
+{
+	if (how == POWER) {
+		sim_disk_crash(h->box);
+		sim_net_host_down(T.net, h->id);
+	} else if (how == KILL) {
+		sim_disk_kill(h->box);
+	}
+	if (how != CLEAN)
+		sim_clock_node_kill(h->clock);
+	storage_close(h->storage);
+	manager_close(h->manager);
+	h->storage = NULL;
+	h->manager = NULL;
+	net_hub_close(h->hub);
+	if (how == CLEAN)
+		ck_assert_uint_eq(sim_clock_node_pending(h->clock), 0);
+	sim_clock_node_close(h->clock);
+	if (how == POWER)
+		sim_net_host_up(T.net, h->id);
+	h->up = false;
+}
+
+static void
+turn(void *ctx)
+{
+	(void)ctx;
+	sim_clock_step(T.world);
+}
+
+static void
+format(struct host *h)
+{
+	struct clock *clock = sim_clock_node(T.world, 0, 0);
+	struct disk_dir *dir;
+	struct uid128 id;
+
+	random_bytes(NULL, &id, sizeof(id));
+	ck_assert_int_eq(sim_disk_dir(h->box, clock, "/disk", true, &dir), 0);
+	ck_assert_int_eq(chunk_engine_format(dir, clock, &id, DISK_BYTES, turn,
+	    NULL), 0);
+	dir->ops->close(dir);
+	sim_clock_node_close(clock);
+}
+
+static bool
+all_ready(void *ctx)
+{
+	(void)ctx;
+	for (unsigned i = 0; i < NODES; i++)
+		if (!T.nodes[i].ready)
+			return false;
+	return T.manager.ready;
+}
+
+/* Every chain has all its targets and serves. */
+static bool
+all_serving(void *ctx)
+{
+	const struct routing *r = member_routing(T.member);
+	const struct routing_chain *c;
+	unsigned n = 0;
+
+	(void)ctx;
+	for (; (c = routing_chain_at(r, n)) != NULL; n++)
+		if (c->state != CHAIN_SERVING)
+			return false;
+	return n == 2;
+}
+
+static void
+cluster_open(uint64_t seed)
+{
+	char err[CONF_ERR_MAX];
+	struct member_conf mc = { 0 };
+
+	memset(&T, 0, sizeof(T));
+	T.verbose = getenv("VERBOSE") != NULL;
+	T.calm = true;
+	T.world = sim_clock_open();
+	rand_seed(&T.rand, seed);
+	T.net = sim_net_open(sim_clock_world(T.world), seed);
+	ck_assert_int_eq(conf_init(&T.conf), 0);
+	ck_assert_int_eq(conf_set(&T.conf, "storage.targets_per_disk", "2", err),
+	    0);
+	ck_assert_int_eq(conf_set(&T.conf, "storage.memory", "16MiB", err), 0);
+	ck_assert_int_eq(conf_set(&T.conf, "storage.index_size", "16MiB", err),
+	    0);
+	T.manager.box = sim_box_open(&T.rand);
+	manager_up();
+	for (unsigned i = 0; i < NODES; i++) {
+		T.nodes[i].id = i + 1;
+		T.nodes[i].box = sim_box_open(&T.rand);
+		format(&T.nodes[i]);
+		storage_up(&T.nodes[i]);
+	}
+	T.client.id = CLIENT_NODE;
+	host_up(&T.client, "client");
+	mc.clock = T.client.clock;
+	mc.rand = &T.rand;
+	mc.log = &T.client.env.log;
+	mc.hub = T.client.hub;
+	mc.managers = &T.manager_addr;
+	mc.manager_n = 1;
+	mc.client.b[0] = 1;
+	mc.mount = "test";
+	ck_assert_int_eq(member_open(&T.member, &mc), 0);
+	ck_assert(sim_clock_run_until(T.world, all_ready, NULL, 30 * NS_PER_S));
+	for (unsigned i = 0; i < NODES; i++)
+		ck_assert_int_eq(T.nodes[i].rc, 0);
+	ck_assert(sim_clock_run_until(T.world, all_serving, NULL,
+	    30 * NS_PER_S));
+}
+
+static void
+cluster_close(void)
+{
+	member_close(T.member);
+	for (unsigned i = 0; i < NODES; i++) {
+		if (T.nodes[i].up)
+			host_down(&T.nodes[i], CLEAN);
+		sim_box_close(T.nodes[i].box);
+	}
+	host_down(&T.client, CLEAN);
+	host_down(&T.manager, CLEAN);
+	sim_box_close(T.manager.box);
+	sim_net_close(T.net);
+	sim_clock_close(T.world);
+	conf_fini(&T.conf);
+}
+
+/* ---- calls, one at a time ---- */
+
+static struct {
+	bool	 done;
+	int	 rc;
+	uint32_t bulk;
+	uint64_t version;
+	uint32_t len, chunks, index;
+	int	 item_rc;
+	uint8_t	 more, found;
+	uint16_t method;
+} R;
+
+static void
+call_done(struct net_call *c, int rc)
+{
+	R.done = true;
+	R.rc = rc;
+	R.bulk = c->rep_bulk;
+	if (rc != 0)
+		return;
+	if (R.method == MSG_write) {
+		const struct msg_write_rep *rep = c->rep;
+
+		R.version = rep->version;
+		R.len = rep->len;
+	} else if (R.method == MSG_read) {
+		const struct msg_read_rep *rep = c->rep;
+
+		R.item_rc = rep->items.v[0].rc;
+		R.len = rep->items.v[0].len;
+		R.version = rep->items.v[0].version;
+	} else if (R.method == MSG_cut) {
+		const struct msg_cut_rep *rep = c->rep;
+
+		R.chunks = rep->chunks;
+		R.more = rep->more;
+	} else if (R.method == MSG_last) {
+		const struct msg_last_rep *rep = c->rep;
+
+		R.found = rep->found;
+		R.index = rep->index;
+		R.len = rep->len;
+	}
+}
+
+static bool
+is_done(void *ctx)
+{
+	(void)ctx;
+	return R.done;
+}
+
+static int
+call(target_id target, uint16_t method, const void *req, const void *send,
+    uint32_t send_len, void *recv, uint32_t recv_len)
+{
+	struct net_call c = { 0 };
+	struct iovec s = { (void *)(uintptr_t)send, send_len };
+	struct iovec r = { recv, recv_len };
+	struct net_call_opts o = { .deadline_ns = clock_now(T.client.clock) +
+	    5 * NS_PER_S, .send = &s, .send_n = send_len > 0, .recv = &r,
+	    .recv_n = recv_len > 0 };
+	struct net_addr to;
+
+	memset(&R, 0, sizeof(R));
+	R.method = method;
+	ck_assert_int_eq(routing_target_addr(member_routing(T.member), target,
+	    &to), 0);
+	ck_assert_int_eq(net_call_start(&c, T.client.hub, &to, method, req, &o,
+	    call_done), 0);
+	ck_assert(sim_clock_run_until(T.world, is_done, NULL, 10 * NS_PER_S));
+	return R.rc;
+}
+
+static const struct routing_chain *
+chain_of(uint32_t index)
+{
+	const struct routing *r = member_routing(T.member);
+
+	return routing_chain_at(r, index % 2);
+}
+
+static struct msg_write
+write_msg(uint32_t index, uint32_t off, const void *data, uint32_t len,
+    uint64_t seq, uint32_t epoch)
+{
+	const struct routing_chain *c = chain_of(index);
+	struct msg_write m = { .chain = c->id, .chain_version = c->version,
+	    .target = c->targets[0], .client = { { 5 } }, .seq = seq,
+	    .chunk = { INO, index }, .chunk_shift = SHIFT, .epoch = epoch,
+	    .offset = off, .len = len, .crc = crc32c(0, data, len) };
+
+	return m;
+}
+
+static int
+put(uint32_t index, uint32_t off, const void *data, uint32_t len, uint64_t seq,
+    uint32_t epoch)
+{
+	struct msg_write m = write_msg(index, off, data, len, seq, epoch);
+
+	return call(m.target, MSG_write, &m, data, len, NULL, 0);
+}
+
+/* From replica @i; R.item_rc and R.len say how. */
+static int
+get(unsigned i, uint32_t index, uint32_t off, void *data, uint32_t len)
+{
+	const struct routing_chain *c = chain_of(index);
+	struct msg_read_item item = { { INO, index }, off, len };
+	struct msg_read m = { c->id, c->version, c->targets[i], { &item, 1 } };
+
+	return call(m.target, MSG_read, &m, NULL, 0, data, len);
+}
+
+static int
+cut(uint32_t chain, uint32_t index, uint32_t keep, uint32_t epoch, uint32_t max)
+{
+	const struct routing_chain *c = chain_of(chain);
+	struct msg_cut m = { c->id, c->version, c->targets[0], INO, index, keep,
+	    epoch, max };
+
+	return call(m.target, MSG_cut, &m, NULL, 0, NULL, 0);
+}
+
+START_TEST(write_and_read)
+{
+	uint8_t a[9000], b[9000];
+
+	cluster_open(1);
+	memset(a, 'a', sizeof(a));
+	ck_assert_int_eq(put(0, 100, a, sizeof(a), 1, 0), 0);
+	ck_assert_uint_eq(R.version, 1);
+	ck_assert_uint_eq(R.len, 9100);
+	for (unsigned i = 0; i < NODES; i++) {
+		memset(b, 'x', sizeof(b));
+		ck_assert_int_eq(get(i, 0, 50, b, sizeof(b)), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+		ck_assert_uint_eq(R.len, 9000);
+		ck_assert_uint_eq(R.version, 1);
+		for (unsigned k = 0; k < 50; k++)
+			ck_assert_uint_eq(b[k], 0);
+		ck_assert_int_eq(memcmp(b + 50, a, 8950), 0);
+		ck_assert_int_eq(get(i, 0, 9050, b, 4096), 0);
+		ck_assert_uint_eq(R.len, 50);
+		ck_assert_int_eq(get(i, 4, 0, b, 4096), 0);
+		ck_assert_int_eq(R.item_rc, -ENOENT);
+	}
+	/* A retry is not a second write. */
+	memset(a, 'b', sizeof(a));
+	ck_assert_int_eq(put(0, 100, a, sizeof(a), 1, 0), 0);
+	ck_assert_uint_eq(R.version, 1);
+	ck_assert_int_eq(get(1, 0, 100, b, 1), 0);
+	ck_assert_uint_eq(b[0], 'a');
+	ck_assert_int_eq(put(0, 100, a, sizeof(a), 2, 0), 0);
+	ck_assert_uint_eq(R.version, 2);
+	ck_assert_uint_eq(T.errors, 0);
+	cluster_close();
+}
+END_TEST
+
+/* Requests that are not to be served. */
+START_TEST(refusals)
+{
+	uint8_t a[512] = { 1 };
+	struct msg_write m;
+
+	cluster_open(2);
+	m = write_msg(0, 0, a, sizeof(a), 1, 0);
+	m.chain_version--;
+	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
+	    ERR_STALE_CHAIN);
+	m = write_msg(0, 0, a, sizeof(a), 1, 0);
+	m.chain_version++;
+	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
+	    ERR_STALE_CHAIN);
+	m = write_msg(0, 0, a, sizeof(a), 1, 0);
+	m.target = chain_of(0)->targets[1];
+	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
+	    ERR_NOT_OWNER);
+	m.target = chain_of(1)->targets[0];
+	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
+	    ERR_NOT_OWNER);
+	m = write_msg(0, 0, a, sizeof(a), 1, 0);
+	m.crc++;
+	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
+	    ERR_PAYLOAD_CRC);
+	m = write_msg(0, 1u << SHIFT, a, sizeof(a), 1, 0);
+	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
+	    -EINVAL);
+	m = write_msg(0, 0, a, sizeof(a), 1, 0);
+	m.len--;
+	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
+	    -EINVAL);
+	/* After all that the chunk is not there and can be written. */
+	ck_assert_int_eq(get(2, 0, 0, a, 1), 0);
+	ck_assert_int_eq(R.item_rc, -ENOENT);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	cluster_close();
+}
+END_TEST
+
+static int
+last(uint32_t index)
+{
+	const struct routing_chain *c = chain_of(index);
+	struct msg_last m = { c->id, c->version, c->targets[NODES - 1], INO };
+
+	return call(m.target, MSG_last, &m, NULL, 0, NULL, 0);
+}
+
+START_TEST(cut_and_last)
+{
+	uint8_t a[5000], b[5000];
+
+	cluster_open(3);
+	memset(a, 'a', sizeof(a));
+	ck_assert_int_eq(last(0), 0);
+	ck_assert_uint_eq(R.found, 0);
+	for (uint32_t i = 0; i < 20; i += 2)
+		ck_assert_int_eq(put(i, 0, a, sizeof(a), 1 + i, 0), 0);
+	ck_assert_int_eq(last(0), 0);
+	ck_assert_uint_eq(R.found, 1);
+	ck_assert_uint_eq(R.index, 18);
+	ck_assert_uint_eq(R.len, 5000);
+	/* Keep 1000 bytes of chunk 10: five chunks, three at a time. */
+	ck_assert_int_eq(cut(0, 10, 1000, 1, 3), 0);
+	ck_assert_uint_eq(R.chunks, 3);
+	ck_assert_uint_eq(R.more, 1);
+	ck_assert_int_eq(cut(0, 10, 1000, 1, 3), 0);
+	ck_assert_uint_eq(R.chunks, 2);
+	ck_assert_uint_eq(R.more, 0);
+	ck_assert_int_eq(cut(0, 10, 1000, 1, 3), 0);
+	ck_assert_uint_eq(R.chunks, 0);
+	ck_assert_int_eq(last(0), 0);
+	ck_assert_uint_eq(R.index, 10);
+	ck_assert_uint_eq(R.len, 1000);
+	for (unsigned i = 0; i < NODES; i++) {
+		ck_assert_int_eq(get(i, 10, 0, b, 5000), 0);
+		ck_assert_uint_eq(R.len, 1000);
+		ck_assert_int_eq(get(i, 12, 0, b, 5000), 0);
+		ck_assert_int_eq(R.item_rc, -ENOENT);
+		ck_assert_int_eq(get(i, 8, 0, b, 5000), 0);
+		ck_assert_uint_eq(R.len, 5000);
+	}
+	/* Who has not heard of it may not bring it back. */
+	ck_assert_int_eq(put(10, 0, a, 100, 100, 0), ERR_STALE_EPOCH);
+	ck_assert_int_eq(put(12, 0, a, 100, 101, 0), ERR_STALE_EPOCH);
+	ck_assert_int_eq(put(8, 0, a, 100, 102, 0), 0);
+	ck_assert_int_eq(put(12, 0, a, 100, 103, 1), 0);
+	ck_assert_uint_eq(R.version, (1ull << 32) + 1);
+	/* The inode goes. */
+	ck_assert_int_eq(cut(0, 0, 0, UINT32_MAX, 100), 0);
+	ck_assert_uint_eq(R.chunks, 7);
+	ck_assert_int_eq(put(12, 0, a, 100, 104, 1), ERR_STALE_EPOCH);
+	ck_assert_int_eq(last(0), 0);
+	ck_assert_uint_eq(R.found, 0);
+	cluster_close();
+}
+END_TEST
+
+START_TEST(clean_stop)
+{
+	uint8_t a[4096] = { 3 };
+	uint64_t began;
+
+	cluster_open(4);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	began = sim_clock_now(T.world);
+	storage_stop(T.nodes[0].storage, role_stopped, &T.nodes[0]);
+	ck_assert(!T.nodes[0].stopped);
+	while (!T.nodes[0].stopped)
+		ck_assert(sim_clock_step(T.world));
+	ck_assert_uint_lt(sim_clock_now(T.world) - began, NS_PER_S / 2);
+	host_down(&T.nodes[0], CLEAN);
+	storage_up(&T.nodes[0]);
+	ck_assert(sim_clock_run_until(T.world, all_ready, NULL, 30 * NS_PER_S));
+	sim_clock_run(T.world, NS_PER_S);
+	ck_assert(sim_clock_run_until(T.world, all_serving, NULL,
+	    30 * NS_PER_S));
+	for (unsigned i = 0; i < NODES; i++) {
+		ck_assert_int_eq(get(i, 0, 0, a, 1), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+		ck_assert_uint_eq(a[0], 3);
+	}
+	cluster_close();
+}
+END_TEST
+
+/* The disk fills up: a clear answer everywhere, and cuts make room again. */
+START_TEST(disk_full)
+{
+	static uint8_t a[1 << SHIFT];
+	uint32_t n = 0;
+	int rc;
+
+	cluster_open(5);
+	memset(a, 'f', sizeof(a));
+	while ((rc = put(n, 0, a, sizeof(a), n + 1, 0)) == 0)
+		ck_assert_uint_lt(++n, 2 * DISK_BYTES >> SHIFT);
+	ck_assert_int_eq(rc, -ENOSPC);
+	ck_assert_uint_gt(n, (DISK_BYTES >> SHIFT) / 2);
+	ck_assert_int_eq(put(n, 0, a, sizeof(a), n + 1, 0), -ENOSPC);
+	ck_assert_int_eq(cut(0, 0, 0, 1, 1000), 0);
+	ck_assert_int_eq(cut(1, 0, 0, 1, 1000), 0);
+	sim_clock_run(T.world, NS_PER_S);
+	ck_assert_int_eq(put(n, 0, a, sizeof(a), n + 1, 1), 0);
+	cluster_close();
+}
+END_TEST
+
+/* ---- writers under faults ---- */
+
+struct writer {
+	unsigned  id;
+	struct net_call call;
+	struct clock_timer pause;
+	struct iovec iov;
+	bool	  busy, reading, stop;
+	uint64_t  seq;
+	uint32_t  index, off, len;
+	uint8_t	  data[REGION], got[REGION];
+	uint8_t	  fill;
+	unsigned  replica, done, failed, reads;
+	/* region of each chunk: acknowledged bytes, and the write that may be there */
+	uint8_t	  acked[CHUNKS][REGION];
+	uint32_t  acked_len[CHUNKS];
+	bool	  maybe[CHUNKS];
+	uint32_t  maybe_off[CHUNKS], maybe_len[CHUNKS];
+	uint8_t	  maybe_fill[CHUNKS];
+};
+static struct writer W[WRITERS];
+
+static void writer_go(struct writer *w);
+
+static void
+writer_pause_over(struct clock_timer *t)
+{
+	writer_go(container_of(t, struct writer, pause));
+}
+
+static void
+writer_pause(struct writer *w, uint64_t ns)
+{
+	clock_timer_start(T.client.clock, &w->pause,
+	    clock_now(T.client.clock) + ns, writer_pause_over);
+}
+
+/* What the region may be: as acknowledged, or with the last write too. */
+static bool
+region_ok(const struct writer *w, uint32_t index, const uint8_t *got, uint32_t n)
+{
+	uint8_t want[REGION];
+
+	memcpy(want, w->acked[index], REGION);
+	if (n >= w->acked_len[index] && memcmp(want, got, n) == 0)
+		return true;
+	if (!w->maybe[index])
+		return false;
+	memset(want + w->maybe_off[index], w->maybe_fill[index],
+	    w->maybe_len[index]);
+	return memcmp(want, got, n) == 0;
+}
+
+static void
+write_done(struct net_call *c, int rc)
+{
+	struct writer *w = container_of(c, struct writer, call);
+	uint32_t k = w->index;
+
+	if (rc == 0) {
+		memset(w->acked[k] + w->off, w->fill, w->len);
+		if (w->off + w->len > w->acked_len[k])
+			w->acked_len[k] = w->off + w->len;
+		w->maybe[k] = false;
+		w->busy = false;
+		w->done++;
+		writer_pause(w, rand_below(&T.rand, 2 * NS_PER_MS));
+		return;
+	}
+	ck_assert_msg(rc != ERR_CORRUPT && rc != -EINVAL && rc != -EIO,
+	    "write: %s", err_name(rc));
+	member_refresh(T.member);
+	w->failed++;
+	writer_pause(w, NS_PER_MS + rand_below(&T.rand, 30 * NS_PER_MS));
+}
+
+static void
+read_done(struct net_call *c, int rc)
+{
+	struct writer *w = container_of(c, struct writer, call);
+	const struct msg_read_rep *rep = c->rep;
+	uint32_t k = w->index;
+
+	w->reading = false;
+	writer_pause(w, rand_below(&T.rand, 2 * NS_PER_MS));
+	if (rc != 0)
+		return;
+	ck_assert_uint_eq(rep->items.n, 1);
+	rc = rep->items.v[0].rc;
+	if (rc == ERR_BUSY || err_next(rc) == ERR_NEXT_REFRESH)
+		return;
+	if (rc == -ENOENT) {
+		ck_assert_msg(w->acked_len[k] == 0, "chunk %u is gone", k);
+		return;
+	}
+	ck_assert_msg(rc == 0, "read: %s", err_name(rc));
+	ck_assert_uint_eq(crc32c(0, w->got, rep->items.v[0].len),
+	    rep->items.v[0].crc);
+	/* Shorter: nothing of this region was written behind that. */
+	memset(w->got + rep->items.v[0].len, 0, REGION - rep->items.v[0].len);
+	w->reads++;
+	ck_assert_msg(region_ok(w, k, w->got, REGION),
+	    "writer %u chunk %u replica %u version %llu: not what was written",
+	    w->id, k, w->replica,
+	    (unsigned long long)rep->items.v[0].version);
+}
+
+static bool
+chain_up(uint32_t index)
+{
+	return chain_of(index) != NULL && chain_of(index)->target_n == NODES;
+}
+
+static void
+writer_read(struct writer *w)
+{
+	const struct routing_chain *c;
+	struct msg_read_item item;
+	struct msg_read m;
+	struct net_call_opts o = { .deadline_ns = clock_now(T.client.clock) +
+	    NS_PER_S, .recv = &w->iov, .recv_n = 1 };
+	struct net_addr to;
+
+	w->index = (uint32_t)rand_below(&T.rand, CHUNKS);
+	w->replica = (unsigned)rand_below(&T.rand, NODES);
+	w->iov = (struct iovec){ w->got, REGION };
+	if (!chain_up(w->index)) {
+		writer_pause(w, NS_PER_MS);
+		return;
+	}
+	c = chain_of(w->index);
+	item = (struct msg_read_item){ { INO, w->index }, w->id * REGION,
+	    REGION };
+	m = (struct msg_read){ c->id, c->version, c->targets[w->replica],
+	    { &item, 1 } };
+	if (routing_target_addr(member_routing(T.member), m.target, &to) != 0 ||
+	    net_call_start(&w->call, T.client.hub, &to, MSG_read, &m, &o,
+	    read_done) != 0)
+		writer_pause(w, NS_PER_MS);
+	else
+		w->reading = true;
+}
+
+static void
+writer_go(struct writer *w)
+{
+	struct net_call_opts o = { .deadline_ns = clock_now(T.client.clock) +
+	    NS_PER_S + rand_below(&T.rand, NS_PER_S), .send = &w->iov,
+	    .send_n = 1 };
+	struct msg_write m;
+	struct net_addr to;
+
+	if (!w->busy) {
+		if (w->stop)
+			return;
+		if (rand_below(&T.rand, 3) == 0) {
+			writer_read(w);
+			return;
+		}
+		w->busy = true;
+		w->index = (uint32_t)rand_below(&T.rand, CHUNKS);
+		w->seq++;
+		w->fill = (uint8_t)(1 + rand_below(&T.rand, 255));
+		w->off = (uint32_t)rand_below(&T.rand, REGION - 1);
+		if (rand_below(&T.rand, 2) == 0)
+			w->off &= ~4095u;
+		w->len = 1 + (uint32_t)rand_below(&T.rand, REGION - w->off);
+		memset(w->data, w->fill, w->len);
+		w->maybe[w->index] = true;
+		w->maybe_off[w->index] = w->off;
+		w->maybe_len[w->index] = w->len;
+		w->maybe_fill[w->index] = w->fill;
+	}
+	if (!chain_up(w->index)) {
+		writer_pause(w, NS_PER_MS);
+		return;
+	}
+	m = write_msg(w->index, w->id * REGION + w->off, w->data, w->len, w->seq,
+	    0);
+	m.client.b[1] = (uint8_t)w->id;
+	w->iov = (struct iovec){ w->data, w->len };
+	if (routing_target_addr(member_routing(T.member), m.target, &to) != 0 ||
+	    net_call_start(&w->call, T.client.hub, &to, MSG_write, &m, &o,
+	    write_done) != 0)
+		writer_pause(w, 5 * NS_PER_MS);
+}
+
+static void
+fault(void)
+{
+	struct host *h = &T.nodes[rand_below(&T.rand, NODES)];
+	enum down how = rand_below(&T.rand, 2) == 0 ? KILL : POWER;
+	uint32_t a = 1 + (uint32_t)rand_below(&T.rand, NODES);
+	uint32_t b = (uint32_t)rand_below(&T.rand, NODES + 1);
+
+	switch (rand_below(&T.rand, 8)) {
+	case 0:
+	case 1:
+		if (h->up)
+			host_down(h, how);
+		break;
+	case 2:
+		for (unsigned i = 0; i < NODES; i++)
+			if (T.nodes[i].up)
+				host_down(&T.nodes[i], how);
+		break;
+	case 3:
+		sim_net_break(T.net, a, b);
+		break;
+	case 4:
+		if (a != b)
+			sim_net_path(T.net, a, b, rand_below(&T.rand, 2) == 0 ?
+			    SIM_NET_SILENT : SIM_NET_RESET);
+		break;
+	case 5:
+		sim_net_heal(T.net);
+		break;
+	case 6:
+		if (h->up) {
+			sim_clock_node_pause(h->clock, true);
+			sim_clock_run(T.world, rand_below(&T.rand, 5 *
+			    NS_PER_S));
+			sim_clock_node_pause(h->clock, false);
+		}
+		break;
+	default:
+		break;
+	}
+}
+
+static void
+restart(void)
+{
+	for (unsigned i = 0; i < NODES; i++)
+		if (!T.nodes[i].up)
+			storage_up(&T.nodes[i]);
+}
+
+static bool
+writers_idle(void *ctx)
+{
+	(void)ctx;
+	for (unsigned i = 0; i < WRITERS; i++)
+		if (W[i].busy || W[i].reading)
+			return false;
+	return true;
+}
+
+/* All replicas of a chunk, byte by byte, against all writers. */
+static void
+check_chunk(uint32_t index)
+{
+	static uint8_t first[1 << SHIFT], other[1 << SHIFT];
+	uint32_t len = 0;
+	uint64_t version = 0;
+	int rc = 0;
+
+	for (unsigned i = 0; i < NODES; i++) {
+		uint8_t *to = i == 0 ? first : other;
+
+		memset(to, 0, sizeof(first));
+		ck_assert_int_eq(get(i, index, 0, to, sizeof(first)), 0);
+		ck_assert(R.item_rc == 0 || R.item_rc == -ENOENT);
+		if (i == 0) {
+			len = R.len;
+			rc = R.item_rc;
+			version = R.version;
+			continue;
+		}
+		ck_assert_int_eq(R.item_rc, rc);
+		ck_assert_uint_eq(R.len, len);
+		ck_assert_uint_eq(R.version, version);
+		ck_assert_msg(memcmp(first, other, sizeof(first)) == 0,
+		    "chunk %u differs at replica %u", index, i);
+	}
+	for (unsigned i = 0; i < WRITERS; i++)
+		ck_assert_msg(region_ok(&W[i], index, first + i * REGION,
+		    REGION), "chunk %u: writer %u lost", index, i);
+}
+
+static unsigned total_done, total_reads;
+
+static void
+any_seed_run(uint64_t seed)
+{
+	struct sim_net_faults faults = { .delay_min_us = 30,
+	    .delay_max_us = 300, .slow_ppm = 2000, .slow_us = 50000,
+	    .break_ppm = 300 };
+
+	cluster_open(seed);
+	memset(W, 0, sizeof(W));
+	sim_net_faults(T.net, &faults);
+	for (unsigned i = 0; i < NODES; i++) {
+		struct sim_disk_conf *d = sim_box_conf(T.nodes[i].box);
+
+		d->write_max_ns = NS_PER_MS;
+		d->sync_max_ns = 3 * NS_PER_MS;
+		d->table.write_max_ns = 3 * NS_PER_MS;
+	}
+	for (unsigned i = 0; i < WRITERS; i++) {
+		W[i].id = i;
+		writer_go(&W[i]);
+	}
+	for (unsigned k = 0; k < 25; k++) {
+		sim_clock_run(T.world, rand_below(&T.rand, NS_PER_S));
+		fault();
+		sim_clock_run(T.world, rand_below(&T.rand, NS_PER_S / 2));
+		restart();
+	}
+	/* Faults end: everything that waits must end, and all must agree. */
+	memset(&faults, 0, sizeof(faults));
+	faults.delay_min_us = 50;
+	faults.delay_max_us = 100;
+	sim_net_faults(T.net, &faults);
+	sim_net_heal(T.net);
+	restart();
+	for (unsigned i = 0; i < WRITERS; i++)
+		W[i].stop = true;
+	ck_assert_msg(sim_clock_run_until(T.world, writers_idle, NULL,
+	    120 * NS_PER_S), "seed %llu: a write never ends",
+	    (unsigned long long)seed);
+	ck_assert(sim_clock_run_until(T.world, all_serving, NULL,
+	    60 * NS_PER_S));
+	for (uint32_t k = 0; k < CHUNKS; k++)
+		check_chunk(k);
+	/* And once more after the power has failed everywhere. */
+	for (unsigned i = 0; i < NODES; i++)
+		host_down(&T.nodes[i], POWER);
+	restart();
+	sim_clock_run(T.world, 10 * NS_PER_S);
+	ck_assert(sim_clock_run_until(T.world, all_serving, NULL,
+	    60 * NS_PER_S));
+	for (uint32_t k = 0; k < CHUNKS; k++)
+		check_chunk(k);
+	for (unsigned i = 0; i < NODES; i++)
+		chunk_engine_check(storage_engine_at(T.nodes[i].storage, 0));
+	for (unsigned i = 0; i < WRITERS; i++) {
+		total_done += W[i].done;
+		total_reads += W[i].reads;
+		net_call_cancel(&W[i].call);
+		clock_timer_stop(T.client.clock, &W[i].pause);
+	}
+	cluster_close();
+}
+
+static uint64_t
+env_number(const char *name, uint64_t other)
+{
+	const char *s = getenv(name);
+
+	return s != NULL && *s != '\0' ? strtoull(s, NULL, 0) : other;
+}
+
+START_TEST(any_seed)
+{
+	uint64_t first = env_number("SEED", 0), n = env_number("N", 0);
+
+	if (n == 0)
+		n = first != 0 ? 1 : 8;
+	if (first == 0)
+		first = 1;
+	for (uint64_t s = first; s < first + n; s++) {
+		if (n > 20 || getenv("VERBOSE") != NULL)
+			fprintf(stderr, "seed %llu\n", (unsigned long long)s);
+		any_seed_run(s);
+	}
+	ck_assert_uint_gt(total_done, 10 * n);
+	ck_assert_uint_gt(total_reads, 10 * n);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("storage");
+	TCase *tc = tcase_create("calls");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_test(tc, write_and_read);
+	tcase_add_test(tc, refusals);
+	tcase_add_test(tc, cut_and_last);
+	tcase_add_test(tc, clean_stop);
+	tcase_add_test(tc, disk_full);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("faults");
+	tcase_set_timeout(tc, 600);
+	tcase_add_test(tc, any_seed);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_set_fork_status(sr, CK_NOFORK);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
