@@ -868,7 +868,13 @@ check_chunk(uint32_t index)
 		uint8_t *to = i == 0 ? first : other;
 
 		memset(to, 0, sizeof(first));
-		ck_assert_int_eq(get(i, index, 0, to, sizeof(first)), 0);
+		/* Streams from before the healing may still have to break. */
+		for (unsigned tries = 0; get(i, index, 0, to, sizeof(first)) != 0;
+		    tries++) {
+			ck_assert_msg(tries < 30, "%s", err_name(R.rc));
+			member_refresh(T.member);
+			sim_clock_run(T.world, NS_PER_S);
+		}
 		ck_assert(R.item_rc == 0 || R.item_rc == -ENOENT);
 		if (i == 0) {
 			len = R.len;
@@ -973,6 +979,8 @@ START_TEST(any_seed)
 			fprintf(stderr, "seed %llu\n", (unsigned long long)s);
 		any_seed_run(s);
 	}
+	if (n > 20 || getenv("VERBOSE") != NULL)
+		fprintf(stderr, "writes %u reads %u\n", total_done, total_reads);
 	ck_assert_uint_gt(total_done, 10 * n);
 	ck_assert_uint_gt(total_reads, 10 * n);
 }
