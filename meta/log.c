@@ -330,6 +330,16 @@ entry_follows(const struct meta_log *l, const struct meta_log_head *h)
 	    h->run == (uint32_t)l->hdr.run);
 }
 
+/* The next entry is of a run that our header does not know.  A run writes nothing before
+ * its header is durable: that one has been lost since, and with it where this run's
+ * entries begin to count. */
+static bool
+is_of_newer_run(const struct meta_log *l, const struct meta_log_head *h)
+{
+	return h->index == l->last_index + 1 && h->prev == l->last_crc &&
+	    h->run > (uint32_t)l->hdr.run;
+}
+
 /* The log ends at scan_pos. */
 static void
 claim(struct meta_log *l)
@@ -384,6 +394,10 @@ scan(struct meta_log *l)
 
 		if (found < 0) {
 			window_start(l, l->scan_pos, end);
+			return;
+		}
+		if (found > 0 && is_of_newer_run(l, &h)) {
+			damaged(l, "the newer header cannot be read");
 			return;
 		}
 		if (found == 0 || !entry_follows(l, &h)) {

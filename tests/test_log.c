@@ -483,14 +483,15 @@ START_TEST(one_header_is_enough)
 		ck_assert_int_eq(append(), 0);
 	settle();
 	stop(CLEAN);
-	/* the last open wrote block 1 */
+	/* The last open wrote block 1.  Without it the entries of that run do not count,
+	 * but they are there: not a log that is shorter than what was acknowledged. */
 	ck_assert_int_eq(sim_disk_flip(t.box, "d", "log", _i * META_LOG_BLOCK + 50,
 	    2), 0);
-	ck_assert_int_eq(start(), _i == 0 ? 0 : 0);
+	ck_assert_int_eq(start(), _i == 0 ? 0 : ERR_LOG_DAMAGED);
 	ck_assert_uint_eq(t.last, _i == 0 ? 5 : 0);
 	stop(CLEAN);
-	ck_assert_int_eq(sim_disk_flip(t.box, "d", "log", 50, 2), 0);
-	ck_assert_int_eq(sim_disk_flip(t.box, "d", "log", META_LOG_BLOCK + 50, 2),
+	ck_assert_int_eq(sim_disk_flip(t.box, "d", "log", 60, 2), 0);
+	ck_assert_int_eq(sim_disk_flip(t.box, "d", "log", META_LOG_BLOCK + 60, 2),
 	    0);
 	t.checked = false;
 	ck_assert_int_ne(start(), 0);
@@ -636,7 +637,7 @@ main(void)
 	tcase_add_loop_test(calm, a_failed_write_breaks_it, 0, 2);
 	tcase_add_loop_test(calm, damage, 0,
 	    (int)(sizeof(damages) / sizeof(damages[0])));
-	tcase_add_loop_test(calm, one_header_is_enough, 0, 1);
+	tcase_add_loop_test(calm, one_header_is_enough, 0, 2);
 	suite_add_tcase(s, calm);
 	tcase_add_loop_test(any, any_end, 0,
 	    seed != NULL && *seed != '\0' ? 1 : seeds);
