@@ -19,6 +19,9 @@ DEFS	 = -DFUSE_USE_VERSION=314
 LIBS	 = -lfuse3 -llmdb -luring -lmsgpackc -lsodium -lxxhash -luv -lpthread -ldl -lrt
 ifneq ($(STATIC),)
 LIBS	:= $(LIBS:-luv=-luv_a)
+# The linker warns of look-ups in libuv and libfuse that need shared libraries: we call
+# neither getpwuid nor modules of libfuse.
+STATIC	+= -Wl,--no-warnings
 endif
 PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-dev \
 	   libsodium-dev libxxhash-dev libuv1-dev

@@ -7,12 +7,14 @@
  *	DIR/disk1/ ...			one data disk each */
 #include "roles/dev.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -76,7 +78,30 @@ options(struct dev *d, const char *const *sets, unsigned set_n,
 		if ((rc = conf_set(&d->conf, name, eq + 1, err)) != 0)
 			return rc;
 	}
+	/* Several of these clusters may run on one machine; dev_save() tells the rest of
+	 * the world the port. */
+	if (!port_free(&d->conf, (uint16_t)d->conf.manager_port) &&
+	    (rc = set(d, "manager.port", err, "0")) != 0)
+		return rc;
 	return conf_check(&d->conf, err);
+}
+
+/* Is nobody listening at this port of our address? */
+static bool
+port_free(const struct conf *c, uint16_t port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int fd, on = 1;
+	bool ok;
+
+	if (inet_pton(AF_INET, c->node_address, &at.sin_addr) != 1)
+		return true;		/* opening it will tell */
+	if ((fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
+		return true;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	ok = bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0;
+	close(fd);
+	return ok;
 }
 
 static int
