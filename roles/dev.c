@@ -47,6 +47,24 @@ set(struct dev *d, const char *name, char err[CONF_ERR_MAX], const char *fmt, ..
 	return conf_set(&d->conf, name, value, err);
 }
 
+/* Is nobody listening at this port of our address? */
+static bool
+port_free(const struct conf *c, uint16_t port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int fd, on = 1;
+	bool ok;
+
+	if (inet_pton(AF_INET, c->node_address, &at.sin_addr) != 1)
+		return true;		/* opening it will tell */
+	if ((fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
+		return true;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	ok = bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0;
+	close(fd);
+	return ok;
+}
+
 /* Options: what an earlier start saved, else defaults; then where things are, which is
  * always below this directory; then --set. */
 static int
@@ -84,24 +102,6 @@ options(struct dev *d, const char *const *sets, unsigned set_n,
 	    (rc = set(d, "manager.port", err, "0")) != 0)
 		return rc;
 	return conf_check(&d->conf, err);
-}
-
-/* Is nobody listening at this port of our address? */
-static bool
-port_free(const struct conf *c, uint16_t port)
-{
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port) };
-	int fd, on = 1;
-	bool ok;
-
-	if (inet_pton(AF_INET, c->node_address, &at.sin_addr) != 1)
-		return true;		/* opening it will tell */
-	if ((fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
-		return true;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	ok = bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0;
-	close(fd);
-	return ok;
 }
 
 static int
