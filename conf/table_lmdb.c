@@ -175,10 +175,11 @@ renew(struct store *s)
 
 /* LMDB counts pages at the end of the file that it allocated and gave up again within
  * one transaction, but never writes them.  Make the file as long as it says, so that a
- * short file is known to have lost something (see check_file()).  Only a hint: no sync.
+ * short file is known to have lost something.  Only a hint: no sync.  @less: leave that
+ * many bytes of the last page missing, so that it is still known next time.
  * Returns 1 when it was short, 0, or -errno. */
 static int
-fill_up(MDB_env *env, int fd)
+fill_up(MDB_env *env, int fd, off_t less)
 {
 	MDB_envinfo info;
 	MDB_stat stat;
@@ -192,7 +193,9 @@ fill_up(MDB_env *env, int fd)
 		return -errno;
 	if (st.st_size >= want)
 		return 0;
-	return ftruncate(fd, want) != 0 ? -errno : 1;
+	if (st.st_size < want - less && ftruncate(fd, want - less) != 0)
+		return -errno;
+	return 1;
 }
 
 static int
@@ -229,7 +232,7 @@ write_batch(struct store *s, const struct table_batch *b)
 		rc = mdb_txn_commit(txn);	/* frees txn either way */
 	rc = translate(rc);
 	if (rc == 0)
-		fill_up(s->env, s->fd);
+		fill_up(s->env, s->fd, 0);
 	return rc == 0 || rc == -ENOSPC ? rc : -EIO;
 }
 
@@ -434,14 +437,19 @@ open_env(struct store *s, const char *path, uint64_t max_bytes)
 	    (rc = mdb_reader_check(s->env, NULL)) != 0)	/* slots of the dead */
 		return translate_open(rc);
 	/* Touching pages beyond the end of the file would kill us: first lengthen it,
-	 * then see whether anything that counts was there. */
-	if ((was_short = fill_up(s->env, s->fd)) < 0)
+	 * then see whether anything that counts was there.  Until that is known it stays
+	 * a byte short, so that nobody takes what was lost for zeros. */
+	if ((was_short = fill_up(s->env, s->fd, 1)) < 0)
 		return was_short;
 	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &s->read)) != 0 ||
 	    (rc = mdb_dbi_open(s->read, NULL, 0, &s->dbi)) != 0 ||
 	    (rc = mdb_cursor_open(s->read, s->dbi, &s->cursor)) != 0)
 		return translate_open(rc);
-	return was_short ? check_all(s->cursor, page) : 0;
+	if (!was_short)
+		return 0;
+	if ((rc = check_all(s->cursor, page)) != 0)
+		return rc;
+	return (rc = fill_up(s->env, s->fd, 0)) < 0 ? rc : 0;
 }
 
 int
