@@ -43,7 +43,7 @@ struct args {
 	const char *set[64];		/* section.option=value */
 	unsigned    set_n;
 	const char *mount_opts;
-	const char *size, *raw;
+	const char *size, *raw, *log;
 	bool	    foreground, background, json, lazy, print_config;
 	char	  **words;		/* what is left */
 	int	    word_n;
@@ -53,8 +53,9 @@ static void
 usage(FILE *to)
 {
 	fputs("usage: fsd --role=ROLE[,ROLE...] [--config FILE] [--set SECTION.OPTION=VALUE]\n"
-	    "       fsd dev [--foreground] DIR MOUNT\n"
-	    "       fsd mount [-o ro,allow_other] [--config FILE] [--foreground] MOUNT\n"
+	    "           [--background] [--log FILE]\n"
+	    "       fsd dev [--foreground] [--log FILE] DIR MOUNT\n"
+	    "       fsd mount [-o ro,allow_other] [--config FILE] [--foreground] [--log FILE] MOUNT\n"
 	    "       fsd umount [--lazy] MOUNT\n"
 	    "       fsd disk init [--size BYTES] PATH\n"
 	    "       fsd key FILE\n"
@@ -190,15 +191,33 @@ plan_init(struct run_plan *p, const struct conf *c)
 
 struct daemon {
 	int	    pipe;		/* -1: in the foreground */
-	const char *log;		/* where stderr goes then; NULL: /dev/null */
-	const char *said;		/* printed when ready, or NULL */
+	const char *log;		/* where log lines go; NULL: nowhere once it serves */
 };
 
-/* In the parent: does not return. */
+/* The last lines of the log, to the terminal: why the child did not start. */
+static void
+show_log_end(const char *path)
+{
+	char text[2048];
+	FILE *f = fopen(path, "r");
+	size_t n;
+
+	if (f == NULL)
+		return;
+	if (fseek(f, -(long)sizeof(text) + 1, SEEK_END) != 0)
+		rewind(f);
+	n = fread(text, 1, sizeof(text) - 1, f);
+	text[n] = '\0';
+	fprintf(stderr, "fsd: it did not start; the end of %s:\n%s", path, text);
+	fclose(f);
+}
+
+/* In the parent: does not return.  The child's log lines go to @log from here on; without
+ * one they stay on the terminal until the roles serve. */
 static int
 daemon_start(struct daemon *d, const char *log)
 {
-	int fds[2], null;
+	int fds[2], fd;
 	pid_t pid;
 	char ok = 0;
 
@@ -214,6 +233,8 @@ daemon_start(struct daemon *d, const char *log)
 		close(fds[1]);
 		if (read(fds[0], &ok, 1) == 1 && ok == 1)
 			_exit(0);
+		if (log != NULL)
+			show_log_end(log);
 		if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
 		    WEXITSTATUS(status) != 0)
 			_exit(WEXITSTATUS(status));
@@ -221,10 +242,19 @@ daemon_start(struct daemon *d, const char *log)
 	}
 	close(fds[0]);
 	setsid();
-	if ((null = open("/dev/null", O_RDWR)) >= 0) {
-		dup2(null, STDIN_FILENO);
-		if (null > STDERR_FILENO)
-			close(null);
+	if ((fd = open("/dev/null", O_RDWR)) >= 0) {
+		dup2(fd, STDIN_FILENO);
+		if (fd > STDERR_FILENO)
+			close(fd);
+	}
+	if (log != NULL) {
+		fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+		if (fd < 0) {
+			fprintf(stderr, "fsd: %s: %s\n", log, strerror(errno));
+			return 1;
+		}
+		dup2(fd, STDERR_FILENO);
+		close(fd);
 	}
 	fcntl(fds[1], F_SETFD, FD_CLOEXEC);
 	d->pipe = fds[1];
@@ -241,13 +271,11 @@ daemon_ready(struct daemon *d)
 	fflush(stdout);
 	if (d->pipe < 0)
 		return;
-	fd = open(d->log != NULL ? d->log : "/dev/null",
-	    O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-	if (fd >= 0) {
+	if ((fd = open("/dev/null", O_WRONLY | O_CLOEXEC)) >= 0) {
 		dup2(fd, STDOUT_FILENO);
-		dup2(fd, STDERR_FILENO);
-		if (fd > STDERR_FILENO)
-			close(fd);
+		if (d->log == NULL)
+			dup2(fd, STDERR_FILENO);
+		close(fd);
 	}
 	if (write(d->pipe, &ok, 1) != 1)
 		return;		/* the parent has gone; go on without it */
@@ -303,7 +331,7 @@ cmd_role(const struct args *a)
 			return EXIT_USE;
 		}
 	}
-	if (a->background && (rc = daemon_start(&d, NULL)) != 0)
+	if (a->background && (rc = daemon_start(&d, a->log)) != 0)
 		return rc;
 	plan.ready = daemon_is_ready;
 	plan.ctx = &d;
@@ -345,7 +373,7 @@ cmd_mount(const struct args *a)
 	}
 	free(opts);
 	plan.mount = path;
-	if (!a->foreground && (rc = daemon_start(&d, NULL)) != 0)
+	if (!a->foreground && (rc = daemon_start(&d, a->log)) != 0)
 		return rc;
 	plan.ready = daemon_is_ready;
 	plan.ctx = &d;
@@ -373,8 +401,9 @@ dev_is_ready(void *ctx, const struct net_addr *manager)
 	    "  files   %s\n"
 	    "  look    fsd admin --config %s/fsd.conf show nodes   (chains, clients, "
 	    "space ...)\n"
-	    "  log     %s/log\n"
-	    "  stop    fsd umount %s\n", a->mount, a->dir, a->dir, a->mount);
+	    "  log     %s\n"
+	    "  stop    fsd umount %s\n", a->mount, a->dir,
+	    a->daemon.log != NULL ? a->daemon.log : "this terminal", a->mount);
 	daemon_ready(&a->daemon);
 }
 
@@ -406,7 +435,9 @@ cmd_dev(const struct args *a)
 	plan.mount_allow_other = geteuid() == 0;
 	d.dir = dir;
 	d.mount = mount;
-	snprintf(log, sizeof(log), "%s/log", dir);
+	snprintf(log, sizeof(log), "%s", a->log != NULL ? a->log : "");
+	if (a->log == NULL)
+		snprintf(log, sizeof(log), "%s/log", dir);
 	if (!a->foreground && (rc = daemon_start(&d.daemon, log)) != 0)
 		return rc;
 	plan.ready = dev_is_ready;
@@ -580,6 +611,7 @@ parse_args(struct args *a, int argc, char **argv)
 		{ "size", required_argument, NULL, 'S' },
 		{ "foreground", no_argument, NULL, 'f' },
 		{ "background", no_argument, NULL, 'b' },
+		{ "log", required_argument, NULL, 'L' },
 		{ "raw", required_argument, NULL, 'R' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "lazy", no_argument, NULL, 'l' },
@@ -605,6 +637,9 @@ parse_args(struct args *a, int argc, char **argv)
 			break;
 		case 'S':
 			a->size = optarg;
+			break;
+		case 'L':
+			a->log = optarg;
 			break;
 		case 'R':
 			a->raw = optarg;
