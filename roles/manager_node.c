@@ -390,7 +390,7 @@ manager_node_status(struct manager *m, struct net_req *req)
 	struct msg_disk_info *disks;
 	size_t disk_n = 0, bytes = 0;
 
-	disks = calloc(m->state.disks.n + 1 + MANAGER_DISKS_MAX, sizeof(*disks));
+	disks = calloc(m->state.disk_n + 1u, sizeof(*disks));
 	rep.nodes.v = calloc(m->state.nodes.n + 1, sizeof(*rep.nodes.v));
 	if (disks == NULL || rep.nodes.v == NULL) {
 		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);

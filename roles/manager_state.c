@@ -351,6 +351,7 @@ manager_add_disk(struct manager_state *s, const struct uid128 *uid)
 		free(d);
 		return NULL;
 	}
+	s->disk_n++;
 	return d;
 }
 

@@ -896,6 +896,30 @@ START_TEST(space)
 }
 END_TEST
 
+/* Ids are what nodes say: that they are alike in one way costs time, not memory. */
+START_TEST(disks_of_one_fold)
+{
+	static struct msg_disk_info disks[64];
+	struct ask *a;
+
+	for (unsigned i = 0; i < NODES; i++) {
+		node(i, 1, 0, 0);
+		for (unsigned d = 0; d < 64; d++) {
+			disks[d] = (struct msg_disk_info){ .disk = uid(3, i, d + 1),
+				.capacity = 1 };
+			memcpy(disks[d].disk.b + 8, disks[d].disk.b, 8);
+		}
+		nodes[i].reg.disks = (msg_t_list_disk_info){ disks, 64 };
+		ck_assert_int_eq(register_node(&nodes[i]), 0);
+	}
+	a = call(MSG_status, &(struct msg_none){ 0 });
+	ck_assert_int_eq(a->rc, 0);
+	ck_assert_uint_eq(a->rep.status.nodes.n, NODES);
+	for (unsigned i = 0; i < NODES; i++)
+		ck_assert_uint_eq(a->rep.status.nodes.v[i].disks.n, 64);
+}
+END_TEST
+
 START_TEST(clients)
 {
 	struct msg_none none = { 0 };
@@ -1086,6 +1110,7 @@ main(void)
 	tcase_add_test(calm, long_poll);
 	tcase_add_test(calm, a_large_cluster_in_pieces);
 	tcase_add_test(calm, space);
+	tcase_add_test(calm, disks_of_one_fold);
 	tcase_add_test(calm, clients);
 	tcase_add_test(calm, option_sets);
 	suite_add_tcase(s, calm);
