@@ -115,7 +115,7 @@ key(struct dev *d, uint8_t out[NET_KEY_BYTES], char err[CONF_ERR_MAX])
 	return process_key_read(d->conf.cluster_key_file, out, err);
 }
 
-/* Disks that are not there yet are made: an eighth of the free space each. */
+/* Disks that are not there yet are made: a sixth of the free space each. */
 static int
 disks(struct dev *d, const char *size, char err[CONF_ERR_MAX])
 {
@@ -129,7 +129,7 @@ disks(struct dev *d, const char *size, char err[CONF_ERR_MAX])
 		return rc;
 	}
 	if (size == NULL) {
-		uint64_t bytes = (uint64_t)fs.f_bavail * fs.f_frsize / 8;
+		uint64_t bytes = (uint64_t)fs.f_bavail * fs.f_frsize / 6;
 
 		snprintf(text, sizeof(text), "%" PRIu64,
 		    (uint64_t)((bytes < DISK_MAX ? bytes : DISK_MAX) & ~0xfffffull));

@@ -81,7 +81,8 @@ format_disk(const char *path, const char *size, char err[CONF_ERR_MAX])
 		rc = chunk_engine_format(dir, loop_clock(loop), &id, bytes, turn, loop);
 		if (rc != 0)
 			snprintf(err, CONF_ERR_MAX, "%s: %s", path, rc == -EEXIST ?
-			    "there is an fsd disk already" : err_text(rc));
+			    "there is an fsd disk already" : rc == -EBUSY ?
+			    "another fsd process uses this disk" : err_text(rc));
 	} else if (dir == NULL)
 		snprintf(err, CONF_ERR_MAX, "%s: %s", path, err_text(rc));
 	if (dir != NULL)
