@@ -311,8 +311,12 @@ disk_uring_open_dir(struct disk_dir **out, struct loop *loop, const char *path,
 	strcpy(d->path, path);
 	d->dir.ops = &ops;
 	d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (d->fd < 0) {
+	/* A name that a killed process gave may be readable and not yet durable; what
+	 * we are going to acknowledge lies behind it. */
+	if (d->fd < 0 || fsync(d->fd) != 0) {
 		rc = -errno;
+		if (d->fd >= 0)
+			close(d->fd);
 		free(d);
 		return rc;
 	}
