@@ -148,6 +148,7 @@ open_row(struct bytes_reader *r, const uint8_t key[CHUNK_KEY_BYTES], const void 
     size_t len)
 {
 	uint32_t crc;
+	uint8_t format;
 
 	bytes_reader_init(r, value, len);
 	crc = bytes_get_u32(r);
@@ -155,7 +156,10 @@ open_row(struct bytes_reader *r, const uint8_t key[CHUNK_KEY_BYTES], const void 
 	    (const uint8_t *)value + 4, len - 4))
 		return ERR_DISK_DAMAGED;
 	/* Formats only grow: a good crc under a higher number is from the future. */
-	return bytes_get_u8(r) > CHUNK_ROW_FORMAT ? ERR_DISK_NEWER : 0;
+	format = bytes_get_u8(r);
+	if (format > CHUNK_ROW_FORMAT)
+		return ERR_DISK_NEWER;
+	return r->failed || format == 0 ? ERR_DISK_DAMAGED : 0;
 }
 
 static void

@@ -68,6 +68,8 @@ open_data(struct make *m, struct disk_dir *dir, uint64_t bytes)
 	size_t labels = CHUNK_LABEL_COPIES * CHUNK_LABEL_BYTES;
 	int rc = dir->ops->open(dir, "data", true, bytes, &m->data);
 
+	if (rc == 0 && m->data->size < bytes)	/* a device has the size it has */
+		return -ENOSPC;
 	if (rc != -EEXIST)
 		return rc;
 	if ((rc = dir->ops->open(dir, "data", false, 0, &m->data)) != 0)
