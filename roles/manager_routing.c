@@ -154,7 +154,14 @@ waited(struct clock_timer *t)
 	answer(m, end_wait(w), have);
 }
 
-/* All who wait have less than there is now. */
+/* Who waits longest has the oldest; who asked after the last change goes on waiting. */
+static bool
+somebody_lacks(const struct manager *m)
+{
+	return !list_empty(&m->waiters) && list_entry(m->waiters.next,
+	    struct waiter, node)->have < routing_version(m->state.routing);
+}
+
 static void
 wake(struct clock_defer *d)
 {
@@ -166,7 +173,7 @@ wake(struct clock_defer *d)
 	int rc = 0;
 
 	msg_arena_init(&arena, ARENA_MAX);
-	for (unsigned i = 0; i < WAKE_MAX && !list_empty(&m->waiters); i++) {
+	for (unsigned i = 0; i < WAKE_MAX && somebody_lacks(m); i++) {
 		struct waiter *w = list_entry(m->waiters.next, struct waiter, node);
 
 		if (!made || w->have != have) {	/* most have the same */
@@ -180,7 +187,7 @@ wake(struct clock_defer *d)
 		    rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
 	}
 	msg_arena_fini(&arena);
-	if (!list_empty(&m->waiters))
+	if (somebody_lacks(m))
 		clock_defer(m->env.clock, &m->wake, wake);
 }
 

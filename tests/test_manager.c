@@ -813,6 +813,35 @@ START_TEST(long_poll)
 }
 END_TEST
 
+/* Many wait; who was answered first asks again while others have yet to be answered, and
+ * waits for what comes after. */
+START_TEST(long_polls_of_many)
+{
+	static struct msg_routing q;
+	struct ask *first = NULL, *last = NULL, *again;
+	struct routing *r = routing();
+
+	q = (struct msg_routing){ .have = routing_version(r), .wait_ms = 20000 };
+	routing_close(r);
+	for (unsigned i = 0; i < 600; i++) {
+		last = ask(MSG_routing, &q);
+		first = first == NULL ? last : first;
+	}
+	ask(MSG_register, &node(0, 1, 1, 1)->reg);
+	ck_assert(sim_clock_run_until(t.world, is_done, first, NS_PER_S));
+	ck_assert(!last->done);
+	q.have = first->rep.routing.version;
+	again = ask(MSG_routing, &q);
+	run_ms(100);
+	ck_assert(last->done && last->rc == 0);
+	ck_assert_uint_eq(last->rep.routing.version, q.have);
+	ck_assert(!again->done);
+	ask(MSG_register, &node(1, 1, 1, 1)->reg);
+	run_ms(100);
+	ck_assert(again->done && again->rep.routing.nodes.n == 1);
+}
+END_TEST
+
 /* More than fits into one message comes in pieces. */
 START_TEST(a_large_cluster_in_pieces)
 {
@@ -1108,6 +1137,7 @@ main(void)
 	tcase_add_test(calm, a_disk_may_move);
 	tcase_add_loop_test(calm, wrong_registrations, 0, N(wrongs));
 	tcase_add_test(calm, long_poll);
+	tcase_add_test(calm, long_polls_of_many);
 	tcase_add_test(calm, a_large_cluster_in_pieces);
 	tcase_add_test(calm, space);
 	tcase_add_test(calm, disks_of_one_fold);
