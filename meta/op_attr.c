@@ -10,6 +10,17 @@
 #define TIMES_SET	((uint32_t)(META_SET_ATIME | META_SET_MTIME))
 #define TIMES_NOW	((uint32_t)(META_SET_ATIME_NOW | META_SET_MTIME_NOW))
 
+/* Does it only take set-id bits off?  The kernel of a writer or truncater does that, as
+ * whoever writes, before the write. */
+static bool
+drops_set_id(const struct inode *in, const struct msg_setattr *q)
+{
+	uint32_t now = in->mode & 07777, then = q->mode & 07777;
+
+	return (now & ~then & ~(uint32_t)(S_ISUID | S_ISGID)) == 0 &&
+	    (then & ~now) == 0;
+}
+
 static int
 allowed(struct fs_op *o, const struct inode *in, const struct msg_setattr *q)
 {
@@ -32,7 +43,9 @@ allowed(struct fs_op *o, const struct inode *in, const struct msg_setattr *q)
 	    (!mine || (q->gid != in->gid && !perm_in_group(who, q->gid))))
 		return -EPERM;
 	if ((q->valid & META_SET_MODE) != 0) {
-		if (!perm_owner(in, who))
+		if (!perm_owner(in, who) && !(S_ISREG(in->mode) &&
+		    drops_set_id(in, q) &&
+		    (handle || perm_check(in, who, PERM_W) == 0)))
 			return -EPERM;
 		if (S_ISLNK(in->mode))
 			return -EOPNOTSUPP;

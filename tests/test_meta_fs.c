@@ -391,6 +391,41 @@ START_TEST(setattr_rules)
 }
 END_TEST
 
+/* What the kernel of a writer asks before it writes to a file of 10:10 with mode 06775. */
+static const struct {
+	const char *what;
+	uint32_t uid, gid, valid, mode;
+	int rc;
+	uint32_t then;
+} drops[] = {
+	{ "both", 11, 10, META_SET_MODE, 0775, 0, 0775 },
+	{ "one", 11, 10, META_SET_MODE, 02775, 0, 02775 },
+	{ "with the size", 11, 10, META_SET_MODE | META_SET_SIZE, 0775, 0, 0775 },
+	{ "may not write", 11, 11, META_SET_MODE, 0775, -EPERM, 06775 },
+	{ "a right more", 11, 10, META_SET_MODE, 0777, -EPERM, 06775 },
+	{ "a right less", 11, 10, META_SET_MODE, 0774, -EPERM, 06775 },
+	{ "sticky", 11, 10, META_SET_MODE, 01775, -EPERM, 06775 },
+};
+
+START_TEST(set_id_of_writers)
+{
+	struct msg_setattr q = { .valid = META_SET_UID | META_SET_GID |
+		META_SET_MODE, .uid = 10, .gid = 10, .mode = 06775 };
+	struct msg_entry_rep r;
+
+	h_create(h, INO_ROOT, "f", 0755, 0, &r);
+	q.ino = r.attr.ino;
+	ck_assert_int_eq(h_setattr(h, &q, NULL), 0);
+	q.valid = drops[_i].valid;
+	q.mode = drops[_i].mode;
+	h_who(h, drops[_i].uid, drops[_i].gid);
+	ck_assert_msg(h_setattr(h, &q, NULL) == drops[_i].rc, "%s: %d",
+	    drops[_i].what, h->res.rc);
+	ck_assert_msg(mode_of(r.attr.ino) == (S_IFREG | drops[_i].then),
+	    "%s: %o", drops[_i].what, mode_of(r.attr.ino));
+}
+END_TEST
+
 START_TEST(setattr_types)
 {
 	struct msg_setattr q = { .valid = META_SET_SIZE };
@@ -916,6 +951,8 @@ main(void)
 	tcase_add_test(t, setgid_directory);
 	tcase_add_loop_test(t, setattr_rules, 0,
 	    (int)(sizeof(chmods) / sizeof(*chmods)));
+	tcase_add_loop_test(t, set_id_of_writers, 0,
+	    (int)(sizeof(drops) / sizeof(*drops)));
 	tcase_add_test(t, setattr_types);
 	tcase_add_test(t, truncation);
 	tcase_add_test(t, never_written);
