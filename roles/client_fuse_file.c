@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define OPEN_EXEC	0x20		/* FMODE_EXEC of Linux: opened to be executed */
 #define KEEP_BUFFER	(256u << 10)	/* smaller ones are copied: buffers are big */
 
 static struct client_file *
@@ -102,7 +103,7 @@ op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	client_fuse_cred(f, req, &cred);
 	r->fi = *fi;
 	client_file_open(f->c, &r->op, open_done, &cred, ino,
-	    (uint32_t)fi->flags & (O_ACCMODE | O_TRUNC), &r->file);
+	    (uint32_t)fi->flags & (O_ACCMODE | O_TRUNC | OPEN_EXEC), &r->file);
 }
 
 static void
