@@ -29,7 +29,8 @@ manager_cmd_init(struct bytes_writer *w, const struct uid128 *cluster)
 }
 
 void
-manager_cmd_register(struct bytes_writer *w, const struct msg_register *r)
+manager_cmd_register(struct bytes_writer *w, const struct msg_register *r,
+    uint32_t lease_ms)
 {
 	bytes_put_u8(w, CMD_REGISTER);
 	bytes_put_raw(w, r->node_uid.b, 16);
@@ -37,6 +38,7 @@ manager_cmd_register(struct bytes_writer *w, const struct msg_register *r)
 	bytes_put_u32(w, r->roles);
 	put_str(w, &r->name);
 	put_str(w, &r->release);
+	bytes_put_u32(w, lease_ms);
 	bytes_put_u8(w, (uint8_t)r->addrs.n);
 	for (uint32_t i = 0; i < r->addrs.n; i++)
 		put_str(w, &r->addrs.v[i]);
@@ -122,6 +124,7 @@ struct reg {
 	struct uid128  uid, boot;
 	uint32_t       roles;
 	struct msg_str name, release;
+	uint32_t       lease_ms;
 	uint32_t       addr_n, disk_n;
 	struct net_addr addrs[ROUTING_LOOPS_MAX];
 	struct reg_disk {
@@ -139,6 +142,7 @@ get_reg(struct bytes_reader *r, struct reg *g)
 	g->roles = bytes_get_u32(r);
 	g->name = get_str(r);
 	g->release = get_str(r);
+	g->lease_ms = bytes_get_u32(r);
 	g->addr_n = bytes_get_u8(r);
 	if (g->name.n > MANAGER_NAME_MAX || g->release.n > MANAGER_NAME_MAX ||
 	    g->addr_n > ROUTING_LOOPS_MAX)
@@ -394,12 +398,13 @@ apply_register(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 			disk_event(s, list_entry(it, struct manager_disk,
 			    node_link), MANAGER_CHAIN_BOOT);
 	}
-	if (was == NULL || !same_node(was, &row) ||
+	if (was == NULL || !same_node(was, &row) || n->lease_ms != g->lease_ms ||
 	    strlen(n->release) != g->release.n ||
 	    memcmp(n->release, g->release.p, g->release.n) != 0) {
 		memset(n->release, 0, sizeof(n->release));
 		if (g->release.n > 0)
 			memcpy(n->release, g->release.p, g->release.n);
+		n->lease_ms = g->lease_ms;
 		manager_put_node(s, n, &row);
 	}
 	for (uint32_t i = 0; i < g->disk_n && s->rc == 0; i++)

@@ -18,14 +18,22 @@
 
 #include "conf/err.h"
 
+/* How long we wait for any node: the longest lease that one of them was told of.  Ours
+ * may be shorter since a restart, but they have not heard of it. */
 static uint64_t
 lease_ns(const struct manager *m)
 {
-	const struct conf *c = m->env.conf;
+	uint64_t ms = m->env.conf->manager_lease;
 
+	list_for_each(it, &m->leases) {
+		const struct manager_node *n = list_entry(it, struct manager_node,
+		    lease);
+
+		if (n->lease_ms > ms)
+			ms = n->lease_ms;
+	}
 	/* clocks may differ in speed, and answers are sent after we noted the time */
-	return (c->manager_lease + c->manager_lease / 4 + c->manager_beat) *
-	    NS_PER_MS;
+	return (ms + ms / 4 + m->env.conf->manager_beat) * NS_PER_MS;
 }
 
 static void lease_due(struct clock_timer *t);
@@ -112,13 +120,13 @@ static void
 lease_due(struct clock_timer *t)
 {
 	struct manager *m = container_of(t, struct manager, lease_timer);
-	uint64_t now = clock_now(m->env.clock);
+	uint64_t now = clock_now(m->env.clock), lease = lease_ns(m);
 
 	while (!list_empty(&m->leases)) {
 		struct manager_node *n = list_entry(m->leases.next,
 		    struct manager_node, lease);
 
-		if (n->seen_ns + lease_ns(m) > now)
+		if (n->seen_ns + lease > now)
 			break;
 		if (propose_state(m, NULL, n, NODE_DOWN, expired) != 0) {
 			/* busy: it stays the oldest, try again soon */
@@ -246,7 +254,7 @@ manager_node_register(struct manager *m, struct net_req *req)
 		goto fail;
 	}
 	bytes_writer_init(&w, buf, GROUP_CMD_MAX);
-	manager_cmd_register(&w, q);
+	manager_cmd_register(&w, q, (uint32_t)m->env.conf->manager_lease);
 	rc = manager_propose(m, req, 0, &w, registered);
 fail:
 	free(buf);

@@ -144,6 +144,7 @@ manager_put_node(struct manager_state *s, struct manager_node *n,
 	bytes_put_u8(&w, row->state);
 	put_text(&w, row->name);
 	put_text(&w, n->release);
+	bytes_put_u32(&w, n->lease_ms);
 	bytes_put_u8(&w, (uint8_t)row->addr_n);
 	for (uint32_t i = 0; i < row->addr_n; i++) {
 		char text[NET_ADDR_TEXT];
@@ -441,6 +442,7 @@ load_node(struct manager_state *s, const uint8_t *key, size_t key_len,
 	if ((n = manager_add_node(s, &uid, row.id)) == NULL)
 		return s->rc;
 	get_text(r, n->release, sizeof(n->release) - 1);
+	n->lease_ms = bytes_get_u32(r);
 	row.addr_n = bytes_get_u8(r);
 	if (row.addr_n > ROUTING_LOOPS_MAX)
 		return ERR_CORRUPT;

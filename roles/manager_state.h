@@ -9,7 +9,8 @@
  *	                         u32 next node, u32 next target, u32 next chain,
  *	                         16 bytes cluster id
  *	'N' be32 node            u64 changed, 16 uid, 16 boot, u32 roles, u8 state,
- *	                         text name, text release, u8 n, n * text address,
+ *	                         text name, text release, u32 lease (ms), u8 n,
+ *	                         n * text address,
  *	                         u8 m, m * 16 boots before, newest first
  *	'D' 16 disk id           u32 node, u32 loop, u32 slots, u64 capacity
  *	'T' be32 target          u64 changed, u32 node, u32 loop, 16 disk, u32 chain
@@ -77,6 +78,7 @@ struct manager_node {
 	char		 release[MANAGER_NAME_MAX + 1];
 	struct uid128	 old_boots[MANAGER_BOOTS_MAX];	/* newest first */
 	uint32_t	 old_boot_n;
+	uint32_t	 lease_ms;	/* its process was told when it registered */
 	struct list	 disks;		/* struct manager_disk */
 	uint32_t	 disk_n;
 	/* the leader's memory only, roles/manager_node.c */
@@ -142,7 +144,8 @@ enum manager_cmd {
 
 void	manager_cmd_init(struct bytes_writer *w, const struct uid128 *cluster);
 /* Only for a message that manager_register_check() has passed. */
-void	manager_cmd_register(struct bytes_writer *w, const struct msg_register *r);
+void	manager_cmd_register(struct bytes_writer *w, const struct msg_register *r,
+	    uint32_t lease_ms);
 void	manager_cmd_node_state(struct bytes_writer *w, node_id node,
 	    const struct uid128 *boot, enum node_state state);
 void	manager_cmd_form(struct bytes_writer *w, bool publish, unsigned replicas,

@@ -674,6 +674,33 @@ START_TEST(silence_ends_a_lease)
 }
 END_TEST
 
+/* A shorter lease is for who is told of it: others fence themselves as late as before. */
+START_TEST(a_shorter_lease_comes_with_a_registration)
+{
+	struct ask *a;
+
+	three_nodes(1, 1);
+	crash();
+	t.conf.manager_lease = 1000;
+	t.conf.manager_beat = 200;
+	start();
+	ck_assert_int_eq(call(MSG_beat, &nodes[0].beat)->rc, 0);
+	run_ms(3000);
+	ck_assert_ptr_nonnull(strstr(shape(), "1+ 2+ 3+"));
+	run_ms(3000);
+	ck_assert_ptr_nonnull(strstr(shape(), "1- 2- 3-"));
+	for (unsigned boot = 1; boot < 3; boot++) {
+		a = call(MSG_register, &node(0, boot, 1, 1)->reg);
+		ck_assert_int_eq(a->rc, 0);
+		ck_assert_uint_eq(a->rep.reg.lease_ms, 1000);
+		run_ms(1100);
+		ck_assert_ptr_nonnull(strstr(shape(), "1+ 2- 3-"));
+		run_ms(1000);
+		ck_assert_ptr_nonnull(strstr(shape(), "1- 2- 3-"));
+	}
+}
+END_TEST
+
 START_TEST(goodbye_is_at_once)
 {
 	three_nodes(1, 1);
@@ -1131,6 +1158,7 @@ main(void)
 	tcase_add_test(calm, stops_cleanly);
 	tcase_add_test(calm, a_broken_disk_ends_it);
 	tcase_add_test(calm, silence_ends_a_lease);
+	tcase_add_test(calm, a_shorter_lease_comes_with_a_registration);
 	tcase_add_test(calm, goodbye_is_at_once);
 	tcase_add_test(calm, names_are_unique);
 	tcase_add_test(calm, ids_are_for_ever);
