@@ -78,7 +78,8 @@ now(struct clock *c)
 	struct loop *l = of(c);
 
 	if (l->now_stale) {
-		l->now_ns = read_clock(CLOCK_MONOTONIC);
+		/* Counts through a suspend of the machine: a lease runs out in it. */
+		l->now_ns = read_clock(CLOCK_BOOTTIME);
 		l->now_stale = false;
 	}
 	return l->now_ns;
@@ -242,7 +243,7 @@ on_prepare(uv_prepare_t *p)
 		uv_idle_stop(&l->idle);
 		if (t != NULL) {
 			/* From the true time: the turn may have been long. */
-			clock_ns = read_clock(CLOCK_MONOTONIC);
+			clock_ns = read_clock(CLOCK_BOOTTIME);
 			if (t->at_ns <= clock_ns)
 				uv_idle_start(&l->idle, on_idle);
 			else {
