@@ -42,8 +42,10 @@ struct part {
 	enum which	 which;
 	char		 name[64];
 	struct role_env	*env;		/* of its (main) loop */
-	struct clock_post there, back;
-	int		 rc;		/* carried by @back */
+	/* One for each message: another may be sent before this one has arrived. */
+	struct clock_post open_there, stop_there;
+	struct clock_post ready_back, unmounted_back, stopped_back;
+	int		 rc;		/* carried by @ready_back */
 	bool		 ready, stopping, stopped;
 	bool		 announced;	/* on its loop: ready was passed on */
 	bool		 ended;		/* on its loop: stop was passed on */
@@ -104,7 +106,7 @@ static void open_mount(struct clock_post *post);
 static void
 ready_here(struct clock_post *post)
 {
-	struct part *p = container_of(post, struct part, back);
+	struct part *p = container_of(post, struct part, ready_back);
 	struct runner *r = p->r;
 
 	if (p->rc != 0) {
@@ -119,7 +121,7 @@ ready_here(struct clock_post *post)
 	if (p->which == CLIENT && r->plan->mount != NULL) {
 		struct part *m = part_add(r, MOUNT, r->plan->mount, p->env);
 
-		clock_post(m->env->clock, &m->there, open_mount);
+		clock_post(m->env->clock, &m->open_there, open_mount);
 	}
 	if (all_ready(r)) {
 		r->state = SERVING;
@@ -136,13 +138,13 @@ ready_there(void *ctx, int rc)
 		return;
 	p->announced = true;
 	p->rc = rc;
-	clock_post(p->r->clock, &p->back, ready_here);
+	clock_post(p->r->clock, &p->ready_back, ready_here);
 }
 
 static void
 unmounted_here(struct clock_post *post)
 {
-	struct part *p = container_of(post, struct part, back);
+	struct part *p = container_of(post, struct part, unmounted_back);
 
 	begin_stop(p->r, 0);
 }
@@ -155,13 +157,13 @@ unmounted_there(void *ctx)
 	/* Before ready was passed on: the mount failed, which open_mount() tells. */
 	if (p->ended)
 		return;
-	clock_post(p->r->clock, &p->back, unmounted_here);
+	clock_post(p->r->clock, &p->unmounted_back, unmounted_here);
 }
 
 static void
 open_mount(struct clock_post *post)
 {
-	struct part *p = container_of(post, struct part, there);
+	struct part *p = container_of(post, struct part, open_there);
 	const struct run_plan *plan = p->r->plan;
 	struct client_fuse_opts opts = {
 		.read_only = plan->mount_ro,
@@ -178,7 +180,7 @@ open_mount(struct clock_post *post)
 static void
 stopped_here(struct clock_post *post)
 {
-	struct part *p = container_of(post, struct part, back);
+	struct part *p = container_of(post, struct part, stopped_back);
 
 	p->stopped = true;
 	stop_stage(p->r);
@@ -192,7 +194,7 @@ stopped_there(void *ctx, int rc)
 	if (rc != 0)
 		log_warn(&p->env->log, "stopped with an error", "error=\"%s\"",
 		    err_text(rc));
-	clock_post(p->r->clock, &p->back, stopped_here);
+	clock_post(p->r->clock, &p->stopped_back, stopped_here);
 }
 
 static void
@@ -204,7 +206,7 @@ mount_closed(void *ctx)
 static void
 stop_there(struct clock_post *post)
 {
-	struct part *p = container_of(post, struct part, there);
+	struct part *p = container_of(post, struct part, stop_there);
 
 	p->ended = true;
 	switch (p->which) {
@@ -246,7 +248,7 @@ stop_stage(struct runner *r)
 			waiting = true;
 			if (!p->stopping) {
 				p->stopping = true;
-				clock_post(p->env->clock, &p->there, stop_there);
+				clock_post(p->env->clock, &p->stop_there, stop_there);
 			}
 		}
 		if (waiting)
