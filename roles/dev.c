@@ -22,7 +22,8 @@
 #include "roles/format.h"
 #include "roles/process.h"
 
-#define DISK_MAX	(100ull << 30)	/* default size of a disk, at most */
+#define DISK_MAX	(100ull << 30)	/* default size of a disk, at most ... */
+#define DISK_MIN	(64ull << 20)	/* ... and at least, as format_disk() has it */
 
 struct dev {
 	char	    dir[RUN_PATH_MAX];
