@@ -132,8 +132,12 @@ disks(struct dev *d, const char *size, char err[CONF_ERR_MAX])
 	if (size == NULL) {
 		uint64_t bytes = (uint64_t)fs.f_bavail * fs.f_frsize / 6;
 
-		snprintf(text, sizeof(text), "%" PRIu64,
-		    (uint64_t)((bytes < DISK_MAX ? bytes : DISK_MAX) & ~0xfffffull));
+		/* Disks that are there already need none of what is free now. */
+		if (bytes > DISK_MAX)
+			bytes = DISK_MAX;
+		if (bytes < DISK_MIN)
+			bytes = DISK_MIN;
+		snprintf(text, sizeof(text), "%" PRIu64, bytes & ~UINT64_C(0xfffff));
 		size = text;
 	}
 	for (unsigned i = 0; i < DEV_NODES; i++) {
