@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static uint64_t
@@ -43,19 +44,63 @@ void
 stat_registry_init(struct stat_registry *r)
 {
 	list_init(&r->sets);
+	pthread_mutex_init(&r->lock, NULL);	/* cannot fail: it has no attributes */
+}
+
+void
+stat_registry_fini(struct stat_registry *r)
+{
+	assert(list_empty(&r->sets));
+	pthread_mutex_destroy(&r->lock);
 }
 
 void
 stat_register(struct stat_registry *r, struct stat_set *set)
 {
+	pthread_mutex_lock(&r->lock);
 	list_push_back(&r->sets, &set->node);
+	pthread_mutex_unlock(&r->lock);
+	set->registry = r;
 }
 
 void
 stat_remove(struct stat_set *set)
 {
-	if (set->node.next != NULL)
-		list_remove(&set->node);
+	struct stat_registry *r = set->registry;
+
+	if (r == NULL)
+		return;
+	pthread_mutex_lock(&r->lock);
+	list_remove(&set->node);
+	pthread_mutex_unlock(&r->lock);
+	set->registry = NULL;
+}
+
+/* The text as a label's value: what would end it is left out. */
+static void
+label(char *out, size_t cap, const char *key, const char *text)
+{
+	size_t n = (size_t)snprintf(out, cap, "%s=\"", key);
+
+	for (; *text != '\0' && n + 2 < cap; text++)
+		if (*text != '"' && *text != '\\' && (unsigned char)*text >= ' ')
+			out[n++] = *text;
+	out[n++] = '"';
+	out[n] = '\0';
+}
+
+void
+stat_attach(struct stat_registry *r, struct stat_set *set, const char *prefix,
+    const char *who, const struct stat_row *rows, const void *values)
+{
+	assert(set->registry == NULL);
+	if (r == NULL)
+		return;
+	set->prefix = prefix;
+	set->rows = rows;
+	set->values = values;
+	label(set->labels, sizeof(set->labels), "role", who);
+	stat_register(r, set);
 }
 
 /* ---- text ---- */
@@ -166,8 +211,9 @@ said_before(const struct stat_registry *r, const struct stat_set *set)
 }
 
 void
-stat_print(const struct stat_registry *r, FILE *out)
+stat_print(struct stat_registry *r, FILE *out)
 {
+	pthread_mutex_lock(&r->lock);
 	list_for_each(it, &r->sets) {
 		const struct stat_set *s = list_entry(it, struct stat_set, node);
 
@@ -176,4 +222,29 @@ stat_print(const struct stat_registry *r, FILE *out)
 		for (const struct stat_row *row = s->rows; row->name != NULL; row++)
 			say_metric(r, s, row, out);
 	}
+	pthread_mutex_unlock(&r->lock);
+}
+
+char *
+stat_text(struct stat_registry *r, size_t max, size_t *len)
+{
+	char *text = NULL;
+	FILE *f = open_memstream(&text, len);
+	bool failed;
+
+	if (f == NULL)
+		return NULL;
+	if (r != NULL)
+		stat_print(r, f);
+	failed = ferror(f) != 0;
+	if (fclose(f) != 0 || failed) {
+		free(text);
+		return NULL;
+	}
+	if (*len > max) {
+		for (*len = max; *len > 0 && text[*len - 1] != '\n';)
+			--*len;
+		text[*len] = '\0';
+	}
+	return text;
 }

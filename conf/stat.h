@@ -10,11 +10,12 @@
  *
  * gives struct storage_stat with those fields, and storage_stat_rows for a struct stat_set.
  * Values belong to one loop, which changes them with the calls below; any thread may print
- * them meanwhile.  Text is Prometheus exposition format 0.0.4: counters end with _total,
+ * them meanwhile, and register or remove sets of its own.  Text is Prometheus exposition format 0.0.4: counters end with _total,
  * times (*_ns) are told in seconds (*_seconds). */
 #ifndef CONF_STAT_H
 #define CONF_STAT_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -90,16 +91,27 @@ struct stat_set {
 	char		       labels[128];	/* "loop=\"2\"", or "" */
 	const struct stat_row *rows;
 	const void	      *values;
+	struct stat_registry  *registry;	/* NULL: in none */
 };
 
-/* Everything one process tells; touched by its main thread only. */
+/* Everything one process tells.  The lock is for the list: owners change values without
+ * it, but a set that was removed is not looked at any more. */
 struct stat_registry {
-	struct list sets;
+	pthread_mutex_t lock;
+	struct list	sets;
 };
 void	stat_registry_init(struct stat_registry *r);
+void	stat_registry_fini(struct stat_registry *r);	/* all sets are removed */
 /* @set is filled in and stays where it is until stat_remove(). */
 void	stat_register(struct stat_registry *r, struct stat_set *set);
-void	stat_remove(struct stat_set *set);
-void	stat_print(const struct stat_registry *r, FILE *out);
+void	stat_remove(struct stat_set *set);	/* one that is in none is fine */
+/* The same in one go, as NAME##_stat_rows of speaker @who: role="WHO". @r may be NULL:
+ * nobody asks, and nothing is done. */
+void	stat_attach(struct stat_registry *r, struct stat_set *set, const char *prefix,
+	    const char *who, const struct stat_row *rows, const void *values);
+void	stat_print(struct stat_registry *r, FILE *out);
+/* What stat_print() says in memory to free(), at most @max bytes, cut after a line.
+ * NULL: no memory. @r may be NULL: "". */
+char   *stat_text(struct stat_registry *r, size_t max, size_t *len);
 
 #endif

@@ -90,6 +90,7 @@ forget(struct net_call *c)
 	c->peer = NULL;
 	c->state = CALL_IDLE;
 	hub->calls_n--;
+	stat_set(&hub->stat.calls_now, hub->calls_n);
 }
 
 static void
@@ -124,6 +125,7 @@ fail_now(struct net_call *c, int rc)
 	forget(c);
 	c->rep = c->hub->rep_zero;
 	c->rep_bulk = 0;
+	stat_add(&c->hub->stat.failures, 1);
 	c->fn(c, rc);
 }
 
@@ -366,6 +368,7 @@ send_out(struct net_call *c)
 	seal(c, o->head, o->tx.head_len, o->tx.bulk_len);
 	c->sent_ns = now_of(c->hub);
 	c->state = CALL_SENT;
+	stat_add(&c->hub->stat.sent_bytes, o->tx.bulk_len);
 	if (net_conn_send(&c->peer->conn, o)) {
 		c->out = NULL;
 		net_out_free(c->hub, o);
@@ -401,6 +404,8 @@ time_is_up(struct clock_timer *t)
 	net_call_cancel(c);
 	if (sent)
 		probe(p, sent_ns);
+	stat_add(&hub->stat.failures, 1);
+	stat_add(&hub->stat.timeouts, 1);
 	net_hub_get(hub);
 	c->rep = hub->rep_zero;
 	c->fn(c, -ETIMEDOUT);
@@ -460,6 +465,8 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	}
 	hub->next_id++;
 	hub->calls_n++;
+	stat_add(&hub->stat.calls, 1);
+	stat_set(&hub->stat.calls_now, hub->calls_n);
 	c->peer = p;
 	p->used_ns = now_of(hub);
 	clock_timer_start(hub->conf.clock, &c->deadline, opts->deadline_ns,
@@ -555,8 +562,11 @@ finish(struct net_call *c, const struct net_frame *f, const uint8_t *head)
 		rc = msg_decode(c->method->reply, head + NET_HEAD,
 		    net_frame_msg_len(f), &arena, hub->rep, NULL);
 	c->rep = rc == 0 ? hub->rep : hub->rep_zero;
-	if (rc != 0)
+	if (rc != 0) {
 		c->rep_bulk = 0;
+		stat_add(&hub->stat.refusals, 1);
+	}
+	stat_add(&hub->stat.recv_bytes, c->rep_bulk);
 	c->fn(c, rc);
 	msg_arena_fini(&arena);
 	net_out_free(hub, kept);
@@ -665,6 +675,7 @@ conn_up(struct net_conn *conn)
 	p->state = PEER_UP;
 	p->used_ns = now_of(hub);
 	hub->conns_n++;
+	stat_add(&hub->stat.connects, 1);
 	if (hub->conf.idle_ms > 0)
 		clock_timer_start(hub->conf.clock, &p->timer,
 		    p->used_ns + hub->conf.idle_ms * NS_PER_MS, peer_is_unused);

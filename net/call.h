@@ -18,6 +18,7 @@
 #include "conf/list.h"
 #include "conf/log.h"
 #include "conf/rand.h"
+#include "conf/stat.h"
 #include "net/addr.h"
 #include "net/msg.h"
 
@@ -42,7 +43,21 @@ struct net_hub_conf {
 	void		  *nonce_ctx;
 	uint32_t	   calls_max;	/* in flight, all peers; over it ERR_BUSY */
 	uint32_t	   idle_ms;	/* close a connection unused for this long */
+	/* Where the hub and its servers tell their counters, as of log's speaker; NULL:
+	 * nowhere. Borrowed. */
+	struct stat_registry *stats;
 };
+
+#define NET_HUB_STATS(X) \
+	X(counter, calls,      "calls that were begun")                          \
+	X(counter, refusals,   "calls answered with an error")                   \
+	X(counter, failures,   "calls that ended without an answer")             \
+	X(counter, timeouts,   "of those, calls whose deadline passed")          \
+	X(counter, connects,   "connections that were made")                     \
+	X(counter, sent_bytes, "payload sent with calls")                        \
+	X(counter, recv_bytes, "payload received with replies")                  \
+	X(gauge,   calls_now,  "calls in flight")
+STAT_DECLARE(net_hub, NET_HUB_STATS)
 
 int	net_hub_open(struct net_hub **out, const struct net_hub_conf *conf);
 /* Add a way to reach addresses of some kinds; owned by the hub from here on. */
@@ -61,6 +76,7 @@ void	net_mem_del(struct net_hub *hub, struct net_mem_set *m);	/* NULL is fine */
 /* What is in flight, and connections that are up; for counters and tests. */
 uint32_t net_hub_calls(const struct net_hub *hub);
 uint32_t net_hub_conns(const struct net_hub *hub);
+const struct net_hub_stat *net_hub_stats(const struct net_hub *hub);
 
 struct net_call;
 typedef void net_call_fn(struct net_call *c, int rc);

@@ -37,7 +37,15 @@ struct net_hub {
 	uint32_t    calls_n, conns_n;
 	void	   *rep, *rep_zero;	/* room for the largest reply */
 	size_t	    rep_bytes;
+	struct net_hub_stat stat;
+	struct stat_set stat_set;
 };
+
+static inline const char *
+net_hub_who(const struct net_hub *hub)
+{
+	return hub->conf.log != NULL ? hub->conf.log->who : "";
+}
 
 /* End all calls and connections, without callbacks (net/call.c). */
 void	net_calls_close(struct net_hub *hub);

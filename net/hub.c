@@ -8,6 +8,8 @@
 
 #include "net/conn.h"
 
+STAT_DEFINE(net_hub, NET_HUB_STATS)
+
 #define OUT_KEEP	1024u		/* spare frames of the small size */
 
 /* ---- frames in memory of their own ---- */
@@ -108,6 +110,8 @@ net_hub_open(struct net_hub **out, const struct net_hub_conf *conf)
 		free_hub(hub);
 		return -ENOMEM;
 	}
+	stat_attach(conf->stats, &hub->stat_set, "fsd_net_hub", net_hub_who(hub),
+	    net_hub_stat_rows, &hub->stat);
 	*out = hub;
 	return 0;
 }
@@ -119,6 +123,7 @@ net_hub_close(struct net_hub *hub)
 		return;
 	net_hub_get(hub);
 	hub->closed = true;
+	stat_remove(&hub->stat_set);
 	net_calls_close(hub);
 	for (struct list *l; (l = list_pop_front(&hub->transports)) != NULL;) {
 		struct net_transport *t = list_entry(l, struct net_transport, node);
@@ -179,6 +184,12 @@ uint32_t
 net_hub_conns(const struct net_hub *hub)
 {
 	return hub->conns_n;
+}
+
+const struct net_hub_stat *
+net_hub_stats(const struct net_hub *hub)
+{
+	return &hub->stat;
 }
 
 /* ---- memory known to devices ---- */

@@ -22,6 +22,8 @@
 #include "conf/err.h"
 #include "net/conn.h"
 
+STAT_DEFINE(net_server, NET_SERVER_STATS)
+
 #define REQ_INLINE	1024u		/* message and its struct, usually */
 #define REQ_KEEP	1024u		/* spare requests */
 #define SWEEPS		4u		/* looks for stuck peers in payload_ms */
@@ -45,7 +47,7 @@ struct req {
 	struct net_rx	  *rx;
 	struct net_far	  *far;
 	const struct msg_method *method;
-	uint64_t	   id;
+	uint64_t	   id, start_ns;
 	enum req_state	   state;
 	net_pull_fn	  *pulled;
 	int		   rc;
@@ -69,6 +71,8 @@ struct net_server {
 	struct clock_timer  sweep;
 	struct clock_defer  run;
 	uint64_t	    full_log_ns;
+	struct net_server_stat stat;
+	struct stat_set	    stat_set;
 	struct {
 		net_serve_fn *fn;
 		void	     *ctx;
@@ -109,6 +113,7 @@ new_req(struct net_server *s)
 	r->pub.impl = r;
 	r->srv = s;
 	s->reqs_n++;
+	stat_set(&s->stat.inflight, s->reqs_n);
 	return r;
 }
 
@@ -139,8 +144,10 @@ free_req(struct req *r)
 	list_remove(&r->ready);
 	msg_arena_fini(&r->arena);
 	free(r->big);
-	if (s != NULL)
+	if (s != NULL) {
 		s->reqs_n--;
+		stat_set(&s->stat.inflight, s->reqs_n);
+	}
 	if (s == NULL || s->closed || s->spare_n >= REQ_KEEP) {
 		free(r);
 		return;
@@ -223,6 +230,7 @@ close_conn(struct sconn *sc, bool linger)
 	}
 	list_remove(&sc->node);
 	s->conns_n--;
+	stat_set(&s->stat.connections, s->conns_n);
 	if (s->conns_n == 0)
 		clock_timer_stop(clock_of(s), &s->sweep);
 	free(sc);
@@ -274,6 +282,17 @@ sweep(struct clock_timer *t)
 }
 
 static void
+count_error(struct net_server *s, int rc)
+{
+	if (rc == ERR_BUSY)
+		stat_add(&s->stat.busy, 1);
+	else if (rc == ERR_BAD_MESSAGE || rc == ERR_BAD_METHOD)
+		stat_add(&s->stat.bad, 1);
+	else
+		stat_add(&s->stat.errors, 1);
+}
+
+static void
 reply_code(struct sconn *sc, uint64_t id, int rc)
 {
 	struct net_frame f = {
@@ -281,6 +300,7 @@ reply_code(struct sconn *sc, uint64_t id, int rc)
 	};
 	uint8_t head[NET_HEAD];
 
+	count_error(sc->srv, rc);
 	net_frame_encode(&f, head);
 	if (net_conn_copy(&sc->conn, head, sizeof(head)) != 0)
 		close_conn(sc, false);
@@ -349,7 +369,8 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 	}
 	r->pub.method = f->method;
 	r->pub.bulk_len = f->bulk_len;
-	r->pub.deadline_ns = clock_now(clock_of(s)) + f->arg * NS_PER_MS;
+	r->start_ns = clock_now(clock_of(s));
+	r->pub.deadline_ns = r->start_ns + f->arg * NS_PER_MS;
 	if (f->pieces > 0) {
 		uint32_t zero;
 
@@ -362,6 +383,7 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 		rx->owner = r;
 	list_push_back(&sc->reqs, &r->node);
 	sc->reqs_n++;
+	stat_add(&s->stat.requests, 1);
 	s->services[f->method >> 8].fn(s->services[f->method >> 8].ctx, &r->pub);
 }
 
@@ -374,6 +396,7 @@ conn_pulled(struct net_conn *conn, struct net_rx *rx)
 	assert(r->state == REQ_PULLING);
 	r->rx = NULL;
 	r->state = REQ_HELD;
+	stat_add(&r->srv->stat.recv_bytes, r->pub.bulk_len);
 	r->pulled(&r->pub, 0);
 }
 
@@ -398,8 +421,11 @@ conn_up(struct net_conn *conn)
 static void
 conn_closed(struct net_conn *conn, int rc)
 {
-	(void)rc;
-	close_conn(container_of(conn, struct sconn, conn), false);
+	struct sconn *sc = container_of(conn, struct sconn, conn);
+
+	if (rc == ERR_BAD_MESSAGE)
+		stat_add(&sc->srv->stat.bad, 1);
+	close_conn(sc, false);
 }
 
 static const struct net_conn_ops conn_ops = {
@@ -450,6 +476,7 @@ accepted(void *ctx, struct net_chan *chan)
 	sc->srv = s;
 	list_init(&sc->reqs);
 	list_push_back(&s->fresh, &sc->node);
+	stat_set(&s->stat.connections, s->conns_n + 1);
 	if (s->conns_n++ == 0)
 		clock_timer_start(clock_of(s), &s->sweep, clock_now(clock_of(s)) +
 		    s->conf.payload_ms * NS_PER_MS / SWEEPS, sweep);
@@ -482,6 +509,8 @@ net_server_open(struct net_server **out, const struct net_server_conf *c)
 		free(s);
 		return rc;
 	}
+	stat_attach(c->hub->conf.stats, &s->stat_set, "fsd_net_server",
+	    net_hub_who(c->hub), net_server_stat_rows, &s->stat);
 	*out = s;
 	return 0;
 }
@@ -511,6 +540,12 @@ net_server_inflight(const struct net_server *s)
 	return s->reqs_n;
 }
 
+const struct net_server_stat *
+net_server_stats(const struct net_server *s)
+{
+	return &s->stat;
+}
+
 void
 net_server_close(struct net_server *s)
 {
@@ -518,6 +553,7 @@ net_server_close(struct net_server *s)
 		return;
 	s->held++;
 	s->closed = true;
+	stat_remove(&s->stat_set);
 	s->transport->ops->unlisten(s->listener);
 	while (!list_empty(&s->fresh))
 		close_conn(list_entry(s->fresh.next, struct sconn, node), false);
@@ -560,6 +596,8 @@ net_pull_start(struct net_req *pub, const struct iovec *dst, unsigned n,
 		return;
 	}
 	r->rx = NULL;
+	if (rc == 1)
+		stat_add(&r->srv->stat.recv_bytes, pub->bulk_len);
 	pull_ended(r, rc == 1 ? 0 : rc);
 }
 
@@ -645,6 +683,11 @@ send_reply(struct req *r, int rc, const void *rep, const struct net_piece *piece
 		len = (int)NET_HEAD;
 		f.bulk_len = n = 0;
 	}
+	if (rc != 0)
+		count_error(r->srv, rc);
+	stat_add(&r->srv->stat.sent_bytes, f.bulk_len);
+	stat_hist_add(&r->srv->stat.request_ns, clock_now(clock_of(r->srv)) -
+	    r->start_ns);
 	f.msg_len = (uint32_t)len - NET_HEAD;
 	f.pieces = (uint8_t)n;
 	f.arg = (uint32_t)rc;

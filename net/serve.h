@@ -29,6 +29,18 @@ struct net_server_conf {
 					 * it began, or the connection is closed */
 };
 
+#define NET_SERVER_STATS(X) \
+	X(counter, requests,    "requests that reached their handler")           \
+	X(counter, busy,        "requests answered with: busy, come again")      \
+	X(counter, errors,      "requests answered with any other error")        \
+	X(counter, bad,         "messages that were not understood")             \
+	X(counter, recv_bytes,  "payload received with requests")                \
+	X(counter, sent_bytes,  "payload sent with replies")                     \
+	X(gauge,   connections, "connections that are open")                     \
+	X(gauge,   inflight,    "requests whose reply has not left")             \
+	X(hist,    request_ns,  "time from request to reply")
+STAT_DECLARE(net_server, NET_SERVER_STATS)
+
 int	net_server_open(struct net_server **out, const struct net_server_conf *c);
 /* Who answers methods whose id has this high byte (0x01 manager, 0x02 metadata,
  * 0x03 storage); others get ERR_BAD_METHOD. */
@@ -39,6 +51,7 @@ void	net_server_addr(const struct net_server *s, struct net_addr *out);
 /* Take no new requests (ERR_STOPPING); those in flight go on. */
 void	net_server_drain(struct net_server *s);
 uint32_t net_server_inflight(const struct net_server *s);
+const struct net_server_stat *net_server_stats(const struct net_server *s);
 /* Close all connections.  Requests not answered yet stay valid for their handlers
  * until net_reply() or net_req_drop(); a pull in flight no longer calls back, and its
  * memory is free.  Every sent(arg) that is still due runs within. NULL is fine; may be

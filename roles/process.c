@@ -35,6 +35,7 @@ struct process {
 	uint8_t		    key[NET_KEY_BYTES];
 	struct process_loop *loops[PROCESS_LOOPS_MAX];
 	unsigned	    loop_n;
+	struct stat_registry stats;
 	atomic_bool	    quitting;
 };
 
@@ -66,6 +67,7 @@ process_open(struct process **out, const struct conf *conf,
 		return -ENOMEM;
 	p->conf = conf;
 	memcpy(p->key, key, NET_KEY_BYTES);
+	stat_registry_init(&p->stats);
 	*out = p;
 	return 0;
 }
@@ -87,7 +89,7 @@ hub_open(struct process_loop *l)
 		.clock = loop_clock(l->loop), .rand = &l->rand, .log = &l->env.log,
 		.calls_max = (uint32_t)p->conf->net_requests_max,
 		.idle_ms = (uint32_t)p->conf->net_idle,
-		.cluster = p->conf->cluster_name,
+		.cluster = p->conf->cluster_name, .stats = &p->stats,
 	};
 	struct net_transport *t;
 	int rc;
@@ -132,8 +134,15 @@ process_add(struct process *p, const char *who)
 	l->env.dir = open_dir;
 	l->env.ctx = l;
 	l->env.pid = (uint64_t)getpid();
+	l->env.stats = &p->stats;
 	p->loops[p->loop_n++] = l;
 	return &l->env;
+}
+
+struct stat_registry *
+process_stats(struct process *p)
+{
+	return &p->stats;
 }
 
 struct loop *
@@ -204,6 +213,7 @@ process_close(struct process *p)
 	}
 	for (unsigned i = 0; i < p->loop_n; i++)
 		loop_free(p->loops[i]);
+	stat_registry_fini(&p->stats);
 	sodium_memzero(p->key, sizeof(p->key));
 	free(p);
 }

@@ -21,6 +21,8 @@ int	process_open(struct process **out, const struct conf *conf,
  * other in a thread of its own once process_run() starts them.  NULL: out of memory,
  * descriptors or places. */
 struct role_env *process_add(struct process *p, const char *who);
+/* Counters of all that lives in this process. */
+struct stat_registry *process_stats(struct process *p);
 struct loop *process_loop(struct process *p, const struct role_env *env);
 /* Run all loops; returns when process_quit() was called and all threads have ended. */
 void	process_run(struct process *p);

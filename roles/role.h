@@ -26,6 +26,7 @@ struct role_env {
 			    struct disk_dir **out);
 	void		*ctx;
 	uint64_t	 pid;		/* of this process, for operators to see */
+	struct stat_registry *stats;	/* of the process; NULL: nobody asks */
 	struct log	 log;		/* who speaks: "manager", "storage2" */
 };
 

@@ -942,6 +942,76 @@ START_TEST(limits)
 }
 END_TEST
 
+/* What both ends have counted, and how it is told. */
+START_TEST(counters)
+{
+	struct ask a[4];
+	struct stat_registry reg;
+	const struct net_hub_stat *hub;
+	const struct net_server_stat *srv;
+	struct msg_read_item item = { .len = 3000 };
+	size_t n;
+	char *t;
+
+	memset(a, 0, sizeof(a));
+	open_rig(_i);
+	stat_registry_init(&reg);
+	net_hub_close(rig.chub);
+	net_hub_close(rig.shub);
+	rig.hub_conf.stats = &reg;
+	rig.chub = rig_hub(&rig, rig.cclock, 1);
+	rig.shub = rig_hub(&rig, rig.sclock, 2);
+	rig.conf.conn_reqs_max = 2;
+	rig_serve(&rig, handler, NULL);
+	hub = net_hub_stats(rig.chub);
+	srv = net_server_stats(rig.server);
+	check_alive();
+	ck_assert_int_eq(start_write(&a[0], 0, 70000, 9000), 0);
+	rig_until(&rig, &done, 2);
+	ck_assert_int_eq(start_read(&a[0], &item, 1, 3000, 9000), 0);
+	rig_until(&rig, &done, 3);
+	rig_pass(&rig, 20);
+	ck_assert_uint_eq(srv->inflight, 0);
+	/* One that takes too long, one that is refused, one over the bound. */
+	ck_assert_int_eq(start_hold(&a[0], 50), 0);
+	rig_until(&rig, &done, 4);
+	ck_assert_int_eq(start_hold(&a[1], 5000), 0);
+	ck_assert_int_eq(start_hold(&a[2], 5000), 0);
+	rig_until(&rig, &done, 5);
+	ck_assert_int_eq(a[2].rc, ERR_BUSY);
+	ck_assert_uint_eq(hub->calls_now, 1);
+	ck_assert_uint_eq(srv->inflight, 2);
+	net_reply(held[0], 0, NULL, NULL, 0, NULL, NULL);
+	net_reply(held[1], -ENOENT, NULL, NULL, 0, NULL, NULL);
+	rig_until(&rig, &done, 6);
+	ck_assert_uint_eq(hub->calls, 6);
+	ck_assert_uint_eq(hub->failures, 1);
+	ck_assert_uint_eq(hub->timeouts, 1);
+	ck_assert_uint_eq(hub->refusals, 2);
+	ck_assert_uint_eq(hub->connects, 1);
+	ck_assert_uint_eq(hub->sent_bytes, 70000);
+	ck_assert_uint_eq(hub->recv_bytes, 3000);
+	ck_assert_uint_eq(hub->calls_now, 0);
+	ck_assert_uint_eq(srv->requests, 5);
+	ck_assert_uint_eq(srv->busy, 1);
+	ck_assert_uint_eq(srv->errors, 1);
+	ck_assert_uint_eq(srv->bad, 0);
+	ck_assert_uint_eq(srv->recv_bytes, 70000);
+	ck_assert_uint_eq(srv->sent_bytes, 3000);
+	ck_assert_uint_eq(srv->connections, 1);
+	ck_assert_uint_eq(srv->inflight, 0);
+	ck_assert_uint_eq(stat_hist_count(&srv->request_ns), 5);
+	ck_assert_uint_ge(srv->request_ns.sum, 40 * NS_PER_MS);	/* the held one */
+	t = stat_text(&reg, NET_MSG_MAX, &n);
+	ck_assert_ptr_nonnull(strstr(t,
+	    "\nfsd_net_server_recv_bytes_total{role=\"rig\"} 70000\n"));
+	ck_assert_ptr_nonnull(strstr(t, "\nfsd_net_hub_calls_total{role=\"rig\"} 6\n"));
+	free(t);
+	close_rig();
+	stat_registry_fini(&reg);	/* asserts that all have left */
+}
+END_TEST
+
 START_TEST(drain)
 {
 	struct ask a = { .rc = 0 }, b = { .rc = 0 };
@@ -1199,7 +1269,7 @@ main(void)
 		start_and_cancel_in_fn, close_hub_in_fn, close_server_in_handler,
 		nobody_there, no_transport, server_dies, death_anywhere,
 		caller_gone_before_pull, payload_not_wanted, piece_outside_room,
-		unknown_service, wrong_key, wrong_cluster, limits, drain,
+		unknown_service, wrong_key, wrong_cluster, limits, counters, drain,
 		too_many_connections
 	};
 

@@ -16,7 +16,7 @@ STAT_DECLARE(thing, THING_STATS)
 STAT_DEFINE(thing, THING_STATS)
 
 static char *
-text(const struct stat_registry *r)
+text(struct stat_registry *r)
 {
 	char *out = NULL;
 	size_t n;
@@ -101,6 +101,59 @@ START_TEST(no_labels)
 }
 END_TEST
 
+/* What processes use: one call to register, text in memory; nobody asks: no registry. */
+START_TEST(attached)
+{
+	struct thing_stat a = { 0 };
+	struct stat_set s = { .prefix = NULL }, none = { .prefix = NULL };
+	struct stat_registry r;
+	size_t n, cut;
+	char *t;
+
+	stat_registry_init(&r);
+	stat_attach(&r, &s, "fsd_thing", "a\"b\\\nc", thing_stat_rows, &a);
+	stat_attach(NULL, &none, "fsd_thing", "x", thing_stat_rows, &a);
+	stat_add(&a.reads, 4);
+	t = stat_text(&r, SIZE_MAX, &n);
+	ck_assert_uint_eq(strlen(t), n);
+	ck_assert_ptr_nonnull(strstr(t, "\nfsd_thing_reads_total{role=\"abc\"} 4\n"));
+	free(t);
+	/* At most so many bytes, whole lines. */
+	t = stat_text(&r, 100, &cut);
+	ck_assert_uint_le(cut, 100);
+	ck_assert_uint_gt(cut, 0);
+	ck_assert_uint_eq(strlen(t), cut);
+	ck_assert_int_eq(t[cut - 1], '\n');
+	free(t);
+	stat_remove(&none);
+	stat_remove(&s);
+	stat_registry_fini(&r);
+	t = stat_text(NULL, 100, &n);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_str_eq(t, "");
+	free(t);
+}
+END_TEST
+
+/* Cut to fit its labels, still a label. */
+START_TEST(long_name)
+{
+	struct thing_stat a = { 0 };
+	struct stat_set s = { .prefix = NULL };
+	struct stat_registry r;
+	char who[300];
+
+	memset(who, 'w', sizeof(who));
+	who[sizeof(who) - 1] = '\0';
+	stat_registry_init(&r);
+	stat_attach(&r, &s, "x", who, thing_stat_rows, &a);
+	ck_assert_uint_eq(strlen(s.labels), sizeof(s.labels) - 1);
+	ck_assert_int_eq(s.labels[sizeof(s.labels) - 2], '"');
+	stat_remove(&s);
+	stat_registry_fini(&r);
+}
+END_TEST
+
 START_TEST(buckets)
 {
 	struct stat_hist h = { { 0 }, 0 };
@@ -151,6 +204,8 @@ main(void)
 
 	tcase_add_test(t, two_loops);
 	tcase_add_test(t, no_labels);
+	tcase_add_test(t, attached);
+	tcase_add_test(t, long_name);
 	tcase_add_test(t, buckets);
 	tcase_add_test(t, quantiles);
 	suite_add_tcase(s, t);
