@@ -469,14 +469,35 @@ metadata_dispatch(struct metadata_op *op)
 	}
 }
 
+/* Without a lease nobody is answered, so nobody's silence means anything: once we have one
+ * (again), clients get the time of a session to tell what they have open. */
+bool
+metadata_hears(struct metadata *m)
+{
+	if (!m->leads)
+		return false;
+	if (metadata_now(m) >= member_lease_until_ns(m->member)) {
+		m->deaf = true;
+		return false;
+	}
+	if (!m->deaf)
+		return true;
+	m->deaf = false;
+	m->fresh = m->fresh && m->start_ns == 0;
+	m->start_ns = metadata_now(m);
+	metadata_session_hears(m);
+	metadata_gc_lead(m);
+	return true;
+}
+
 static int
-may_serve(const struct metadata *m)
+may_serve(struct metadata *m)
 {
 	if (m->stopping)
 		return ERR_STOPPING;
 	if (!m->leads || !group_leads(m->group))
 		return ERR_NOT_LEADER;
-	if (metadata_now(m) >= member_lease_until_ns(m->member))
+	if (!metadata_hears(m))
 		return ERR_NO_LEASE;
 	return 0;
 }
@@ -550,13 +571,12 @@ serving(struct metadata *m)
 	int rc;
 
 	m->leads = true;
-	m->start_ns = metadata_now(m);
+	m->deaf = true;
 	if ((rc = metadata_session_lead(m)) != 0) {
 		group_break(m->group, rc);	/* comes back to broken() */
 		m->leads = false;
 		return;
 	}
-	metadata_gc_lead(m);
 	ready_check(m);
 }
 
@@ -630,8 +650,7 @@ ready_check(struct metadata *m)
 {
 	role_fn *fn = m->ready;
 
-	if (fn == NULL || !m->leads || m->stopping || member_lease_until_ns(
-	    m->member) <= metadata_now(m))
+	if (m->stopping || !metadata_hears(m) || fn == NULL)
 		return;
 	m->ready = NULL;
 	log_info(m->log, "serving", "node=%u run=%llu", member_node(m->member),

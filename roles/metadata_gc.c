@@ -361,8 +361,8 @@ run(struct clock_defer *d)
 {
 	struct metadata_gc *g = container_of(d, struct metadata_gc, defer);
 
-	if (g->stopped || !g->m->leads)
-		return;
+	if (g->stopped || !metadata_hears(g->m))
+		return;			/* the next lease starts this again */
 	scan(g);
 	removes_run(g);
 	propose(g);

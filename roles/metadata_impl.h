@@ -128,6 +128,8 @@ struct metadata_sessions {
 void	metadata_session_init(struct metadata *m);
 /* The group leads now. 0 or a table error. */
 int	metadata_session_lead(struct metadata *m);
+/* After a time in which nobody was answered: the silence of then does not count. */
+void	metadata_session_hears(struct metadata *m);
 void	metadata_session_fini(struct metadata *m);
 /* A request has come: 0 serve it; 1 it is held and comes back by metadata_dispatch();
  * or the error to answer. */
@@ -187,9 +189,10 @@ struct metadata {
 	struct fs	  *fs;
 	struct net_server *server;
 	struct member	  *member;
-	uint64_t	   start_ns;	/* since when it leads */
+	uint64_t	   start_ns;	/* since when clients can tell us their opens */
 	bool		   leads;	/* log replayed, root there */
 	bool		   fresh;	/* no earlier run */
+	bool		   deaf;	/* could not serve when we looked last */
 	int		   broken;	/* why the group has failed */
 	/* told once */
 	role_fn		  *ready;
@@ -215,6 +218,8 @@ metadata_now(const struct metadata *m)
 {
 	return clock_now(m->clock);
 }
+/* We have a lease and lead: clients are answered. */
+bool	metadata_hears(struct metadata *m);
 /* Serve @op, which was admitted. */
 void	metadata_dispatch(struct metadata_op *op);
 /* Propose what @op asks as a command. */

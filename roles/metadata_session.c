@@ -8,6 +8,8 @@
  *
  *  1. A session lives in memory.  After a restart clients tell their opens again, since
  *     the epoch they are told has changed; until then nothing is removed (metadata_gc.c).
+ *     The same holds after a time without a lease: a session runs out only while its
+ *     client could have been heard.
  *  2. Opens of a dead client stay for another lease: writes of it that are still on
  *     their way have ended by then.
  *  3. At any time copies may be cached by one client only, the holder: it is committed as
@@ -242,6 +244,8 @@ expire(struct clock_timer *timer)
 	struct metadata_sessions *t = &m->sessions;
 	uint64_t now = metadata_now(m);
 
+	if (!metadata_hears(m))
+		return;			/* the next lease starts this again */
 	list_for_each_safe(n, tmp, &t->live) {
 		struct metadata_session *s =
 		    list_entry(n, struct metadata_session, node);
@@ -285,6 +289,18 @@ arm(struct metadata *m)
 	}
 	if (at != UINT64_MAX)
 		clock_timer_start(m->clock, &t->timer, at, expire);
+}
+
+void
+metadata_session_hears(struct metadata *m)
+{
+	struct list *const lists[] = { &m->sessions.live, &m->sessions.dead };
+
+	for (unsigned i = 0; i < 2; i++)
+		list_for_each(n, lists[i])
+			list_entry(n, struct metadata_session, node)->heard_ns =
+			    metadata_now(m);
+	arm(m);
 }
 
 /* ---- who may cache ---- */

@@ -292,7 +292,7 @@ run_ms(uint64_t ms)
 }
 
 static void
-start(void)
+open_role(void)
 {
 	struct net_addr any = { .kind = NET_ADDR_LOCAL };
 
@@ -301,6 +301,12 @@ start(void)
 	W.env.clock = W.clock;
 	ck_assert_int_eq(metadata_open(&W.m, &W.env, "/meta", &any, &any, 1, "m",
 	    is_ready, NULL), 0);
+}
+
+static void
+start(void)
+{
+	open_role();
 	ck_assert(sim_clock_run_until(W.world, ready, NULL, 10 * NS_PER_S));
 }
 
@@ -758,6 +764,47 @@ START_TEST(opens_are_told_again)
 }
 END_TEST
 
+/* While we have no lease nobody can reach us: that time is not one of a session, neither
+ * after a start nor in the middle. */
+START_TEST(silence_without_lease)
+{
+	ino_id ino = entry(create(1, "f", 7))->attr.ino;
+	struct msg_open_row row = { ino, 7 };
+	struct msg_session_rep s;
+
+	entry(settle(1, MSG_sync, ino, 0, 10, 0));
+	session(1, 0, NULL, 0, false);
+	await(unlink_file(1, "f"));
+	W.lease_until = clock_now(W.clock);
+	run_ms(5 * W.conf.metadata_session);
+	W.lease_until = UINT64_MAX;
+	W.member.conf.changed(W.member.conf.ctx);
+	run_ms(W.conf.metadata_session / 2);
+	ck_assert(metadata_session_is_open(W.m, ino));
+	ck_assert_uint_eq(W.m->sessions.live_n, 1);
+	ck_assert_uint_eq(W.cuts, 0);
+
+	kill_role();
+	W.lease_until = 0;
+	open_role();
+	run_ms(2 * W.conf.metadata_session);
+	ck_assert(!W.ready);
+	W.lease_until = UINT64_MAX;
+	W.member.conf.changed(W.member.conf.ctx);
+	ck_assert(W.ready);
+	run_ms(W.conf.metadata_session / 2);
+	ck_assert_uint_eq(W.cuts, 0);		/* the file that is unlinked */
+	/* A writer we have not heard of yet may have chunks behind the end. */
+	entry(truncate_file(2, ino, 1 << 20));
+	ck_assert_uint_eq(W.cuts, 3);
+	s = session(1, 0, NULL, 0, false);
+	session(1, s.epoch, &row, 1, false);
+	run_ms(W.conf.metadata_session - 1000);
+	ck_assert_uint_eq(W.cuts, 3);
+	ck_assert(metadata_session_is_open(W.m, ino));
+}
+END_TEST
+
 START_TEST(dead_clients_lose_their_opens)
 {
 	ino_id ino = entry(create(1, "f", 7))->attr.ino;
@@ -1021,6 +1068,7 @@ main(void)
 	tcase_add_test(t, never_written_needs_no_storage);
 	tcase_add_test(t, many_removals);
 	tcase_add_test(t, opens_are_told_again);
+	tcase_add_test(t, silence_without_lease);
 	tcase_add_test(t, dead_clients_lose_their_opens);
 	tcase_add_test(t, second_client_waits);
 	tcase_add_test(t, holder_outlives_us);
