@@ -92,6 +92,37 @@ check_replicas(struct sim *s)
 		chunk_engine_check(storage_engine_at(sim_storage(s, i), 0));
 }
 
+void
+check_dump(struct sim *s)
+{
+	for (unsigned i = 0; i < SIM_STORAGE; i++) {
+		struct storage *st = sim_storage(s, i);
+		struct chunk_engine *e = st == NULL ? NULL : storage_engine_at(st, 0);
+
+		for (target_id t = 1; e != NULL && t <= 64; t++) {
+			struct chunk_id at = { 0 };
+			struct chunk_info k;
+
+			for (bool after = false; chunk_engine_next(e, t, at, after, &k) == 0;
+			    after = true) {
+				at = k.id;
+				fprintf(stderr, "storage%u target %u chunk %" PRIu64
+				    ".%u: %" PRIx64 " length %u epoch %u check %08x",
+				    i + 1, t, k.id.ino, k.id.index, k.committed,
+				    k.committed_len, k.committed_epoch,
+				    k.committed_check);
+				if (k.pending != 0)
+					fprintf(stderr, ", pending %" PRIx64 " length "
+					    "%u epoch %u check %08x%s", k.pending,
+					    k.pending_len, k.pending_epoch,
+					    k.pending_check,
+					    k.pending_removed ? " removed" : "");
+				fputc('\n', stderr);
+			}
+		}
+	}
+}
+
 static int
 remember(void *ctx, const struct inode *in)
 {

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,7 @@ struct actor {
 		ino_id	 ino;
 	} names[NAMES];
 	unsigned	  a, b, what;
+	char		  doing[48];
 };
 
 struct load {
@@ -95,6 +97,8 @@ struct load {
 };
 
 static void next(struct actor *a);
+static void begin(struct actor *a, const char *fmt, ...)
+	    __attribute__((format(printf, 2, 3)));
 static void act(struct actor *a);
 
 static struct client *
@@ -112,6 +116,7 @@ op_done(struct client_op *op, int rc)
 	struct actor *a = container_of(op, struct actor, op);
 
 	a->rc = rc;
+	sim_trace(a->l->s, "actor %u: %s: %d", a->id, a->doing, rc);
 	a->then(a);
 }
 
@@ -121,6 +126,7 @@ io_done(struct client_io *io, int rc)
 	struct actor *a = container_of(io, struct actor, io);
 
 	a->rc = rc;
+	sim_trace(a->l->s, "actor %u: %s: %d", a->id, a->doing, rc);
 	a->then(a);
 }
 
@@ -142,6 +148,17 @@ finished(struct actor *a)
 	client_release(a->file);
 	a->file = NULL;
 	a->idle = true;
+}
+
+static void
+begin(struct actor *a, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(a->doing, sizeof(a->doing), fmt, ap);
+	va_end(ap);
+	sim_trace(a->l->s, "actor %u: %s", a->id, a->doing);
 }
 
 /* One operation is over; go on after a random pause. */
@@ -273,6 +290,7 @@ shared_act(struct actor *a)
 	a->block = (unsigned)rand_below(&a->rand, SHARED_BLOCKS - a->blocks + 1);
 	a->begin_ns = sim_now(l->s);
 	if (rand_chance(&a->rand, 1, 2)) {
+		begin(a, "read blocks %u+%u", a->block, a->blocks);
 		a->then = shared_read_done;
 		client_read(a->file, &a->io, io_done, (uint64_t)a->block * BLOCK,
 		    (uint64_t)a->blocks * BLOCK);
@@ -282,6 +300,7 @@ shared_act(struct actor *a)
 		a->stamps[i] = new_write(l, a->target, a->block + i, a->begin_ns);
 		fill_block(a->data + i * BLOCK, a->stamps[i], a->target, a->block + i);
 	}
+	begin(a, "write blocks %u+%u", a->block, a->blocks);
 	a->then = shared_write_done;
 	client_write(a->file, &a->io, io_done, (uint64_t)a->block * BLOCK, a->data,
 	    (uint64_t)a->blocks * BLOCK, true);
@@ -387,6 +406,7 @@ private_truncate(struct actor *a)
 	a->size = to;
 	a->size_maybe = true;
 	set.size = to;
+	begin(a, "truncate %u", to);
 	a->then = private_truncated;
 	client_setattr(client_of(a), &a->op, op_done, &root, a->ino, &set);
 }
@@ -398,6 +418,7 @@ private_act(struct actor *a)
 
 	switch (rand_below(&a->rand, 12)) {
 	case 0:
+		begin(a, "fsync");
 		a->then = private_synced;
 		client_fsync(a->file, &a->op, op_done);
 		return;
@@ -405,16 +426,19 @@ private_act(struct actor *a)
 		private_truncate(a);
 		return;
 	case 2:
+		begin(a, "getattr");
 		a->then = private_size;
 		client_getattr(client_of(a), &a->op, op_done, &root, a->ino);
 		return;
 	case 3:
+		begin(a, "close");
 		a->then = private_closed;
 		client_flush(a->file, &a->op, op_done);
 		return;
 	case 4: case 5: case 6: case 7:
 		a->off = (uint32_t)rand_below(&a->rand, PRIVATE_MAX);
 		a->len = 1 + (uint32_t)rand_below(&a->rand, 70000);
+		begin(a, "read %u+%u", a->off, a->len);
 		a->then = private_was_read;
 		client_read(a->file, &a->io, io_done, a->off, a->len);
 		return;
@@ -432,6 +456,7 @@ private_act(struct actor *a)
 			a->size = a->off + a->len;
 			a->size_maybe = true;
 		}
+		begin(a, "%s %u+%u", direct ? "write" : "buffer", a->off, a->len);
 		a->then = private_written;
 		client_write(a->file, &a->io, io_done, a->off, a->data, a->len, direct);
 		return;
@@ -574,6 +599,7 @@ arena_act(struct actor *a)
 	a->what = (unsigned)rand_below(&a->rand, 2);
 	name_text(name, a->a);
 	a->l->arena_flying[a->a]++;
+	begin(a, "arena op %u on %s", a->what, name);
 	a->then = arena_done;
 	if (a->what == 0)
 		client_mkdir(c, &a->op, op_done, &root, a->arena, name, 0755);
@@ -599,6 +625,7 @@ name_act(struct actor *a)
 		a->what = 10;
 	name_text(na, a->a);
 	name_text(nb, a->b);
+	begin(a, "name op %u on %s, %s", a->what, na, nb);
 	a->then = name_done;
 	switch (a->what) {
 	case 0:

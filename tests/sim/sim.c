@@ -117,6 +117,8 @@ sim_fail(struct sim *s, const char *fmt, ...)
 	va_end(ap);
 	fprintf(stderr, "\nrun it again: SEED=%" PRIu64 " SIM_TRACE=1 build/tests/test_sim\n",
 	    s->seed);
+	if (s->loud)
+		check_dump(s);
 	abort();
 }
 
@@ -151,7 +153,7 @@ sim_client(struct sim *s, unsigned i)
 struct storage *
 sim_storage(struct sim *s, unsigned i)
 {
-	return s->nodes[SIM_STORAGE0 + i].storage;
+	return s->nodes[SIM_STORAGE0 + i].up ? s->nodes[SIM_STORAGE0 + i].storage : NULL;
 }
 
 struct metadata *

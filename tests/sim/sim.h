@@ -81,6 +81,7 @@ void	load_close(struct load *l);
 
 /* tests/sim/check.c */
 void	check_replicas(struct sim *s);	/* quiet replicas are equal; versions settled */
+void	check_dump(struct sim *s);	/* every replica's chunks, to stderr */
 void	check_tree(struct sim *s);	/* the namespace is consistent; no leaked chunks */
 
 #endif
