@@ -60,7 +60,7 @@ usage(FILE *to)
 	    "       fsd disk init [--size BYTES] PATH\n"
 	    "       fsd key FILE\n"
 	    "       fsd admin [--config FILE] [--json] show nodes|disks|targets|chains|"
-	    "tables|clients|space\n"
+	    "tables|clients|space|counters [NODE]\n"
 	    "       fsd bench [--config FILE] [--raw DIR] [CASE...]\n"
 	    "       fsd --print-config [--config FILE]\n"
 	    "       fsd help [TOPIC]    fsd --version\n"
@@ -558,8 +558,8 @@ cmd_admin(const struct args *a)
 	    admin_done, &r);
 	if (rc == 0) {
 		process_run(r.p);
-		if (r.rc != 0)
-			fprintf(stderr, "fsd admin: no answer from a manager: %s\n",
+		if (r.rc != 0 && r.rc != -ENOENT)	/* which was told */
+			fprintf(stderr, "fsd admin: no answer: %s\n",
 			    err_text(r.rc));
 		rc = r.rc == 0 ? 0 : 1;
 	} else

@@ -44,6 +44,7 @@ void
 stat_registry_init(struct stat_registry *r)
 {
 	list_init(&r->sets);
+	r->process = 0;
 	pthread_mutex_init(&r->lock, NULL);	/* cannot fail: it has no attributes */
 }
 

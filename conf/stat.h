@@ -99,6 +99,8 @@ struct stat_set {
 struct stat_registry {
 	pthread_mutex_t lock;
 	struct list	sets;
+	uint64_t	process;	/* random, so that others see two are one; the
+					 * owner's to set */
 };
 void	stat_registry_init(struct stat_registry *r);
 void	stat_registry_fini(struct stat_registry *r);	/* all sets are removed */

@@ -10,4 +10,10 @@
 
 MSG_DECLARE(none, MSG_NONE)
 
+/* Every service tells the counters of its process. */
+#define MSG_STATS_REP(F) \
+	F(u64, process, "random; roles in one process tell the same counters")  \
+	F(str, text,    "Prometheus exposition format 0.0.4")
+MSG_DECLARE(stats_rep, MSG_STATS_REP)
+
 #endif

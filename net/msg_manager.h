@@ -177,6 +177,7 @@ MSG_DECLARE(config_rep, MSG_CONFIG_REP)
 	X(0x0107, clients,     none,        clients_rep,     "harmless")        \
 	X(0x0108, status,      none,        status_rep,      "harmless")        \
 	X(0x0109, config_get,  config_get,  config_rep,      "harmless")        \
-	X(0x010a, config_set,  config_set,  config_rep,      "refused by have")
+	X(0x010a, config_set,  config_set,  config_rep,      "refused by have") \
+	X(0x010b, manager_stats, none,      stats_rep,       "harmless")
 
 #endif

@@ -218,6 +218,7 @@ MSG_DECLARE(session_rep, MSG_SESSION_REP)
 	X(0x020f, rename,   rename,   unlink_rep,   "same seq, same reply")     \
 	X(0x0210, readdir,  readdir,  readdir_rep,  "harmless")                 \
 	X(0x0211, statfs,   ino,      statfs_rep,   "harmless")                 \
-	X(0x0212, session,  session,  session_rep,  "harmless")
+	X(0x0212, session,  session,  session_rep,  "harmless")                 \
+	X(0x0213, meta_stats, none,   stats_rep,    "harmless")
 
 #endif

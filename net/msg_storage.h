@@ -193,6 +193,7 @@ MSG_DECLARE(fetch_rep, MSG_FETCH_REP)
 	X(0x0305, cut,       cut,       cut_rep,       "harmless")              \
 	X(0x0306, last,      last,      last_rep,      "harmless")              \
 	X(0x0307, list,      list,      list_rep,      "harmless")              \
-	X(0x0308, fetch,     fetch,     fetch_rep,     "harmless")
+	X(0x0308, fetch,     fetch,     fetch_rep,     "harmless")              \
+	X(0x0309, storage_stats, none,  stats_rep,     "harmless")
 
 #endif

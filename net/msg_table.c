@@ -7,6 +7,7 @@
 #define MESSAGES(X) \
 	/* net/msg_core.h */ \
 	X(none, MSG_NONE) \
+	X(stats_rep, MSG_STATS_REP) \
 	/* net/msg_manager.h */ \
 	X(rt_node, MSG_RT_NODE) \
 	X(rt_target, MSG_RT_TARGET) \

@@ -2,9 +2,11 @@
 /* admin.c - one command from words to text.
  *
  *   ASK_ROUTING -> ASK_STATUS -> ASK_CLIENTS -> print -> done
+ *                                          \-> ask every node, print -> done
  *
  * A command is a row that names the answers it needs; those are fetched in this order from
- * the first manager that answers, kept, and printed by the row's function. */
+ * the first manager that answers, kept, and printed by the row's function.  A command
+ * without one asks the nodes too (roles/admin_counters.c), and may be told which. */
 #include "roles/admin.h"
 
 #include <errno.h>
@@ -15,6 +17,7 @@
 #include "conf/err.h"
 #include "net/msg_all.h"
 #include "net/routing.h"
+#include "roles/admin_counters.h"
 #include "roles/admin_show.h"
 
 #define ATTEMPT_MS	2000u
@@ -26,6 +29,7 @@ enum { NEED_ROUTING = 1, NEED_STATUS = 2, NEED_CLIENTS = 4, NEED_CONFIG = 8 };
 struct command {
 	const char *words;		/* as typed */
 	unsigned    needs;
+	/* NULL: counters of [NODE] */
 	void	  (*print)(FILE *to, const struct admin_facts *f, bool json);
 	const char *help;
 };
@@ -45,6 +49,8 @@ static const struct command commands[] = {
 	    "live clients" },
 	{ "show space", NEED_STATUS, admin_show_space,
 	    "bytes that files can use and do use" },
+	{ "show counters", NEED_ROUTING, NULL,
+	    "[NODE]: what every process, or that of NODE, has counted" },
 };
 
 struct admin {
@@ -64,6 +70,8 @@ struct admin {
 	int		 last_rc;
 	struct msg_arena arena;			/* copies of the answers */
 	struct admin_facts facts;
+	char		 node[128];		/* asked for; "": all */
+	struct admin_counters *counters;
 };
 
 static void ask(struct admin *a);
@@ -115,6 +123,24 @@ take(struct admin *a, const void *rep)
 	return 0;
 }
 
+/* All that the command needs is there. */
+static void
+conclude(struct admin *a)
+{
+	int rc;
+
+	if (a->cmd->print != NULL) {
+		a->cmd->print(a->to, &a->facts, a->json);
+		a->done(a->ctx, 0);
+		return;
+	}
+	rc = admin_counters_open(&a->counters, &a->env, &a->managers[a->manager_at],
+	    a->facts.routing, a->node[0] != '\0' ? a->node : NULL, a->json, a->to,
+	    a->done, a->ctx);
+	if (rc != 0)
+		a->done(a->ctx, rc);
+}
+
 static void
 paused(struct clock_timer *t)
 {
@@ -127,12 +153,10 @@ answered(struct net_call *c, int rc)
 	struct admin *a = container_of(c, struct admin, call);
 
 	if (rc == 0 && (rc = take(a, c->rep)) == 0) {
-		if ((a->cmd->needs & ~a->have) == 0) {
-			a->cmd->print(a->to, &a->facts, a->json);
-			a->done(a->ctx, 0);
-			return;
-		}
-		ask(a);
+		if ((a->cmd->needs & ~a->have) == 0)
+			conclude(a);
+		else
+			ask(a);
 		return;
 	}
 	a->last_rc = rc;
@@ -178,6 +202,7 @@ admin_open(struct admin **out, const struct role_env *env,
     role_fn *done, void *ctx)
 {
 	char line[128] = "";
+	const char *node = "";
 	const struct command *cmd = NULL;
 	struct admin *a;
 
@@ -188,9 +213,18 @@ admin_open(struct admin **out, const struct role_env *env,
 		snprintf(line + n, sizeof(line) - n, "%s%s", i > 0 ? " " : "",
 		    words[i]);
 	}
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		if (strcmp(commands[i].words, line) == 0)
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		size_t n = strlen(commands[i].words);
+
+		if (strncmp(commands[i].words, line, n) != 0)
+			continue;
+		if (line[n] == '\0')
 			cmd = &commands[i];
+		else if (line[n] == ' ' && commands[i].print == NULL && word_n == 3) {
+			cmd = &commands[i];
+			node = words[2];
+		}
+	}
 	if (cmd == NULL) {
 		fprintf(stderr, "fsd admin: no command '%s'; there are:\n", line);
 		admin_help(stderr);
@@ -204,6 +238,7 @@ admin_open(struct admin **out, const struct role_env *env,
 	memcpy(a->managers, managers, manager_n * sizeof(*managers));
 	a->manager_n = manager_n;
 	a->cmd = cmd;
+	snprintf(a->node, sizeof(a->node), "%s", node);
 	a->json = json;
 	a->to = to;
 	a->done = done;
@@ -220,6 +255,7 @@ admin_close(struct admin *a)
 {
 	if (a == NULL)
 		return;
+	admin_counters_close(a->counters);
 	net_call_cancel(&a->call);
 	clock_timer_stop(a->env.clock, &a->pause);
 	msg_arena_fini(&a->arena);

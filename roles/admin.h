@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* admin.h - operators' commands: each asks the manager and prints what it says. */
+/* admin.h - operators' commands: each asks the manager, one of them every node too, and
+ * prints what they say. */
 #ifndef ROLES_ADMIN_H
 #define ROLES_ADMIN_H
 

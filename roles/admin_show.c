@@ -91,14 +91,17 @@ cell_ms(struct show *s, uint64_t ms)
 		cell(s, "%.1f s", (double)ms / 1000);
 }
 
-static void
-json_string(FILE *to, const char *text)
+void
+admin_show_string(FILE *to, const char *text)
 {
 	fputc('"', to);
 	for (; *text != '\0'; text++) {
 		if (*text == '"' || *text == '\\')
 			fputc('\\', to);
-		fputc(*text, to);
+		if (iscntrl((unsigned char)*text))
+			fprintf(to, "\\u%04x", (unsigned char)*text);
+		else
+			fputc(*text, to);
 	}
 	fputc('"', to);
 }
@@ -119,12 +122,12 @@ show_json(const struct show *s)
 		unsigned c = (unsigned)(i % s->columns);
 
 		fputs(c > 0 ? ", " : i > 0 ? ",\n {" : "\n {", s->to);
-		json_string(s->to, s->heads[c]);
+		admin_show_string(s->to, s->heads[c]);
 		fputs(": ", s->to);
 		if (is_number(s->cells[i]))
 			fputs(s->cells[i], s->to);
 		else
-			json_string(s->to, s->cells[i]);
+			admin_show_string(s->to, s->cells[i]);
 		if (c == s->columns - 1)
 			fputs("}", s->to);
 	}

@@ -15,6 +15,9 @@ struct admin_facts {
 	const struct msg_clients_rep *clients;
 };
 
+/* As a JSON string. */
+void	admin_show_string(FILE *to, const char *text);
+
 void	admin_show_nodes(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_disks(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_targets(FILE *to, const struct admin_facts *f, bool json);

@@ -83,6 +83,10 @@ serve(void *ctx, struct net_req *req)
 	int rc = m->phase == MANAGER_SERVING ? 0 :
 	    m->phase == MANAGER_OPENING ? ERR_NOT_LEADER : ERR_STOPPING;
 
+	if (req->method == MSG_manager_stats) {
+		role_stats_call(&m->env, req);
+		return;
+	}
 	if (rc != 0) {
 		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
 		return;

@@ -509,6 +509,10 @@ serve(void *ctx, struct net_req *req)
 	struct metadata_op *op = NULL;
 	int rc = may_serve(m);
 
+	if (req->method == MSG_meta_stats) {
+		role_stats_call(&m->env, req);
+		return;
+	}
 	if (rc == 0 && req->method != MSG_session &&
 	    ((const struct msg_ctx *)req->msg)->groups.n > META_GROUPS_MAX)
 		rc = -EINVAL;

@@ -68,6 +68,7 @@ process_open(struct process **out, const struct conf *conf,
 	p->conf = conf;
 	memcpy(p->key, key, NET_KEY_BYTES);
 	stat_registry_init(&p->stats);
+	randombytes_buf(&p->stats.process, sizeof(p->stats.process));
 	*out = p;
 	return 0;
 }

@@ -3,6 +3,29 @@
 #include "roles/role.h"
 
 #include <errno.h>
+#include <stdlib.h>
+
+#include "conf/err.h"
+#include "net/msg_core.h"
+#include "net/serve.h"
+
+#define TEXT_MAX	(NET_MSG_MAX - 64)	/* what is around it in a message is less */
+
+void
+role_stats_call(const struct role_env *env, struct net_req *req)
+{
+	struct msg_stats_rep rep = { 0 };
+	size_t n;
+	char *text = stat_text(env->stats, TEXT_MAX, &n);
+
+	if (text != NULL) {
+		rep.process = env->stats != NULL ? env->stats->process : 0;
+		rep.text = (struct msg_str){ text, (uint32_t)n };
+	}
+	net_reply(req, text != NULL ? 0 : ERR_BUSY, text != NULL ? &rep : NULL, NULL, 0,
+	    NULL, NULL);
+	free(text);
+}
 
 int
 role_uid_file(const struct role_env *env, struct disk_dir *dir, const char *name,

@@ -41,4 +41,8 @@ typedef void role_fn(void *ctx, int rc);
 int	role_uid_file(const struct role_env *env, struct disk_dir *dir,
 	    const char *name, struct uid128 *out);
 
+/* Answer manager_stats, meta_stats or storage_stats: what this process has counted. */
+struct net_req;
+void	role_stats_call(const struct role_env *env, struct net_req *req);
+
 #endif

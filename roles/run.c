@@ -290,6 +290,21 @@ on_signal(void *ctx, int number)
 	begin_stop(r, 0);
 }
 
+/* Every sample to the log, whatever its level: somebody asked. */
+static void
+log_counters(void *ctx, int number)
+{
+	struct runner *r = ctx;
+	size_t n;
+	char *text = stat_text(process_stats(r->process), SIZE_MAX, &n), *rest = text;
+
+	(void)number;
+	for (char *line; (line = strsep(&rest, "\n")) != NULL;)
+		if (line[0] != '#' && line[0] != '\0')
+			log_write(r->log, LOG_INFO, "counter", "%s", line);
+	free(text);
+}
+
 /* ---- opening ---- */
 
 static int
@@ -476,6 +491,9 @@ run(const struct run_plan *plan)
 	rc = loop_on_signal(process_loop(r->process, env), SIGTERM, on_signal, r);
 	if (rc == 0)
 		rc = loop_on_signal(process_loop(r->process, env), SIGINT, on_signal, r);
+	if (rc == 0)
+		rc = loop_on_signal(process_loop(r->process, env), SIGUSR1, log_counters,
+		    r);
 	if (rc == 0)
 		rc = open_all(r, env);
 	if (rc == 0) {

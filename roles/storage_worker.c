@@ -135,6 +135,9 @@ serve(void *ctx, struct net_req *req)
 	case MSG_fetch:
 		storage_fetch_call(w, req);
 		break;
+	case MSG_storage_stats:
+		role_stats_call(w->env, req);
+		break;
 	default:
 		net_reply(req, ERR_BAD_METHOD, NULL, NULL, 0, NULL, NULL);
 	}
