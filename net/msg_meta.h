@@ -195,7 +195,8 @@ MSG_DECLARE(open_row, MSG_OPEN_ROW)
 	F(u8,            leaving, "1: ends the session and all its opens")
 #define MSG_SESSION_REP(F) \
 	F(u64, epoch,    "of this server's run; differs: tell all opens again") \
-	F(u32, lease_ms, "session ends when not heard of for this long")
+	F(u32, lease_ms, "session ends when not heard of for this long")       \
+	F(list_open_row, gone, "of the opens told: those whose inode has gone")
 MSG_DECLARE(session, MSG_SESSION)
 MSG_DECLARE(session_rep, MSG_SESSION_REP)
 

@@ -294,6 +294,13 @@ session_answered(struct net_call *call, int rc)
 	struct client_session *s = &c->session;
 	const struct msg_session_rep *rep = call->rep;
 
+	for (uint32_t k = 0; rc == 0 && k < rep->gone.n; k++) {
+		struct client_inode *i = client_inode_find(c,
+		    rep->gone.v[k].ino);
+
+		if (i != NULL)
+			client_inode_gone(i);
+	}
 	if (s->leaving) {
 		member_leave(c->member, run_left, c);
 		return;
@@ -314,6 +321,8 @@ session_answered(struct net_call *call, int rc)
 		}
 		s->announcing = false;
 		s->known = true;
+		s->sure_ns = s->sent_ns + (uint64_t)rep->lease_ms * NS_PER_MS;
+		client_read_sure(c);
 		clock_timer_start(c->clock, &s->timer, clock_now(c->clock) +
 		    (ns < 10 * NS_PER_MS ? 10 * NS_PER_MS : ns), session_beat);
 		check_ready(c);
@@ -361,6 +370,7 @@ session_send(struct client *c)
 	}
 	if (s->leaving)
 		opts.deadline_ns = clock_now(c->clock) + SESSION_LEAVE_NS;
+	s->sent_ns = clock_now(c->clock);
 	if ((rc = routing_meta_addr(member_routing(c->member), &to)) == 0)
 		rc = net_call_start(&s->call, c->env.hub, &to, MSG_session,
 		    &req, &opts, session_answered);
@@ -382,6 +392,14 @@ client_session_lost(struct client *c)
 	s->epoch = 0;
 	s->announcing = false;
 	session_send(c);
+}
+
+/* A server keeps opens that it was told of for a lease at least, and a new run of it that
+ * was not yet told removes nothing for a lease either. */
+bool
+client_session_sure(const struct client *c)
+{
+	return clock_now(c->clock) < c->session.sure_ns;
 }
 
 void
@@ -476,6 +494,7 @@ client_open(struct client **out, const struct role_env *env,
 	list_init(&c->read_keep.list);
 	list_init(&c->reads);
 	list_init(&c->read_waits);
+	list_init(&c->read_unsure);
 	list_init(&c->ahead);
 	env->random(env->ctx, &c->id, sizeof(c->id));
 	mc.client = c->id;

@@ -137,6 +137,9 @@ loaded(struct client_fetch *fetch, int rc)
 	    fetch);
 	struct list *n;
 
+	/* Reads find out whether the file was removed. */
+	if (rc == 0 && fetch->missing && !client_session_sure(b->c))
+		rc = ERR_BUSY;
 	b->loading = false;
 	b->refs++;			/* until we are done with it */
 	if (rc != 0 && b->file != NULL)

@@ -166,6 +166,7 @@ piece_answered(struct client_fetch *f, struct client_fpiece *p,
 		return;
 	}
 	/* A hole, or a chunk that ends early: the file goes on, with zeros. */
+	f->missing |= len < p->len;
 	memset(p->dst + len, 0, p->len - len);
 	p->state = DONE;
 	f->left--;

@@ -215,12 +215,15 @@ take_error(struct client_mcall *m)
 static void
 flush_synced(struct client_mcall *m, int rc, const void *rep)
 {
-	int err = take_error(m);
+	int err;
 
-	if (rc == 0)
+	/* An unlinked file that is open has an inode still: this one we had lost. */
+	if (rc == -ENOENT || rc == -ESTALE) {
+		client_inode_gone(m->inode);
+		rc = 0;
+	} else if (rc == 0)
 		settled(m, rep);
-	else if (rc == -ENOENT || rc == -ESTALE)
-		rc = 0;			/* unlinked: there is no length to settle */
+	err = take_error(m);
 	m->file = NULL;
 	client_mcall_end(m, err != 0 ? err : rc);
 }

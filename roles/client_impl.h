@@ -67,6 +67,8 @@ struct client_session {
 	uint32_t	    lease_ms;
 	bool		    announcing;	/* telling all opens to a new server */
 	bool		    leaving, known;
+	uint64_t	    sent_ns;	/* the call in flight */
+	uint64_t	    sure_ns;	/* what we have open is there until then */
 	struct client_file *next;	/* first one it has not been told of */
 	struct client_file *page_end;	/* first one after the page in flight */
 };
@@ -129,6 +131,7 @@ struct client {
 	struct client_keep    rcall_keep, read_keep;
 	struct list	      reads;		/* all, until client_read_done() */
 	struct list	      read_waits;	/* of those: want memory */
+	struct list	      read_unsure;	/* and: is their file still there? */
 	uint32_t	      read_mem_n;	/* reads that hold memory */
 	struct clock_defer    mem_defer;
 	struct list	      ahead;		/* all read-ahead blocks, oldest first */
@@ -153,6 +156,8 @@ void	client_io_finish(struct client *c, struct client_io *io, int rc);
 void	client_op_finish(struct client *c, struct client_op *op, int rc);
 /* A server does not know our session (any more). */
 void	client_session_lost(struct client *c);
+/* The server holds our opens: no inode that we have open has been removed until now. */
+bool	client_session_sure(const struct client *c);
 /* @f is about to leave c->files. */
 void	client_session_forget(struct client *c, struct client_file *f);
 void	client_check_stopped(struct client *c);
@@ -198,7 +203,7 @@ struct client_inode {
 	uint32_t	 ahead_gen;	/* read-ahead of older ones is stale */
 	bool		 refreshing;	/* attributes are being fetched */
 	bool		 failed;	/* some handle may have an error to report */
-	int		 gone;		/* not 0: why nothing can be written any more */
+	int		 gone;		/* not 0: why nothing can be read or written any more */
 };
 
 struct client_inode *client_inode_find(struct client *c, ino_id ino);
@@ -218,6 +223,8 @@ void	client_inode_settle(struct client_inode *i, uint64_t wrote_n);
 bool	client_inode_striped(const struct client_inode *i);
 /* The chain of chunk @index; 0: not known yet. */
 chain_id client_inode_chain(struct client_inode *i, uint32_t index);
+/* It was removed although we have it open: our session had ended. */
+void	client_inode_gone(struct client_inode *i);
 /* A write-back failed: every handle shall hear of it. */
 void	client_inode_failed(struct client_inode *i, int rc);
 /* Start writing back all of @i; false when w->fn will run (maybe much later), true when
@@ -393,6 +400,7 @@ struct client_fetch {
 	int		     rc;
 	bool		     active, starting;
 	bool		     hold;	/* pause before the next attempt */
+	bool		     missing;	/* some bytes were not there: zeros */
 	uint64_t	     start_ns;
 	struct list	     calls;
 	struct client_pause  pause;
@@ -438,6 +446,8 @@ struct client_read_req {
 	unsigned	   ref_n, loading;
 	bool		   done;
 };
+/* The session is sure again: answer reads that waited for that. */
+void	client_read_sure(struct client *c);
 /* Memory was given back. */
 void	client_mem_kick(struct client *c);
 /* All blocks of a read are loaded, or one has failed. */

@@ -172,6 +172,17 @@ client_inode_chain(struct client_inode *i, uint32_t index)
 }
 
 void
+client_inode_gone(struct client_inode *i)
+{
+	i->gone = -ESTALE;
+	i->ahead_gen++;
+	/* What waits to be written fails when it is sent; what was written is lost, too. */
+	if (i->wrote_n != i->settled_n)
+		client_inode_failed(i, -ESTALE);
+	client_inode_settle(i, i->wrote_n);
+}
+
+void
 client_inode_failed(struct client_inode *i, int rc)
 {
 	bool told = false;
@@ -242,7 +253,7 @@ refreshed(struct client_mcall *m, int rc, const void *rep)
 	if (rc == 0)
 		client_mcall_entry(m, rep);
 	else if (rc == -ENOENT || rc == -ESTALE)
-		i->gone = -ESTALE;
+		client_inode_gone(i);
 	client_mcall_end(m, rc);
 }
 

@@ -161,7 +161,24 @@ fetched(struct client_fetch *f, int rc)
 
 	if (rc == 0)
 		lay_over(r);
-	finish(r, rc);
+	/* Is it a hole, or was the file removed while nobody heard of us? */
+	if (rc == 0 && f->missing && !client_session_sure(r->c))
+		list_push_back(&r->c->read_unsure, &r->wait_node);
+	else
+		finish(r, rc == 0 ? r->inode->gone : rc);
+}
+
+void
+client_read_sure(struct client *c)
+{
+	struct list *n;
+
+	while ((n = list_pop_front(&c->read_unsure)) != NULL) {
+		struct client_read_req *r = list_entry(n,
+		    struct client_read_req, wait_node);
+
+		finish(r, r->inode->gone);
+	}
 }
 
 /* Get memory, then the bytes; or wait for memory. */
@@ -264,8 +281,8 @@ client_read(struct client_file *f, struct client_io *io, client_io_fn *fn,
 		client_io_finish(c, io, -EINVAL);
 		return;
 	}
-	if (off >= size || len == 0) {
-		client_io_finish(c, io, 0);
+	if (i->gone != 0 || off >= size || len == 0) {
+		client_io_finish(c, io, i->gone);
 		return;
 	}
 	r = client_keep_get(&c->read_keep, sizeof(*r));

@@ -550,6 +550,8 @@ metadata_session_serve(struct metadata_op *op)
 	struct metadata_session *s = find(m, &q->client);
 	struct msg_session_rep rep = { .lease_ms =
 	    (uint32_t)m->env.conf->metadata_session };
+	struct msg_open_row *gone = NULL;
+	int rc = 0;
 
 	if (s == NULL) {		/* ended while this waited */
 		metadata_reply(op, ERR_SESSION, NULL);
@@ -565,20 +567,27 @@ metadata_session_serve(struct metadata_op *op)
 	for (uint32_t i = 0; i < q->opens.n; i++) {
 		const struct msg_open_row *row = &q->opens.v[i];
 		struct inode in;
-		int rc;
 
+		rc = fs_inode(m->fs, row->ino, &in);
 		/* What is gone already, or going, cannot be held any more. */
-		if (fs_inode(m->fs, row->ino, &in) != 0 ||
-		    metadata_gc_removing(m, row->ino))
-			continue;
-		rc = metadata_session_open(m, &q->client, row->ino, row->handle);
-		if (rc != 0) {
-			metadata_reply(op, rc, NULL);
-			return;
-		}
+		if (rc == -ENOENT || (rc == 0 &&
+		    metadata_gc_removing(m, row->ino))) {
+			rc = 0;
+			if (gone == NULL && (gone = calloc(q->opens.n,
+			    sizeof(*gone))) == NULL)
+				rc = -ENOMEM;
+			else
+				gone[rep.gone.n++] = *row;
+		} else if (rc == 0)
+			rc = metadata_session_open(m, &q->client, row->ino,
+			    row->handle);
+		if (rc != 0)
+			break;
 	}
 	rep.epoch = s->epoch;
-	metadata_reply(op, 0, &rep);
+	rep.gone.v = gone;
+	metadata_reply(op, rc, &rep);
+	free(gone);
 }
 
 /* ---- the handle ---- */

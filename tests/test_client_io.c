@@ -77,6 +77,7 @@ static struct slot {
 		struct msg_write_rep write;
 	} rep;
 	struct msg_read_result results[STORAGE_BATCH_MAX];
+	struct msg_open_row gone[FILES];
 } slots[SLOTS];
 
 static struct msg_attr *
@@ -144,8 +145,12 @@ serve_meta(struct slot *s, uint16_t method, const void *req)
 
 		saw.announced += q->opens.n;
 		saw.left |= q->leaving;
-		s->rep.session = (struct msg_session_rep){ saw.server_run,
-			3000 };
+		s->rep.session = (struct msg_session_rep){
+			.epoch = saw.server_run, .lease_ms = 3000,
+			.gone.v = s->gone };
+		for (uint32_t k = 0; k < q->opens.n; k++)
+			if (file_of(q->opens.v[k].ino) == NULL)
+				s->gone[s->rep.session.gone.n++] = q->opens.v[k];
 		return 0;
 	}
 	saw.last_done = ctx->done;
@@ -269,7 +274,8 @@ serve_write(struct slot *s, const struct msg_write *q)
 	ck_assert_uint_ne(q->seq, 0);
 	if (ch->version != q->chain_version || ch->targets[0] != q->target)
 		return ERR_STALE_CHAIN;
-	if (q->epoch < file_of(q->chunk.ino)->epoch)
+	if (file_of(q->chunk.ino) == NULL ||
+	    q->epoch < file_of(q->chunk.ino)->epoch)
 		return ERR_STALE_EPOCH;
 	i = chunk_find(q->chunk, true);
 	s->rep.write = (struct msg_write_rep){ chunks[i].version,
@@ -969,6 +975,70 @@ START_TEST(direct_writes_are_stored_when_they_return)
 }
 END_TEST
 
+/* Nobody has heard of us for so long that a file we have open was removed. */
+static void
+lose_session(ino_id ino)
+{
+	files[ino - 10].ino = 0;
+	for (unsigned i = 0; i < CHUNKS; i++)
+		if (chunks[i].id.ino == ino)
+			chunks[i].used = false;
+	saw.server_run++;
+	bad.method = MSG_session;
+	bad.times = ~0u;
+	bad.rc = -ETIMEDOUT;
+	sim_clock_run(world, 5 * NS_PER_S);
+}
+
+START_TEST(removed_while_unheard)
+{
+	struct client_file *f = make("a"), *g, *h = make("b");
+	ino_id ino = client_file_ino(f);
+
+	g = open_ino(ino, O_RDWR);
+	put(f, 0, pattern, 100000, false);
+	put(h, CHUNK + 5000, pattern, 1000, false);
+	ck_assert_int_eq(sync_file(f), 0);
+	ck_assert_int_eq(sync_file(h), 0);
+	lose_session(ino);
+	/* What is not there may be a hole or lost: neither is said before it is known. */
+	client_read(f, &reqs[2].io, io_done, 0, 1000);
+	client_read(h, &reqs[3].io, io_done, 0, 1000);
+	sim_clock_run(world, NS_PER_S);
+	ck_assert(!reqs[2].done && !reqs[3].done);
+	bad.times = 0;
+	sim_clock_run(world, 10 * NS_PER_S);
+	ck_assert(reqs[2].done && reqs[3].done);
+	ck_assert_int_eq(reqs[2].rc, -ESTALE);
+	ck_assert_int_eq(reqs[3].rc, 0);
+	client_read_done(c, &reqs[3].io);
+	reqs[2].done = reqs[3].done = false;
+	/* From now on it is known. */
+	ck_assert_int_eq(put(g, 0, pattern, 10, false), -ESTALE);
+	client_read(g, &reqs[2].io, io_done, 0, 1000);
+	ck_assert_int_eq(wait_for(&reqs[2]), -ESTALE);
+	ck_assert_int_eq(sync_file(f), 0);	/* nothing of it was unsaved */
+	expect(h, CHUNK + 5000, 1000, pattern, 1000);
+}
+END_TEST
+
+START_TEST(written_while_unheard)
+{
+	struct client_file *f = make("a"), *g;
+	ino_id ino = client_file_ino(f);
+
+	g = open_ino(ino, O_RDWR);
+	put(f, 0, pattern, 100, true);	/* acknowledged, its length is not told */
+	lose_session(ino);
+	ck_assert_int_eq(put(f, 200000, pattern, 100, false), 0);
+	bad.times = 0;
+	ck_assert_int_eq(sync_file(f), -ESTALE);
+	ck_assert_int_eq(sync_file(f), 0);
+	ck_assert_int_eq(sync_file(g), -ESTALE);
+	ck_assert_int_eq(sync_file(g), 0);
+}
+END_TEST
+
 START_TEST(memory_holds_writers_up)
 {
 	struct client_file *f = make("a");
@@ -1428,6 +1498,8 @@ main(void)
 	tcase_add_test(tc, overlapping_writes_keep_their_order);
 	tcase_add_test(tc, one_write_a_chunk);
 	tcase_add_test(tc, direct_writes_are_stored_when_they_return);
+	tcase_add_test(tc, removed_while_unheard);
+	tcase_add_test(tc, written_while_unheard);
 	tcase_add_test(tc, memory_holds_writers_up);
 	tcase_add_test(tc, reads_wait_for_memory);
 	tcase_add_test(tc, a_failed_write_is_told_once_to_each);

@@ -808,6 +808,8 @@ END_TEST
 START_TEST(dead_clients_lose_their_opens)
 {
 	ino_id ino = entry(create(1, "f", 7))->attr.ino;
+	ino_id other = entry(create(1, "g", 8))->attr.ino;
+	struct msg_open_row rows[] = { { ino, 7 }, { other, 8 } };
 	struct msg_session_rep s = session(1, 0, NULL, 0, false), again;
 	struct inode in;
 
@@ -820,6 +822,9 @@ START_TEST(dead_clients_lose_their_opens)
 	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), -ENOENT);
 	again = session(1, s.epoch, NULL, 0, false);
 	ck_assert_uint_ne(again.epoch, s.epoch);
+	again = session(1, again.epoch, rows, 2, false);
+	ck_assert_uint_eq(again.gone.n, 1);
+	ck_assert(metadata_session_is_open(W.m, other));
 	/* Its records stay for a while, in case it tries something again. */
 	W.seq[1]--;
 	ck_assert_int_eq(await(unlink_file(1, "f")), 0);
