@@ -1025,6 +1025,16 @@ chunk_craq_busy(const struct chunk_craq *c, const struct chunk_craq_target *t,
 	return lookup(c, t, id) != NULL;
 }
 
+bool
+chunk_craq_left(const struct chunk_craq *c, const struct chunk_craq_target *t,
+    struct chunk_id id, const struct chunk_info *info)
+{
+	const struct chunk_craq_entry *e = lookup(c, t, id);
+
+	return (e == NULL || e->ops_n == 0) &&
+	    (e != NULL || (info != NULL && info->pending != 0));
+}
+
 enum chunk_craq_pick
 chunk_craq_pick(const struct chunk_info *info, uint64_t tail_version)
 {

@@ -172,6 +172,11 @@ bool	chunk_craq_dirty(const struct chunk_craq *c, const struct chunk_craq_target
 bool	chunk_craq_busy(const struct chunk_craq *c, const struct chunk_craq_target *t,
 	    struct chunk_id id);
 
+/* The last operation at the chunk left a version that may be committed or not, and nobody
+ * works on it now: any operation at the head settles it. @info as above. */
+bool	chunk_craq_left(const struct chunk_craq *c, const struct chunk_craq_target *t,
+	    struct chunk_id id, const struct chunk_info *info);
+
 /* What a dirty reader does with the version the tail has committed. */
 enum chunk_craq_pick {
 	CRAQ_PICK_READ,		/* read that version here */

@@ -110,6 +110,9 @@ struct storage_worker {
 	struct list	 reconciles;	/* all there are, also those that only wait for
 					 * their disk requests to end */
 	struct storage_cut_row cut_rows[STORAGE_CUTS];
+	struct list	 left;		/* chunks to settle (storage_left.c) */
+	unsigned	 left_n, left_busy;
+	struct clock_timer left_timer;
 	struct list	 queue;		/* reconciles waiting for a place */
 	unsigned	 reconciling;
 	atomic_bool	 refresh_asked;
@@ -271,6 +274,11 @@ void	storage_cut_call(struct storage_worker *w, struct net_req *req);
 uint32_t storage_cut_floor(const struct storage_worker *w, target_id target,
 	    struct chunk_id id);
 void	storage_cuts_close(struct storage_worker *w);
+
+/* ---- storage_left.c ---- */
+/* @op has failed at the head: settle later what it leaves behind. */
+void	storage_left_note(const struct storage_op *op);
+void	storage_left_close(struct storage_worker *w);
 
 /* ---- storage_reconcile.c ---- */
 void	storage_list_call(struct storage_worker *w, struct net_req *req);

@@ -422,6 +422,8 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 		    op->t->v.chain, op->craq.chain_version, op->t->v.target,
 		    (unsigned long long)op->craq.id.ino, op->craq.id.index,
 		    err_name(eff->rc));
+	if (eff->rc != 0)
+		storage_left_note(op);
 	if (op->req == NULL) {
 		op->touched = eff->touched;
 		op->done(op, eff->rc);

@@ -29,6 +29,7 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 	list_init(&w->reads);
 	list_init(&w->fetches);
 	list_init(&w->cuts);
+	list_init(&w->left);
 	list_init(&w->reconciles);
 	list_init(&w->queue);
 	rc = mem_pool_open(&w->pool, c->storage_memory, c->storage_buffer_keep);
@@ -413,6 +414,7 @@ storage_worker_close(struct storage_worker *w)
 	}
 	storage_reads_close(w);
 	storage_cuts_close(w);
+	storage_left_close(w);
 	storage_ops_close(w);
 	storage_reconciles_close(w);
 	net_server_close(w->server);
