@@ -36,6 +36,7 @@ chunk_group_ended(struct table_commit *c)
 	else if (g->seq > e->durable_seq) {
 		assert(g->seq <= e->commit_seq);
 		e->durable_seq = g->seq;
+		stat_add(&e->stat.commits, 1);
 	}
 	return e;
 }

@@ -99,6 +99,19 @@ chunk_engine_index_rc(struct chunk_engine *e, int rc)
 
 /* ---- open ---- */
 
+STAT_DEFINE(chunk_disk, CHUNK_DISK_STATS)
+
+static void
+tell_stats(struct chunk_engine *e)
+{
+	e->stat_set.prefix = "fsd_disk";
+	e->stat_set.rows = chunk_disk_stat_rows;
+	e->stat_set.values = &e->stat;
+	stat_label(&e->stat_set, "role", e->conf.log != NULL ? e->conf.log->who : "");
+	stat_label(&e->stat_set, "disk", e->name);
+	stat_register(e->conf.stats, &e->stat_set);
+}
+
 static void
 opened(struct chunk_engine *e, int rc)
 {
@@ -112,6 +125,8 @@ opened(struct chunk_engine *e, int rc)
 		    e->chunk_n, e->pend_n, chunk_alloc_used(e->alloc) * CHUNK_BLOCK,
 		    chunk_alloc_capacity(e->alloc) * CHUNK_BLOCK);
 	e->open = rc == 0;
+	if (rc == 0 && e->conf.stats != NULL)
+		tell_stats(e);
 	e->open_fn(e->open_ctx, rc);
 }
 
@@ -381,6 +396,7 @@ chunk_engine_close(struct chunk_engine *e)
 		return;
 	if (e->gone != NULL)
 		*e->gone = true;
+	stat_remove(&e->stat_set);
 	clock_undefer(e->conf.clock, &e->open_defer);
 	clock_undefer(e->conf.clock, &e->done_defer);
 	clock_undefer(e->conf.clock, &e->turn);

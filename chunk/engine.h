@@ -25,6 +25,7 @@
 #include "conf/list.h"
 #include "conf/log.h"
 #include "conf/mem.h"
+#include "conf/stat.h"
 #include "conf/table.h"
 #include "net/msg_storage.h"
 
@@ -41,7 +42,16 @@ struct chunk_engine_conf {
 	struct mem_pool	 *pool;		/* borrowed; for edges and unaligned reads */
 	uint64_t	  index_bytes;	/* bound of the index table */
 	uint32_t	  full_percent;	/* new data is refused above this */
+	struct stat_registry *stats;	/* NULL: counters are told nowhere */
 };
+
+#define CHUNK_DISK_STATS(X) \
+	X(counter, stores,         "versions of chunks made durable")            \
+	X(counter, written_bytes,  "data written, with what was copied")         \
+	X(counter, syncs,          "syncs of the data file")                     \
+	X(counter, commits,        "group commits of the index")                 \
+	X(counter, corrupt_blocks, "blocks that failed their checksum")
+STAT_DECLARE(chunk_disk, CHUNK_DISK_STATS)
 
 /* Format @dir for a disk of @bytes of data: label, empty index. -EEXIST when there is
  * any fsd disk already.  For start-up and `fsd disk init` (blocks, runs @turn to let the

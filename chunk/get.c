@@ -104,6 +104,7 @@ verify(struct get *g)
 			log_error(g->e->conf.log, "stored bytes fail their checksum",
 			    "disk=%s target=%u ino=%" PRIx64 " index=%u block=%u",
 			    g->e->name, r->target, r->id.ino, r->id.index, at / g->sum);
+			stat_add(&g->e->stat.corrupt_blocks, 1);
 			return ERR_CORRUPT;
 		}
 		if (a > 0 || b < valid)

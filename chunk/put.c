@@ -105,6 +105,7 @@ static void
 finish(struct put *p, int rc)
 {
 	p->rc = rc;
+	stat_add(&p->e->stat.stores, rc == 0);
 	if (rc != 0 && !p->indexed)
 		give_back(p);
 	list_remove(&p->node);
@@ -235,6 +236,7 @@ synced(struct disk_req *r)
 	struct list *n;
 
 	e->sync_busy = false;
+	stat_add(&e->stat.syncs, 1);
 	if (r->rc != 0) {
 		chunk_engine_break(e, r->rc, "sync");
 		while ((n = list_pop_front(&e->syncing)) != NULL)
@@ -350,8 +352,12 @@ static void
 start_ios(struct put *p, disk_fn *fn)
 {
 	p->io_left = p->io_n;
-	for (unsigned i = 0; i < p->io_n; i++)
+	for (unsigned i = 0; i < p->io_n; i++) {
+		const struct disk_req *r = &p->ios[i].req;
+
+		stat_add(&p->e->stat.written_bytes, r->op == DISK_WRITE ? r->len : 0);
 		disk_start(p->e->data, &p->ios[i].req, fn);
+	}
 }
 
 /* Edges are there: make the crcs, fill the rest of the caller's blocks, write. */
@@ -409,6 +415,7 @@ check_edges(struct put *p)
 		log_error(p->e->conf.log, "stored bytes fail their checksum",
 		    "disk=%s target=%u ino=%" PRIx64 " index=%u block=%u", p->e->name,
 		    w->target, w->id.ino, w->id.index, g->at / p->plan.sum);
+		stat_add(&p->e->stat.corrupt_blocks, 1);
 		return ERR_CORRUPT;
 	}
 	return 0;

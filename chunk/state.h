@@ -50,6 +50,8 @@ struct chunk_engine {
 	struct chunk_alloc *alloc;
 	struct chunk_label  label;
 	char		    name[UID128_TEXT];	/* disk id, for the log */
+	struct chunk_disk_stat stat;
+	struct stat_set	    stat_set;
 	int		    broken;	/* 0, or what every later request gets */
 	bool		    open;	/* recovered */
 

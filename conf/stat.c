@@ -77,17 +77,19 @@ stat_remove(struct stat_set *set)
 	set->registry = NULL;
 }
 
-/* The text as a label's value: what would end it is left out. */
-static void
-label(char *out, size_t cap, const char *key, const char *text)
+void
+stat_label(struct stat_set *set, const char *key, const char *text)
 {
-	size_t n = (size_t)snprintf(out, cap, "%s=\"", key);
+	size_t n = strlen(set->labels), cap = sizeof(set->labels);
 
+	if (n + strlen(key) + 5 > cap)
+		return;
+	n += (size_t)snprintf(set->labels + n, cap - n, "%s%s=\"", n > 0 ? "," : "", key);
 	for (; *text != '\0' && n + 2 < cap; text++)
 		if (*text != '"' && *text != '\\' && (unsigned char)*text >= ' ')
-			out[n++] = *text;
-	out[n++] = '"';
-	out[n] = '\0';
+			set->labels[n++] = *text;
+	set->labels[n++] = '"';
+	set->labels[n] = '\0';
 }
 
 void
@@ -100,7 +102,8 @@ stat_attach(struct stat_registry *r, struct stat_set *set, const char *prefix,
 	set->prefix = prefix;
 	set->rows = rows;
 	set->values = values;
-	label(set->labels, sizeof(set->labels), "role", who);
+	set->labels[0] = '\0';
+	stat_label(set, "role", who);
 	stat_register(r, set);
 }
 

@@ -107,7 +107,9 @@ void	stat_registry_fini(struct stat_registry *r);	/* all sets are removed */
 /* @set is filled in and stays where it is until stat_remove(). */
 void	stat_register(struct stat_registry *r, struct stat_set *set);
 void	stat_remove(struct stat_set *set);	/* one that is in none is fine */
-/* The same in one go, as NAME##_stat_rows of speaker @who: role="WHO". @r may be NULL:
+/* Add a label, before it is registered. What would end the text is left out. */
+void	stat_label(struct stat_set *set, const char *key, const char *text);
+/* All in one go, as NAME##_stat_rows of speaker @who: role="WHO". @r may be NULL:
  * nobody asks, and nothing is done. */
 void	stat_attach(struct stat_registry *r, struct stat_set *set, const char *prefix,
 	    const char *who, const struct stat_row *rows, const void *values);

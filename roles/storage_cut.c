@@ -81,6 +81,7 @@ chunk_done(struct storage_op *op, int rc)
 
 	cut->busy--;
 	cut->touched += op->touched;
+	stat_add(&cut->w->stat.cut_chunks, op->touched);
 	if (rc != 0 && cut->rc == 0)
 		cut->rc = rc;
 	if (!cut->walking)

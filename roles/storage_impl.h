@@ -83,6 +83,27 @@ struct storage_cut_row {
 	uint32_t  index, epoch;
 };
 
+#define STORAGE_STATS(X) \
+	X(counter, reads,          "chunk reads that were answered")             \
+	X(counter, read_bytes,     "bytes of them")                              \
+	X(counter, dirty_reads,    "chunk reads that asked the tail first")      \
+	X(counter, failed_reads,   "chunk reads of bytes that are damaged here") \
+	X(counter, writes,         "writes by clients, at heads")                \
+	X(counter, write_bytes,    "bytes of them")                              \
+	X(counter, updates,        "updates by predecessors and reconciliation") \
+	X(counter, update_bytes,   "bytes of them")                              \
+	X(counter, repeats,        "writes and updates that were done already")  \
+	X(counter, cut_chunks,     "chunks truncated or removed, at heads")      \
+	X(counter, reconciled,     "chains brought to one state")                \
+	X(counter, reconciled_chunks, "chunks brought to one version for it")    \
+	X(counter, copied_chunks,  "copies of whole chunks made for it")         \
+	X(gauge,   capacity_bytes, "bytes usable for chunks")                    \
+	X(gauge,   used_bytes,     "bytes allocated to chunks")                  \
+	X(gauge,   buffer_bytes,   "buffers in use")                             \
+	X(hist,    read_ns,        "time from read request to reply")            \
+	X(hist,    write_ns,       "time from write request to reply, at heads")
+STAT_DECLARE(storage, STORAGE_STATS)
+
 struct storage_worker {
 	struct storage	*st;
 	const struct role_env *env;
@@ -115,6 +136,8 @@ struct storage_worker {
 	struct clock_timer left_timer;
 	struct list	 queue;		/* reconciles waiting for a place */
 	unsigned	 reconciling;
+	struct storage_stat stat;
+	struct stat_set	 stat_set;
 	atomic_bool	 refresh_asked;
 };
 
@@ -237,6 +260,7 @@ struct storage_op {
 	struct storage_whole whole;
 	struct chunk_write store;
 	uint32_t	 storing_bytes;
+	uint64_t	 start_ns;
 	struct chunk_read load;
 	struct net_call	 call;
 	struct iovec	 iov;

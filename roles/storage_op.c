@@ -412,6 +412,24 @@ woken(struct clock_timer *timer)
 }
 
 static void
+count(struct storage_op *op, const struct chunk_craq_effect *eff)
+{
+	struct storage_stat *stat = &op->w->stat;
+
+	if (op->req == NULL || eff->rc != 0)
+		return;
+	if (op->req->method == MSG_write) {
+		stat_add(&stat->writes, 1);
+		stat_add(&stat->write_bytes, op->len);
+		stat_hist_add(&stat->write_ns, clock_now(op->w->clock) - op->start_ns);
+	} else {
+		stat_add(&stat->updates, 1);
+		stat_add(&stat->update_bytes, op->len);
+	}
+	stat_add(&stat->repeats, !eff->touched);
+}
+
+static void
 reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 {
 	const struct log *log = &op->w->env->log;
@@ -424,6 +442,7 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 		    err_name(eff->rc));
 	if (eff->rc != 0)
 		storage_left_note(op);
+	count(op, eff);
 	if (op->req == NULL) {
 		op->touched = eff->touched;
 		op->done(op, eff->rc);
@@ -586,6 +605,7 @@ storage_write_call(struct storage_worker *w, struct net_req *req)
 		return;
 	}
 	op->req = req;
+	op->start_ns = clock_now(w->clock);
 	op->shift = m->chunk_shift;
 	op->offset = m->offset;
 	op->len = m->len;

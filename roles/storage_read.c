@@ -34,6 +34,7 @@ struct storage_read {
 	struct list	node;
 	struct net_req *req;
 	uint32_t	version;	/* of the chain, when it was asked */
+	uint64_t	start_ns;
 	unsigned	n, left;
 	struct clock_timer pause;
 	struct item	items[];
@@ -73,6 +74,8 @@ finish(struct storage_read *rd)
 			res->len = it->r.got;
 			res->version = it->r.got_version;
 			res->crc = it->r.crc;
+			stat_add(&rd->w->stat.reads, 1);
+			stat_add(&rd->w->stat.read_bytes, it->r.got);
 			if (it->r.got > 0)
 				pieces[piece_n++] = (struct net_piece){
 				    it->r.data, it->r.got, off };
@@ -81,6 +84,7 @@ finish(struct storage_read *rd)
 	}
 	list_remove(&rd->node);
 	clock_timer_stop(rd->w->clock, &rd->pause);
+	stat_hist_add(&rd->w->stat.read_ns, clock_now(rd->w->clock) - rd->start_ns);
 	net_reply(rd->req, 0, &rep, pieces, piece_n, sent, rd);
 }
 
@@ -95,6 +99,7 @@ end(struct item *it, int rc)
 		    rd->t->disk->path, rd->t->v.target,
 		    (unsigned long long)it->r.id.ino, it->r.id.index,
 		    err_name(rc));
+		stat_add(&rd->w->stat.failed_reads, 1);
 		rc = ERR_CORRUPT;	/* another replica may well have it */
 	}
 	it->rc = rc;
@@ -223,6 +228,7 @@ start(struct item *it)
 
 		rc = net_call_start(&it->ask, rd->w->env->hub,
 		    &t->v.addrs[t->v.n - 1], MSG_committed, &m, &opts, answered);
+		stat_add(&rd->w->stat.dirty_reads, 1);
 		if (rc != 0)
 			end(it, rc);
 		return;
@@ -280,6 +286,7 @@ storage_read_call(struct storage_worker *w, struct net_req *req)
 	rd->t = t;
 	rd->req = req;
 	rd->version = t->v.version;
+	rd->start_ns = clock_now(w->clock);
 	rd->n = m->items.n;
 	rd->left = rd->n + 1;		/* and ours */
 	list_push_back(&w->reads, &rd->node);

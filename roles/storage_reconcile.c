@@ -749,6 +749,9 @@ done(struct storage_reconcile *r)
 	    "chain=%u version=%u chunks=%llu copies=%llu", t->v.chain,
 	    r->version, (unsigned long long)r->chunks,
 	    (unsigned long long)r->copies);
+	stat_add(&w->stat.reconciled, 1);
+	stat_add(&w->stat.reconciled_chunks, r->chunks);
+	stat_add(&w->stat.copied_chunks, r->copies);
 	t->reconcile = NULL;
 	t->reconciled = true;
 	release(r);

@@ -8,6 +8,8 @@
 #include "conf/err.h"
 #include "roles/storage_impl.h"
 
+STAT_DEFINE(storage, STORAGE_STATS)
+
 #define BEAT_NS		(250 * NS_PER_MS)
 #define DRAIN_NS	NS_PER_S	/* requests may take this long to end at a stop */
 #define DRAIN_POLL_NS	(2 * NS_PER_MS)
@@ -149,6 +151,8 @@ serve(void *ctx, struct net_req *req)
 static void
 publish(struct storage_worker *w)
 {
+	uint64_t capacities = 0, useds = 0;
+
 	for (unsigned i = 0; i < w->disk_n; i++) {
 		struct storage_disk *d = &w->disks[i];
 		uint64_t capacity, used;
@@ -158,7 +162,12 @@ publish(struct storage_worker *w)
 		chunk_engine_space(d->engine, &capacity, &used);
 		atomic_store(&d->capacity, capacity);
 		atomic_store(&d->used, used);
+		capacities += capacity;
+		useds += used;
 	}
+	stat_set(&w->stat.capacity_bytes, capacities);
+	stat_set(&w->stat.used_bytes, useds);
+	stat_set(&w->stat.buffer_bytes, mem_used_bytes(w->pool));
 }
 
 static void
@@ -207,7 +216,8 @@ disk_open(struct storage_disk *d)
 	const struct role_env *env = d->w->env;
 	struct chunk_engine_conf conf = { .clock = env->clock, .log = &env->log,
 	    .pool = d->w->pool, .index_bytes = env->conf->storage_index_size,
-	    .full_percent = (uint32_t)env->conf->storage_full };
+	    .full_percent = (uint32_t)env->conf->storage_full,
+	    .stats = env->stats };
 	int rc = env->dir(env->ctx, d->path, false, &d->dir);
 
 	if (rc != 0)
@@ -230,6 +240,8 @@ storage_worker_start(struct storage_worker *w, const struct net_addr *listen)
 
 	if (rc != 0)
 		return rc;
+	stat_attach(w->env->stats, &w->stat_set, "fsd_storage", w->env->log.who,
+	    storage_stat_rows, &w->stat);
 	net_server_handle(w->server, 0x03, serve, w);
 	net_server_addr(w->server, &w->addr);
 	w->disks_opening = w->disk_n + 1;	/* one is ours */
@@ -405,6 +417,7 @@ storage_worker_close(struct storage_worker *w)
 
 	if (w->env == NULL)
 		return;
+	stat_remove(&w->stat_set);
 	clock_timer_stop(w->clock, &w->beat);
 	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
 		storage_reconcile_stop(t);
