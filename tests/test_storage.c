@@ -30,13 +30,17 @@
 #define WRITERS		3u
 #define REGION		(16u << 10)
 #define INO		77u
+#define LOOPS		2u
+#define READERS		3u
 
 struct host {
 	uint32_t	 id;
 	struct sim_box	*box;
-	struct clock	*clock;
-	struct net_hub	*hub;
-	struct role_env	 env;
+	struct clock	*clock;		/* of the first loop */
+	struct clock	*clocks[LOOPS];
+	struct net_hub	*hubs[LOOPS];
+	struct role_env	 envs[LOOPS];
+	unsigned	 loops;
 	struct manager	*manager;
 	struct storage	*storage;
 	bool		 up, ready, stopped;
@@ -52,7 +56,8 @@ static struct {
 	struct host	  manager, nodes[NODES], client;
 	struct member	 *member;
 	struct net_addr	  manager_addr;
-	bool		  verbose, calm;
+	bool		  verbose;
+	unsigned	  loops;	/* of a storage node */
 	unsigned	  errors;	/* lines logged as errors */
 } T;
 
@@ -81,31 +86,42 @@ open_dir(void *ctx, const char *path, bool create, struct disk_dir **out)
 {
 	struct host *h = ctx;
 
-	return sim_disk_dir(h->box, h->clock, path, create, out);
+	/* The second disk is the second loop's. */
+	return sim_disk_dir(h->box, h->clocks[strcmp(path, "/disk1") == 0],
+	    path, create, out);
 }
 
 static void
-host_up(struct host *h, const char *who)
+host_up(struct host *h, const char *who, unsigned loops)
 {
-	struct net_hub_conf hc = { .rand = &T.rand, .log = &h->env.log,
-	    .nonce = random_bytes, .calls_max = 4096, .idle_ms = 60000 };
+	uint64_t offset = NS_PER_S + rand_below(&T.rand, NS_PER_S);
+	int32_t drift = (int32_t)rand_below(&T.rand, 200) - 100;
 
-	h->clock = sim_clock_node(T.world, NS_PER_S + rand_below(&T.rand,
-	    NS_PER_S), (int32_t)rand_below(&T.rand, 200) - 100);
-	log_init(&h->env.log, who);
-	h->env.log.sink = sink;
-	h->env.log.level = T.verbose ? LOG_DEBUG : LOG_INFO;
-	hc.clock = h->clock;
-	memset(hc.key, 7, sizeof(hc.key));
-	ck_assert_int_eq(net_hub_open(&h->hub, &hc), 0);
-	net_hub_add(h->hub, sim_net_transport(T.net, h->id, 0, h->clock));
-	h->env.clock = h->clock;
-	h->env.rand = &T.rand;
-	h->env.hub = h->hub;
-	h->env.conf = &T.conf;
-	h->env.random = random_bytes;
-	h->env.dir = open_dir;
-	h->env.ctx = h;
+	h->loops = loops;
+	for (unsigned i = 0; i < loops; i++) {
+		struct role_env *env = &h->envs[i];
+		struct net_hub_conf hc = { .rand = &T.rand, .log = &env->log,
+		    .nonce = random_bytes, .calls_max = 4096,
+		    .idle_ms = 60000 };
+
+		h->clocks[i] = sim_clock_node(T.world, offset, drift);
+		log_init(&env->log, who);
+		env->log.sink = sink;
+		env->log.level = T.verbose ? LOG_DEBUG : LOG_INFO;
+		hc.clock = h->clocks[i];
+		memset(hc.key, 7, sizeof(hc.key));
+		ck_assert_int_eq(net_hub_open(&h->hubs[i], &hc), 0);
+		net_hub_add(h->hubs[i], sim_net_transport(T.net, h->id,
+		    (uint16_t)i, h->clocks[i]));
+		env->clock = h->clocks[i];
+		env->rand = &T.rand;
+		env->hub = h->hubs[i];
+		env->conf = &T.conf;
+		env->random = random_bytes;
+		env->dir = open_dir;
+		env->ctx = h;
+	}
+	h->clock = h->clocks[0];
 	h->up = true;
 	h->ready = h->stopped = false;
 }
@@ -135,9 +151,9 @@ manager_up(void)
 	struct host *h = &T.manager;
 	struct net_addr at;
 
-	host_up(h, "manager");
+	host_up(h, "manager", 1);
 	net_addr_parse("sim:0:0", 7, &at, NULL);
-	ck_assert_int_eq(manager_open(&h->manager, &h->env, "/m", &at,
+	ck_assert_int_eq(manager_open(&h->manager, h->envs, "/m", &at,
 	    role_ready, h), 0);
 	manager_addr(h->manager, &T.manager_addr);
 }
@@ -145,18 +161,22 @@ manager_up(void)
 static void
 storage_up(struct host *h)
 {
-	static const char *const disks[] = { "/disk" };
+	static const char *const disks[LOOPS] = { "/disk0", "/disk1" };
 	char who[32], name[16], at[32];
-	struct net_addr listen;
-	struct storage_conf sc = { .envs = &h->env, .loop_n = 1,
-	    .listen = &listen, .dir_path = "/node", .disks = disks, .disk_n = 1,
-	    .managers = &T.manager_addr, .manager_n = 1, .name = name };
+	struct net_addr listen[LOOPS];
+	struct storage_conf sc = { .envs = h->envs, .loop_n = T.loops,
+	    .listen = listen, .dir_path = "/node", .disks = disks,
+	    .disk_n = T.loops, .managers = &T.manager_addr, .manager_n = 1,
+	    .name = name };
 
 	snprintf(who, sizeof(who), "storage%u", h->id);
 	snprintf(name, sizeof(name), "n%u", h->id);
-	snprintf(at, sizeof(at), "sim:%u:0", h->id);
-	host_up(h, who);
-	ck_assert_int_eq(net_addr_parse(at, strlen(at), &listen, NULL), 0);
+	host_up(h, who, T.loops);
+	for (unsigned i = 0; i < T.loops; i++) {
+		snprintf(at, sizeof(at), "sim:%u:%u", h->id, i);
+		ck_assert_int_eq(net_addr_parse(at, strlen(at), &listen[i],
+		    NULL), 0);
+	}
 	ck_assert_int_eq(storage_open(&h->storage, &sc, role_ready, h), 0);
 	ck_assert(!h->ready);
 }
@@ -172,16 +192,23 @@ host_down(struct host *h, enum down how)
 	} else if (how == KILL) {
 		sim_disk_kill(h->box);
 	}
-	if (how != CLEAN)
-		sim_clock_node_kill(h->clock);
+	for (unsigned i = 0; how != CLEAN && i < h->loops; i++)
+		sim_clock_node_kill(h->clocks[i]);
 	storage_close(h->storage);
 	manager_close(h->manager);
 	h->storage = NULL;
 	h->manager = NULL;
-	net_hub_close(h->hub);
-	if (how == CLEAN)
-		ck_assert_uint_eq(sim_clock_node_pending(h->clock), 0);
-	sim_clock_node_close(h->clock);
+	for (unsigned i = 0; i < h->loops; i++)
+		net_hub_close(h->hubs[i]);
+	for (unsigned i = 0; i < h->loops; i++) {
+		if (how == CLEAN && h->loops == 1)
+			ck_assert_uint_eq(sim_clock_node_pending(h->clocks[i]),
+			    0);
+		/* A post to a loop that has ended frees itself there. */
+		if (how == CLEAN && h->loops > 1)
+			sim_clock_run(T.world, NS_PER_MS);
+		sim_clock_node_close(h->clocks[i]);
+	}
 	if (how == POWER)
 		sim_net_host_up(T.net, h->id);
 	h->up = false;
@@ -195,14 +222,14 @@ turn(void *ctx)
 }
 
 static void
-format(struct host *h)
+format(struct host *h, const char *path)
 {
 	struct clock *clock = sim_clock_node(T.world, 0, 0);
 	struct disk_dir *dir;
 	struct uid128 id;
 
 	random_bytes(NULL, &id, sizeof(id));
-	ck_assert_int_eq(sim_disk_dir(h->box, clock, "/disk", true, &dir), 0);
+	ck_assert_int_eq(sim_disk_dir(h->box, clock, path, true, &dir), 0);
 	ck_assert_int_eq(chunk_engine_format(dir, clock, &id, DISK_BYTES, turn,
 	    NULL), 0);
 	dir->ops->close(dir);
@@ -231,18 +258,18 @@ all_serving(void *ctx)
 	for (; (c = routing_chain_at(r, n)) != NULL; n++)
 		if (c->state != CHAIN_SERVING)
 			return false;
-	return n == 2;
+	return n == 2 * T.loops;
 }
 
 static void
-cluster_open(uint64_t seed)
+cluster_open(uint64_t seed, unsigned loops)
 {
 	char err[CONF_ERR_MAX];
 	struct member_conf mc = { 0 };
 
 	memset(&T, 0, sizeof(T));
 	T.verbose = getenv("VERBOSE") != NULL;
-	T.calm = true;
+	T.loops = loops;
 	T.world = sim_clock_open();
 	rand_seed(&T.rand, seed);
 	T.net = sim_net_open(sim_clock_world(T.world), seed);
@@ -257,15 +284,17 @@ cluster_open(uint64_t seed)
 	for (unsigned i = 0; i < NODES; i++) {
 		T.nodes[i].id = i + 1;
 		T.nodes[i].box = sim_box_open(&T.rand);
-		format(&T.nodes[i]);
+		format(&T.nodes[i], "/disk0");
+		if (loops > 1)
+			format(&T.nodes[i], "/disk1");
 		storage_up(&T.nodes[i]);
 	}
 	T.client.id = CLIENT_NODE;
-	host_up(&T.client, "client");
+	host_up(&T.client, "client", 1);
 	mc.clock = T.client.clock;
 	mc.rand = &T.rand;
-	mc.log = &T.client.env.log;
-	mc.hub = T.client.hub;
+	mc.log = &T.client.envs[0].log;
+	mc.hub = T.client.hubs[0];
 	mc.managers = &T.manager_addr;
 	mc.manager_n = 1;
 	mc.client.b[0] = 1;
@@ -364,7 +393,7 @@ call(target_id target, uint16_t method, const void *req, const void *send,
 	R.method = method;
 	ck_assert_int_eq(routing_target_addr(member_routing(T.member), target,
 	    &to), 0);
-	ck_assert_int_eq(net_call_start(&c, T.client.hub, &to, method, req, &o,
+	ck_assert_int_eq(net_call_start(&c, T.client.hubs[0], &to, method, req, &o,
 	    call_done), 0);
 	ck_assert(sim_clock_run_until(T.world, is_done, NULL, 10 * NS_PER_S));
 	return R.rc;
@@ -375,7 +404,7 @@ chain_of(uint32_t index)
 {
 	const struct routing *r = member_routing(T.member);
 
-	return routing_chain_at(r, index % 2);
+	return routing_chain_at(r, index % (2 * T.loops));
 }
 
 static struct msg_write
@@ -425,7 +454,7 @@ START_TEST(write_and_read)
 {
 	uint8_t a[9000], b[9000];
 
-	cluster_open(1);
+	cluster_open(1, 1);
 	memset(a, 'a', sizeof(a));
 	ck_assert_int_eq(put(0, 100, a, sizeof(a), 1, 0), 0);
 	ck_assert_uint_eq(R.version, 1);
@@ -463,7 +492,7 @@ START_TEST(refusals)
 	uint8_t a[512] = { 1 };
 	struct msg_write m;
 
-	cluster_open(2);
+	cluster_open(2, 1);
 	m = write_msg(0, 0, a, sizeof(a), 1, 0);
 	m.chain_version--;
 	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
@@ -490,6 +519,18 @@ START_TEST(refusals)
 	m.len--;
 	ck_assert_int_eq(call(m.target, MSG_write, &m, a, sizeof(a), NULL, 0),
 	    -EINVAL);
+	{
+		struct msg_read_item item = { { INO, 0 }, 0, 1 };
+		struct msg_read r = { m.chain, m.chain_version - 1, m.target,
+		    { &item, 1 } };
+
+		ck_assert_int_eq(call(r.target, MSG_read, &r, NULL, 0, a, 1),
+		    ERR_STALE_CHAIN);
+		r.chain_version++;
+		item.len = 2;
+		ck_assert_int_eq(call(r.target, MSG_read, &r, NULL, 0, a, 1),
+		    -EINVAL);
+	}
 	/* After all that the chunk is not there and can be written. */
 	ck_assert_int_eq(get(2, 0, 0, a, 1), 0);
 	ck_assert_int_eq(R.item_rc, -ENOENT);
@@ -511,7 +552,7 @@ START_TEST(cut_and_last)
 {
 	uint8_t a[5000], b[5000];
 
-	cluster_open(3);
+	cluster_open(3, 1);
 	memset(a, 'a', sizeof(a));
 	ck_assert_int_eq(last(0), 0);
 	ck_assert_uint_eq(R.found, 0);
@@ -562,7 +603,7 @@ START_TEST(clean_stop)
 	uint8_t a[4096] = { 3 };
 	uint64_t began;
 
-	cluster_open(4);
+	cluster_open(4, 1);
 	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
 	began = sim_clock_now(T.world);
 	storage_stop(T.nodes[0].storage, role_stopped, &T.nodes[0]);
@@ -585,6 +626,34 @@ START_TEST(clean_stop)
 }
 END_TEST
 
+START_TEST(two_loops)
+{
+	uint8_t a[4096] = { 3 };
+
+	cluster_open(6, 2);
+	for (uint32_t i = 0; i < 8; i++)
+		ck_assert_int_eq(put(i, 0, a, sizeof(a), 1 + i, 0), 0);
+	for (uint32_t i = 0; i < 8; i++) {
+		for (unsigned k = 0; k < NODES; k++) {
+			ck_assert_int_eq(get(k, i, 0, a, 1), 0);
+			ck_assert_int_eq(R.item_rc, 0);
+			ck_assert_uint_eq(a[0], 3);
+		}
+	}
+	storage_stop(T.nodes[1].storage, role_stopped, &T.nodes[1]);
+	while (!T.nodes[1].stopped)
+		ck_assert(sim_clock_step(T.world));
+	host_down(&T.nodes[1], CLEAN);
+	storage_up(&T.nodes[1]);
+	ck_assert(sim_clock_run_until(T.world, all_ready, NULL, 30 * NS_PER_S));
+	sim_clock_run(T.world, NS_PER_S);
+	ck_assert(sim_clock_run_until(T.world, all_serving, NULL,
+	    30 * NS_PER_S));
+	ck_assert_int_eq(put(7, 0, a, sizeof(a), 20, 0), 0);
+	cluster_close();
+}
+END_TEST
+
 /* The disk fills up: a clear answer everywhere, and cuts make room again. */
 START_TEST(disk_full)
 {
@@ -592,7 +661,7 @@ START_TEST(disk_full)
 	uint32_t n = 0;
 	int rc;
 
-	cluster_open(5);
+	cluster_open(5, 1);
 	memset(a, 'f', sizeof(a));
 	while ((rc = put(n, 0, a, sizeof(a), n + 1, 0)) == 0)
 		ck_assert_uint_lt(++n, 2 * DISK_BYTES >> SHIFT);
@@ -628,6 +697,62 @@ struct writer {
 	uint8_t	  maybe_fill[CHUNKS];
 };
 static struct writer W[WRITERS];
+
+/* Whoever looks, a chunk's version never goes back. */
+static uint64_t seen[CHUNKS];
+
+static void
+saw(uint32_t index, uint64_t version)
+{
+	if (version > seen[index])
+		seen[index] = version;
+}
+
+/* Reads two chunks at once, anywhere, for their versions alone. */
+static struct reader {
+	struct net_call call;
+	struct clock_timer pause;
+	struct iovec iov;
+	bool	 busy, stop;
+	uint32_t index;
+	uint64_t least;
+	uint8_t	 got[64];
+	unsigned done;
+} readers[READERS];
+
+static void reader_go(struct reader *r);
+
+static void
+reader_pause_over(struct clock_timer *t)
+{
+	reader_go(container_of(t, struct reader, pause));
+}
+
+static void
+reader_done(struct net_call *c, int rc)
+{
+	struct reader *r = container_of(c, struct reader, call);
+	const struct msg_read_rep *rep = c->rep;
+
+	r->busy = false;
+	for (uint32_t i = 0; rc == 0 && i < rep->items.n; i++) {
+		int item = rep->items.v[i].rc;
+		uint64_t v = rep->items.v[i].version;
+
+		ck_assert(item != ERR_CORRUPT && item != -EIO);
+		if (i > 0 || (item != 0 && item != -ENOENT))
+			continue;
+		ck_assert_msg(v >= r->least, "chunk %u went back from %llu to "
+		    "%llu", r->index, (unsigned long long)r->least,
+		    (unsigned long long)v);
+		saw(r->index, v);
+		r->done++;
+	}
+	if (!r->stop)
+		clock_timer_start(T.client.clock, &r->pause,
+		    clock_now(T.client.clock) + rand_below(&T.rand, NS_PER_MS),
+		    reader_pause_over);
+}
 
 static void writer_go(struct writer *w);
 
@@ -673,6 +798,7 @@ write_done(struct net_call *c, int rc)
 		w->maybe[k] = false;
 		w->busy = false;
 		w->done++;
+		saw(k, ((const struct msg_write_rep *)c->rep)->version);
 		writer_pause(w, rand_below(&T.rand, 2 * NS_PER_MS));
 		return;
 	}
@@ -721,6 +847,39 @@ chain_up(uint32_t index)
 }
 
 static void
+reader_go(struct reader *r)
+{
+	const struct routing_chain *c;
+	uint32_t index = (uint32_t)rand_below(&T.rand, CHUNKS);
+	struct msg_read_item items[2] = { { { INO, index }, 0, 32 },
+	    { { INO, index + 2 * T.loops }, 0, 32 } };
+	struct msg_read m = { .items = { items, 2 } };
+	struct net_call_opts o = { .deadline_ns = clock_now(T.client.clock) +
+	    NS_PER_S, .recv = &r->iov, .recv_n = 1 };
+	struct net_addr to;
+
+	if (r->stop)
+		return;
+	r->iov = (struct iovec){ r->got, sizeof(r->got) };
+	r->index = index;
+	r->least = seen[index];
+	if (chain_up(index)) {
+		c = chain_of(index);
+		m.chain = c->id;
+		m.chain_version = c->version;
+		m.target = c->targets[rand_below(&T.rand, NODES)];
+		if (routing_target_addr(member_routing(T.member), m.target,
+		    &to) == 0 && net_call_start(&r->call, T.client.hubs[0], &to,
+		    MSG_read, &m, &o, reader_done) == 0) {
+			r->busy = true;
+			return;
+		}
+	}
+	clock_timer_start(T.client.clock, &r->pause,
+	    clock_now(T.client.clock) + NS_PER_MS, reader_pause_over);
+}
+
+static void
 writer_read(struct writer *w)
 {
 	const struct routing_chain *c;
@@ -743,7 +902,7 @@ writer_read(struct writer *w)
 	m = (struct msg_read){ c->id, c->version, c->targets[w->replica],
 	    { &item, 1 } };
 	if (routing_target_addr(member_routing(T.member), m.target, &to) != 0 ||
-	    net_call_start(&w->call, T.client.hub, &to, MSG_read, &m, &o,
+	    net_call_start(&w->call, T.client.hubs[0], &to, MSG_read, &m, &o,
 	    read_done) != 0)
 		writer_pause(w, NS_PER_MS);
 	else
@@ -789,7 +948,7 @@ writer_go(struct writer *w)
 	m.client.b[1] = (uint8_t)w->id;
 	w->iov = (struct iovec){ w->data, w->len };
 	if (routing_target_addr(member_routing(T.member), m.target, &to) != 0 ||
-	    net_call_start(&w->call, T.client.hub, &to, MSG_write, &m, &o,
+	    net_call_start(&w->call, T.client.hubs[0], &to, MSG_write, &m, &o,
 	    write_done) != 0)
 		writer_pause(w, 5 * NS_PER_MS);
 }
@@ -826,10 +985,12 @@ fault(void)
 		break;
 	case 6:
 		if (h->up) {
-			sim_clock_node_pause(h->clock, true);
+			for (unsigned i = 0; i < h->loops; i++)
+				sim_clock_node_pause(h->clocks[i], true);
 			sim_clock_run(T.world, rand_below(&T.rand, 5 *
 			    NS_PER_S));
-			sim_clock_node_pause(h->clock, false);
+			for (unsigned i = 0; i < h->loops; i++)
+				sim_clock_node_pause(h->clocks[i], false);
 		}
 		break;
 	default:
@@ -851,6 +1012,9 @@ writers_idle(void *ctx)
 	(void)ctx;
 	for (unsigned i = 0; i < WRITERS; i++)
 		if (W[i].busy || W[i].reading)
+			return false;
+	for (unsigned i = 0; i < READERS; i++)
+		if (readers[i].busy)
 			return false;
 	return true;
 }
@@ -902,7 +1066,7 @@ any_seed_run(uint64_t seed)
 	    .delay_max_us = 300, .slow_ppm = 2000, .slow_us = 50000,
 	    .break_ppm = 300 };
 
-	cluster_open(seed);
+	cluster_open(seed, seed % 4 == 3 ? 2 : 1);
 	memset(W, 0, sizeof(W));
 	sim_net_faults(T.net, &faults);
 	for (unsigned i = 0; i < NODES; i++) {
@@ -912,10 +1076,14 @@ any_seed_run(uint64_t seed)
 		d->sync_max_ns = 3 * NS_PER_MS;
 		d->table.write_max_ns = 3 * NS_PER_MS;
 	}
+	memset(readers, 0, sizeof(readers));
+	memset(seen, 0, sizeof(seen));
 	for (unsigned i = 0; i < WRITERS; i++) {
 		W[i].id = i;
 		writer_go(&W[i]);
 	}
+	for (unsigned i = 0; i < READERS; i++)
+		reader_go(&readers[i]);
 	for (unsigned k = 0; k < 25; k++) {
 		sim_clock_run(T.world, rand_below(&T.rand, NS_PER_S));
 		fault();
@@ -931,6 +1099,8 @@ any_seed_run(uint64_t seed)
 	restart();
 	for (unsigned i = 0; i < WRITERS; i++)
 		W[i].stop = true;
+	for (unsigned i = 0; i < READERS; i++)
+		readers[i].stop = true;
 	ck_assert_msg(sim_clock_run_until(T.world, writers_idle, NULL,
 	    120 * NS_PER_S), "seed %llu: a write never ends",
 	    (unsigned long long)seed);
@@ -948,7 +1118,13 @@ any_seed_run(uint64_t seed)
 	for (uint32_t k = 0; k < CHUNKS; k++)
 		check_chunk(k);
 	for (unsigned i = 0; i < NODES; i++)
-		chunk_engine_check(storage_engine_at(T.nodes[i].storage, 0));
+		for (unsigned k = 0; k < T.loops; k++)
+			chunk_engine_check(storage_engine_at(
+			    T.nodes[i].storage, k));
+	for (unsigned i = 0; i < READERS; i++) {
+		total_reads += readers[i].done;
+		clock_timer_stop(T.client.clock, &readers[i].pause);
+	}
 	for (unsigned i = 0; i < WRITERS; i++) {
 		total_done += W[i].done;
 		total_reads += W[i].reads;
@@ -998,6 +1174,7 @@ main(void)
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, cut_and_last);
 	tcase_add_test(tc, clean_stop);
+	tcase_add_test(tc, two_loops);
 	tcase_add_test(tc, disk_full);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("faults");
