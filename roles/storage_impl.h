@@ -304,9 +304,15 @@ void	storage_cuts_close(struct storage_worker *w);
 void	storage_left_note(const struct storage_op *op);
 void	storage_left_close(struct storage_worker *w);
 
-/* ---- storage_reconcile.c ---- */
+/* ---- storage_fetch.c ---- */
 void	storage_list_call(struct storage_worker *w, struct net_req *req);
 void	storage_fetch_call(struct storage_worker *w, struct net_req *req);
+/* A page of at most @max chunks after @after (NULL: from the first). 0, -EIO. */
+int	storage_list_rows(struct storage_target *t, const struct chunk_id *after,
+	    uint32_t max, struct msg_list_row *rows, uint32_t *n, bool *more);
+void	storage_fetches_close(struct storage_worker *w);
+
+/* ---- storage_reconcile.c ---- */
 /* The chain of @t is recovering and we are its head: soon reconcile it. */
 void	storage_reconcile_start(struct storage_target *t);
 /* It has moved on, or we stop. */

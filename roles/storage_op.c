@@ -435,7 +435,8 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 	const struct log *log = &op->w->env->log;
 
 	if (eff->rc == ERR_CORRUPT || eff->rc == ERR_VERSION_GAP)
-		log_error(log, "chunk not updated",
+		log_at(log, eff->rc == ERR_CORRUPT ? LOG_ERROR : LOG_WARN,
+		    "chunk not updated",
 		    "chain=%u version=%u target=%u ino=%llu index=%u rc=%s",
 		    op->t->v.chain, op->craq.chain_version, op->t->v.target,
 		    (unsigned long long)op->craq.id.ino, op->craq.id.index,

@@ -61,10 +61,9 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 bool
 storage_lease(const struct storage_worker *w)
 {
-	const struct member *m = w->st->member;
-
-	return w->current && m != NULL &&
-	    clock_now(w->clock) < member_lease_until_ns(m);
+	/* There is no view before there is a member. */
+	return w->current && w->st->member != NULL &&
+	    clock_now(w->clock) < member_lease_until_ns(w->st->member);
 }
 
 int
@@ -426,6 +425,7 @@ storage_worker_close(struct storage_worker *w)
 		w->disks[i].engine = NULL;
 	}
 	storage_reads_close(w);
+	storage_fetches_close(w);
 	storage_cuts_close(w);
 	storage_left_close(w);
 	storage_ops_close(w);

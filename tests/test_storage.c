@@ -654,6 +654,71 @@ START_TEST(two_loops)
 }
 END_TEST
 
+/* A node that the manager cannot hear stops serving by itself, and comes back. */
+START_TEST(no_lease)
+{
+	uint8_t a[64] = { 3 };
+
+	cluster_open(7, 1);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	for (unsigned i = 1; i <= NODES; i++)
+		sim_net_cut(T.net, 0, i, SIM_NET_SILENT);
+	ck_assert_int_eq(get(0, 0, 0, a, 1), 0);
+	sim_clock_run(T.world, 4 * NS_PER_S);
+	for (unsigned i = 0; i < NODES; i++)
+		ck_assert_int_eq(get(i, 0, 0, a, 1), ERR_NO_LEASE);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 2, 0), ERR_NO_LEASE);
+	sim_net_heal(T.net);
+	sim_clock_run(T.world, 8 * NS_PER_S);
+	ck_assert(sim_clock_run_until(T.world, all_serving, NULL,
+	    30 * NS_PER_S));
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 2, 0), 0);
+	cluster_close();
+}
+END_TEST
+
+/* A disk returns errors: its replica refuses everything, what is committed can be read
+ * elsewhere, and a restart over a good disk brings all of it back. */
+START_TEST(disk_fails)
+{
+	uint8_t a[4096], b[4096];
+	unsigned ok = 0;
+
+	cluster_open(8, 1);
+	memset(a, 'a', sizeof(a));
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	sim_box_conf(T.nodes[0].box)->write_eio_ppm = 1000000;
+	memset(b, 'b', sizeof(b));
+	ck_assert_int_ne(put(0, 0, b, sizeof(b), 2, 0), 0);
+	for (unsigned i = 0; i < NODES; i++)
+		if (get(i, 0, 0, b, sizeof(b)) == 0 && R.item_rc == 0) {
+			ck_assert(b[0] == 'a' || b[0] == 'b');
+			ok++;
+		} else {
+			ck_assert(R.rc == ERR_CORRUPT || R.item_rc ==
+			    ERR_CORRUPT || R.item_rc == ERR_BUSY);
+		}
+	ck_assert_uint_lt(ok, NODES);
+	ck_assert_uint_gt(T.errors, 0);
+	sim_box_conf(T.nodes[0].box)->write_eio_ppm = 0;
+	host_down(&T.nodes[0], KILL);
+	storage_up(&T.nodes[0]);
+	ck_assert(sim_clock_run_until(T.world, all_ready, NULL, 30 * NS_PER_S));
+	sim_clock_run(T.world, 3 * NS_PER_S);
+	ck_assert(sim_clock_run_until(T.world, all_serving, NULL,
+	    30 * NS_PER_S));
+	memset(b, 'b', sizeof(b));
+	ck_assert_int_eq(put(0, 0, b, sizeof(b), 2, 0), 0);
+	for (unsigned i = 0; i < NODES; i++) {
+		memset(a, 'x', sizeof(a));
+		ck_assert_int_eq(get(i, 0, 0, a, sizeof(a)), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+		ck_assert_int_eq(memcmp(a, b, sizeof(a)), 0);
+	}
+	cluster_close();
+}
+END_TEST
+
 /* The disk fills up: a clear answer everywhere, and cuts make room again. */
 START_TEST(disk_full)
 {
@@ -1175,6 +1240,8 @@ main(void)
 	tcase_add_test(tc, cut_and_last);
 	tcase_add_test(tc, clean_stop);
 	tcase_add_test(tc, two_loops);
+	tcase_add_test(tc, no_lease);
+	tcase_add_test(tc, disk_fails);
 	tcase_add_test(tc, disk_full);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("faults");
