@@ -408,6 +408,7 @@ time_is_up(struct clock_timer *t)
 	stat_add(&hub->stat.timeouts, 1);
 	net_hub_get(hub);
 	c->rep = hub->rep_zero;
+	c->rep_bulk = 0;
 	c->fn(c, -ETIMEDOUT);
 	net_hub_put(hub);
 }

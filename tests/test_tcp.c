@@ -326,6 +326,28 @@ START_TEST(stranger)
 }
 END_TEST
 
+/* Lengths that only members may send are refused at once, not awaited. */
+START_TEST(stranger_with_lengths)
+{
+	static const struct { uint32_t msg_len, bulk_len; } lengths[] = {
+		{ 0xffffffff, 0 }, { 100000, 0 }, { 73, 0 }, { 56, 1 }
+	};
+	struct net_frame f = { .kind = NET_FRAME_HELLO1 };
+	uint8_t out[NET_HEAD];
+	int fd;
+
+	net_server_close(rig.server);
+	rig.conf.hello_ms = 60000;
+	rig_serve(&rig, handler, NULL);
+	fd = raw_connect(0);
+	net_frame_encode(&f, out);
+	memcpy(out + 8, &lengths[_i].msg_len, 4);
+	memcpy(out + 12, &lengths[_i].bulk_len, 4);
+	raw_send(fd, out, sizeof(out));
+	check_closed(fd, "lengths");
+}
+END_TEST
+
 /* The right first words, and then a proof that is none. */
 START_TEST(stranger_who_has_listened)
 {
@@ -926,6 +948,7 @@ main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, stranger, 0, N(strangers));
+	tcase_add_loop_test(t, stranger_with_lengths, 0, 4);
 	tcase_add_test(t, stranger_who_has_listened);
 	tcase_add_test(t, silence);
 	tcase_add_test(t, crowd);
