@@ -211,6 +211,7 @@ apply_message(struct fs *fs, const struct fs_cmd *c, const void *body, size_t le
 		rc = once_get(fs->table, o.who, &low, &kept, &n);
 		if (rc == 0) {
 			assert(n <= cap);
+			fs->repeats++;
 			memcpy(result, kept, n);
 			return n;
 		}
@@ -421,6 +422,12 @@ fs_close(struct fs *fs)
 	free(fs->dirents);
 	free(fs->bytes);
 	free(fs);
+}
+
+uint64_t
+fs_repeats(const struct fs *fs)
+{
+	return fs->repeats;
 }
 
 int

@@ -115,6 +115,8 @@ size_t	fs_apply(struct fs *fs, const void *cmd, size_t len, void *result,
 /* 0, or why the table failed inside of fs_apply().  Its last change may be there in part
  * then: nothing of it may be made durable, and the owner must stop as if crashed. */
 int	fs_failed(const struct fs *fs);
+/* Commands since fs_open() that repeated an earlier one and got its answer. */
+uint64_t fs_repeats(const struct fs *fs);
 
 /* ---- reads; 0, -errno as the call, -EIO, ERR_LOG_DAMAGED ---- */
 int	fs_inode(struct fs *fs, ino_id ino, struct inode *out);	/* -ENOENT */

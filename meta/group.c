@@ -26,6 +26,8 @@
 #include "conf/err.h"
 #include "meta/log.h"
 
+STAT_DEFINE(group, GROUP_STATS)
+
 #define TERM		1u		/* rises once there are elections */
 #define DIRTY_FACTOR	4u		/* times flush_bytes, then busy */
 
@@ -61,6 +63,8 @@ struct group {
 	struct clock_timer flush_timer;
 	void		(*flush_fn)(void *ctx);
 	void		*flush_ctx;
+	struct group_stat stat;
+	struct stat_set	 stat_set;
 
 	uint8_t		 result[GROUP_RESULT_MAX];
 };
@@ -104,6 +108,7 @@ committed(struct table_commit *c)
 		return;
 	}
 	g->durable = g->commit_index;
+	stat_add(&g->stat.flushes, 1);
 	if (g->opened)
 		meta_log_truncate(g->log, g->durable);
 	flush(g);
@@ -195,14 +200,18 @@ entry(void *ctx, const struct meta_log_entry *e)
 	if (g->rc != 0)
 		return;			/* half applied; never made durable */
 	g->applied = e->index;
+	stat_add(&g->stat.commands, 1);
 	g->applied_term = e->term;
 	r = list_empty(&g->inflight) ? NULL :
 	    list_entry(g->inflight.next, struct group_req, node);
 	if (r != NULL && r->index == e->index) {
 		list_remove(&r->node);
 		g->inflight_n--;
+		stat_set(&g->stat.inflight, g->inflight_n);
 	} else
 		r = NULL;
+	if (g->opened)
+		stat_set(&g->stat.log_bytes, meta_log_used_bytes(g->log));
 	flush(g);
 	if (r != NULL)
 		r->fn(r, 0, g->result, n);	/* may close us */
@@ -335,11 +344,14 @@ group_open(struct group **out, const struct group_conf *conf)
 		rc = meta_log_open(&g->log, &(struct meta_log_conf){
 			.clock = conf->clock, .log = conf->log, .dir = conf->dir,
 			.name = "log", .bytes = conf->log_bytes,
-			.ops = &log_ops, .ctx = g });
+			.ops = &log_ops, .ctx = g,
+			.batches = &g->stat.commits });
 	if (rc != 0) {
 		group_close(g);
 		return rc;
 	}
+	stat_attach(conf->stats, &g->stat_set, "fsd_group",
+	    conf->log != NULL ? conf->log->who : "", group_stat_rows, &g->stat);
 	*out = g;
 	return 0;
 }
@@ -351,6 +363,7 @@ group_close(struct group *g)
 		return;
 	if (g->closed != NULL)
 		*g->closed = true;
+	stat_remove(&g->stat_set);
 	meta_log_close(g->log);
 	table_close(g->table);
 	clock_timer_stop(g->conf.clock, &g->flush_timer);
@@ -377,6 +390,7 @@ group_propose(struct group *g, struct group_req *req, const void *cmd, size_t le
 	req->fn = fn;
 	list_push_back(&g->inflight, &req->node);
 	g->inflight_n++;
+	stat_set(&g->stat.inflight, g->inflight_n);
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "conf/disk.h"
 #include "conf/list.h"
 #include "conf/log.h"
+#include "conf/stat.h"
 #include "conf/table.h"
 
 #define GROUP_CMD_MAX		(64u << 10)	/* bytes of one command */
@@ -51,7 +52,16 @@ struct group_conf {
 	uint32_t	  flush_ms;	/* or this long after the first change */
 	const struct group_ops *ops;
 	void		 *ctx;
+	struct stat_registry *stats;	/* NULL: counters are told nowhere */
 };
+
+#define GROUP_STATS(X) \
+	X(counter, commands,  "commands applied")                                \
+	X(counter, commits,   "group commits of the log")                        \
+	X(counter, flushes,   "times the table was made durable")                \
+	X(gauge,   inflight,  "commands not yet answered")                       \
+	X(gauge,   log_bytes, "log kept for what the table lacks")
+STAT_DECLARE(group, GROUP_STATS)
 
 typedef void group_fn(struct group_req *req, int rc, const void *result,
 	    size_t result_len);

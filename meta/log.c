@@ -26,6 +26,7 @@
 
 #include "conf/crc32c.h"
 #include "conf/err.h"
+#include "conf/stat.h"
 
 #define BATCH_MAX	(2u << 20)	/* bytes of one batch, at most */
 #define BATCH_MIN	(128u << 10)	/* holds the longest entry and then some */
@@ -518,8 +519,11 @@ cycle_ended(struct meta_log *l)
 		l->head_pos = l->hdr_out_pos;
 	}
 	l->state = IDLE;
-	if ((l->told = l->flight) != NULL)
+	if ((l->told = l->flight) != NULL) {
 		l->synced_index = l->told->last;
+		if (l->conf.batches != NULL)
+			stat_add(l->conf.batches, 1);
+	}
 	l->flight = NULL;
 	begin(l);
 	if (l->told != NULL)

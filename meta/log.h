@@ -92,6 +92,7 @@ struct meta_log_conf {
 	uint64_t	  bytes;	/* of the file, when it is made */
 	const struct meta_log_ops *ops;
 	void		 *ctx;
+	uint64_t	 *batches;	/* counts batches made durable; NULL: nobody asks */
 };
 
 /* Open or make the log. ops->ready() runs later unless this fails: -ENOMEM, -EINVAL for

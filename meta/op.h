@@ -12,6 +12,7 @@ struct fs {
 	struct table	 *table;
 	const struct log *log;
 	int		  failed;
+	uint64_t	  repeats;	/* see fs_repeats() */
 	struct msg_arena  arena;	/* lists of the request being applied */
 	/* what the reply of a read points to */
 	struct msg_dirent *dirents;

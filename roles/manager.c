@@ -21,6 +21,8 @@
 
 #define SERVICE 0x01u
 
+STAT_DEFINE(manager, MANAGER_STATS)
+
 /* ---- commands ---- */
 
 static void
@@ -139,6 +141,19 @@ tell_ready(struct manager *m, int rc)
 		fn(m->ready_ctx, rc);
 }
 
+/* What the rows say, after they were loaded or changed. */
+static void
+set_gauges(struct manager *m)
+{
+	const struct manager_state *s = &m->state;
+
+	stat_set(&m->stat.nodes, s->nodes.n);
+	stat_set(&m->stat.nodes_up, s->up_n);
+	stat_set(&m->stat.chains_serving, s->serving_n);
+	stat_set(&m->stat.chains_recovering, s->chain_n - s->serving_n);
+	stat_set(&m->stat.routing_version, routing_version(s->routing));
+}
+
 static int
 load(struct manager *m)
 {
@@ -148,6 +163,8 @@ load(struct manager *m)
 		return 0;
 	rc = manager_state_open(&m->state, group_table(m->group), &m->env.log);
 	m->loaded = rc == 0;
+	if (m->loaded)
+		set_gauges(m);
 	return rc;
 }
 
@@ -168,8 +185,10 @@ apply(void *ctx, uint64_t index, const void *cmd, size_t len, void *result,
 	was = routing_version(m->state.routing);
 	if ((rc = manager_apply(&m->state, cmd, len, result)) != 0)
 		group_break(m->group, rc);
-	else if (routing_version(m->state.routing) != was)
+	else if (routing_version(m->state.routing) != was) {
+		set_gauges(m);
 		manager_routing_changed(m);
+	}
 	return MANAGER_RESULT;
 }
 
@@ -278,6 +297,8 @@ manager_open(struct manager **out, const struct role_env *env, const char *dir_p
 	list_init(&m->leases);
 	list_init(&m->client_leases);
 	list_init(&m->waiters);
+	stat_attach(env->stats, &m->stat_set, "fsd_manager", env->log.who,
+	    manager_stat_rows, &m->stat);
 	rc = env->dir(env->ctx, dir_path, true, &m->dir);
 	if (rc == 0)
 		rc = open_server(m, listen);
@@ -289,7 +310,7 @@ manager_open(struct manager **out, const struct role_env *env, const char *dir_p
 			.inflight_max = MANAGER_INFLIGHT_MAX,
 			.flush_bytes = MANAGER_FLUSH_BYTES,
 			.flush_ms = MANAGER_FLUSH_MS,
-			.ops = &group_ops, .ctx = m });
+			.ops = &group_ops, .ctx = m, .stats = env->stats });
 	if (rc != 0) {
 		manager_close(m);
 		return rc;
@@ -337,6 +358,7 @@ manager_close(struct manager *m)
 
 	if (m == NULL)
 		return;
+	stat_remove(&m->stat_set);
 	manager_node_stop(m);
 	manager_client_stop(m);
 	manager_routing_stop(m, 0);

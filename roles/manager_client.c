@@ -64,6 +64,7 @@ client_due(struct clock_timer *t)
 		    c->mount);
 		forget(m, c);
 	}
+	stat_set(&m->stat.clients, m->client_n);
 	arm(m);
 }
 
@@ -147,6 +148,8 @@ manager_client_beat(struct manager *m, struct net_req *req)
 
 	int rc = beat(m, req->msg);
 
+	stat_add(&m->stat.client_beats, 1);
+	stat_set(&m->stat.clients, m->client_n);
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
 }
 

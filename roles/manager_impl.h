@@ -24,6 +24,19 @@ enum manager_phase {
 	MANAGER_BROKEN
 };
 
+#define MANAGER_STATS(X) \
+	X(counter, beats,             "heartbeats of nodes that were answered")  \
+	X(counter, client_beats,      "heartbeats of clients")                   \
+	X(counter, nodes_down,        "times that a node went down")             \
+	X(gauge,   nodes,             "nodes that ever registered")              \
+	X(gauge,   nodes_up,          "nodes that are up")                       \
+	X(gauge,   chains_serving,    "chains that serve")                       \
+	X(gauge,   chains_recovering, "chains whose replicas are reconciled")    \
+	X(gauge,   routing_version,   "version of routing")                      \
+	X(gauge,   clients,           "live clients")                            \
+	X(gauge,   polls_waiting,     "members waiting for newer routing")
+STAT_DECLARE(manager, MANAGER_STATS)
+
 struct manager {
 	struct role_env	 env;
 	struct disk_dir	*dir;
@@ -55,6 +68,9 @@ struct manager {
 	struct list	 waiters;	/* long-polls, first come first */
 	uint32_t	 waiter_n;
 	struct clock_defer wake;
+
+	struct manager_stat stat;
+	struct stat_set	 stat_set;
 };
 
 /* A command in flight, and the request it answers, if any. */

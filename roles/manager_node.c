@@ -107,6 +107,7 @@ went_down(struct manager *m, node_id id, const char *why)
 	list_remove(&n->lease);
 	log_warn(&m->env.log, "node down", "node=%u name=%s reason=%s", id,
 	    row->name, why);
+	stat_add(&m->stat.nodes_down, 1);
 }
 
 static void
@@ -273,6 +274,7 @@ answer_beat(struct manager *m, struct manager_node *n, struct net_req *req)
 
 	n->heard = true;
 	touch(m, n);
+	stat_add(&m->stat.beats, 1);
 	manager_node_space(m, &rep.total_bytes, &rep.used_bytes);
 	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
 }

@@ -140,6 +140,7 @@ end_wait(struct waiter *w)
 	clock_timer_stop(w->m->env.clock, &w->timer);
 	list_remove(&w->node);
 	w->m->waiter_n--;
+	stat_set(&w->m->stat.polls_waiting, w->m->waiter_n);
 	free(w);
 	return req;
 }
@@ -238,5 +239,6 @@ manager_routing_get(struct manager *m, struct net_req *req)
 	w->have = version;		/* nobody can have more */
 	list_push_back(&m->waiters, &w->node);
 	m->waiter_n++;
+	stat_set(&m->stat.polls_waiting, m->waiter_n);
 	clock_timer_start(m->env.clock, &w->timer, end, waited);
 }

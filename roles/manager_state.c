@@ -125,6 +125,33 @@ manager_put_globals(struct manager_state *s)
 	put_row(s, "G", 1, &w);
 }
 
+/* Put rows into memory, and keep count of what serves. */
+static int
+keep_node(struct manager_state *s, const struct routing_node *row)
+{
+	const struct routing_node *was = routing_node(s->routing, row->id);
+	uint32_t up_n = s->up_n - (was != NULL && was->state == NODE_UP) +
+	    (row->state == NODE_UP);
+	int rc = routing_put_node(s->routing, row);
+
+	if (rc == 0)
+		s->up_n = up_n;
+	return rc;
+}
+
+static int
+keep_chain(struct manager_state *s, const struct routing_chain *row)
+{
+	const struct routing_chain *was = routing_chain(s->routing, row->id);
+	uint32_t serving_n = s->serving_n - (was != NULL &&
+	    was->state == CHAIN_SERVING) + (row->state == CHAIN_SERVING);
+	int rc = routing_put_chain(s->routing, row);
+
+	if (rc == 0)
+		s->serving_n = serving_n;
+	return rc;
+}
+
 void
 manager_put_node(struct manager_state *s, struct manager_node *n,
     struct routing_node *row)
@@ -158,7 +185,7 @@ manager_put_node(struct manager_state *s, struct manager_node *n,
 	key32(key, 'N', row->id);
 	put_row(s, key, sizeof(key), &w);
 	if (s->rc == 0)
-		s->rc = routing_put_node(s->routing, row);
+		s->rc = keep_node(s, row);
 }
 
 void
@@ -219,7 +246,7 @@ manager_put_chain(struct manager_state *s, struct routing_chain *row)
 	key32(key, 'C', row->id);
 	put_row(s, key, sizeof(key), &w);
 	if (s->rc == 0)
-		s->rc = routing_put_chain(s->routing, row);
+		s->rc = keep_chain(s, row);
 }
 
 void
@@ -459,7 +486,7 @@ load_node(struct manager_state *s, const uint8_t *key, size_t key_len,
 		return ERR_CORRUPT;
 	for (uint32_t i = 0; i < n->old_boot_n; i++)
 		get_uid(r, &n->old_boots[i]);
-	return bytes_reader_done(r) ? routing_put_node(s->routing, &row) :
+	return bytes_reader_done(r) ? keep_node(s, &row) :
 	    ERR_CORRUPT;
 }
 
@@ -530,7 +557,7 @@ load_chain(struct manager_state *s, const uint8_t *key, size_t key_len,
 	for (uint32_t i = 0; i < row.target_n; i++)
 		row.targets[i] = bytes_get_u32(r);
 	s->chain_n++;
-	return bytes_reader_done(r) ? routing_put_chain(s->routing, &row) :
+	return bytes_reader_done(r) ? keep_chain(s, &row) :
 	    ERR_CORRUPT;
 }
 

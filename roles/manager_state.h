@@ -96,6 +96,7 @@ struct manager_state {
 	struct map	 nodes_by_uid, disks;	/* struct manager_uid */
 	uint32_t	 next_node, next_target, next_chain;
 	uint32_t	 chain_n, target_n, disk_n;
+	uint32_t	 serving_n, up_n;	/* of chains, of nodes */
 	uint64_t	 config_version;	/* newest of any role */
 	uint64_t	 config_versions[SET_N];
 	char		*config_texts[SET_N];	/* terminated; NULL: never set */

@@ -22,6 +22,8 @@
 #include "conf/err.h"
 #include "roles/metadata_impl.h"
 
+STAT_DEFINE(metadata, METADATA_STATS)
+
 #define CHAIN_TABLE	1u		/* that new files are striped over */
 #define RETRY_NS	(20 * NS_PER_MS)
 #define REPLY_ARENA	4096u
@@ -49,8 +51,10 @@ op_get(struct metadata *m, struct net_req *req)
 	op->req = req;
 	req->user = op;
 	list_init(&op->wait);
+	op->start_ns = metadata_now(m);
 	list_push_back(&m->ops, &op->all);
 	m->ops_n++;
+	stat_set(&m->stat.requests, m->ops_n);
 	return op;
 }
 
@@ -61,6 +65,7 @@ op_put(struct metadata_op *op)
 
 	list_remove(&op->all);
 	m->ops_n--;
+	stat_set(&m->stat.requests, m->ops_n);
 	if (m->ops_free_n < METADATA_OPS_KEEP) {
 		m->ops_free_n++;
 		list_push_front(&m->ops_free, &op->all);
@@ -74,6 +79,11 @@ op_put(struct metadata_op *op)
 void
 metadata_reply(struct metadata_op *op, int rc, const void *rep)
 {
+	struct metadata_stat *stat = &op->m->stat;
+
+	stat_add(op->changes ? &stat->changes : &stat->reads, 1);
+	stat_hist_add(op->changes ? &stat->change_ns : &stat->read_ns,
+	    metadata_now(op->m) - op->start_ns);
 	net_reply(op->req, rc, rc == 0 ? rep : NULL, NULL, 0, NULL, NULL);
 	op_put(op);
 }
@@ -433,6 +443,7 @@ metadata_change(struct metadata_op *op)
 		metadata_reply(op, -EINVAL, NULL);
 		return;
 	}
+	op->changes = true;
 	vouch(op, &c);
 	n = fs_cmd_message(&c, op->req->msg, m->cmd, sizeof(m->cmd));
 	rc = n < 0 ? n : group_propose(m->group, &op->gr, m->cmd, (size_t)n,
@@ -539,6 +550,7 @@ apply(void *ctx, uint64_t index, const void *cmd, size_t len, void *result,
 	size_t n = fs_apply(m->fs, cmd, len, result, cap);
 
 	(void)index;
+	stat_set(&m->stat.repeats, fs_repeats(m->fs));
 	if (fs_failed(m->fs) != 0)
 		group_break(m->group, fs_failed(m->fs));
 	return n;
@@ -698,7 +710,7 @@ open_group(struct metadata *m)
 		.inflight_max = (uint32_t)c->metadata_inflight_max,
 		.flush_bytes = (uint32_t)c->metadata_flush_size,
 		.flush_ms = (uint32_t)c->metadata_flush_time,
-		.ops = &group_ops, .ctx = m,
+		.ops = &group_ops, .ctx = m, .stats = m->env.stats,
 	};
 	int rc = group_open(&m->group, &gc);
 
@@ -743,6 +755,8 @@ metadata_open(struct metadata **out, const struct role_env *env,
 	list_init(&m->ops);
 	list_init(&m->ops_free);
 	metadata_session_init(m);
+	stat_attach(env->stats, &m->stat_set, "fsd_metadata", env->log.who,
+	    metadata_stat_rows, &m->stat);
 	if ((rc = metadata_gc_open(m)) != 0 ||
 	    (rc = env->dir(env->ctx, dir_path, true, &m->dir)) != 0 ||
 	    (rc = role_uid_file(env, m->dir, "node", &node)) != 0 ||
@@ -826,6 +840,7 @@ metadata_close(struct metadata *m)
 
 	if (m == NULL)
 		return;
+	stat_remove(&m->stat_set);
 	group_close(m->group);
 	metadata_gc_close(m);
 	metadata_session_fini(m);

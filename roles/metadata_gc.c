@@ -196,6 +196,8 @@ applied(struct group_req *r, int rc, const void *result, size_t len)
 		struct job *j = list_entry(sent.next, struct job, node);
 
 		g->done_n--;
+		stat_add(j->kind == GC_REMOVE ? &g->m->stat.removed :
+		    &g->m->stat.truncations, 1);
 		job_end(g, j);
 	}
 	run_soon(g, 0);

@@ -73,6 +73,8 @@ struct metadata_op {
 	uint8_t		  flags;	/* FS_LAST once storage was asked */
 	uint32_t	  last_epoch;
 	uint64_t	  last_end;
+	bool		  changes;	/* a command of the log */
+	uint64_t	  start_ns;
 	bool		  answered;	/* rep is what is sent after the wait */
 	struct msg_entry_rep rep;
 };
@@ -180,6 +182,21 @@ void	metadata_length_drop(struct metadata_op *op);
 
 /* ---- the role (metadata.c) ---- */
 
+#define METADATA_STATS(X) \
+	X(counter, reads,       "requests answered from the tables")             \
+	X(counter, changes,     "requests answered through the log")             \
+	X(counter, repeats,     "changes that were done already")                \
+	X(counter, held,        "requests that waited for a cache to run out")   \
+	X(counter, settles,     "ends of files asked of storage")                \
+	X(counter, removed,     "files whose chunks were removed")               \
+	X(counter, truncations, "truncations brought to storage")                \
+	X(gauge,   sessions,    "clients that have a session")                   \
+	X(gauge,   open_files,  "files that are open")                           \
+	X(gauge,   requests,    "requests in hand")                              \
+	X(hist,    read_ns,     "time from request to reply, from the tables")   \
+	X(hist,    change_ns,   "time from request to reply, through the log")
+STAT_DECLARE(metadata, METADATA_STATS)
+
 struct metadata {
 	struct role_env	   env;
 	struct clock	  *clock;
@@ -208,6 +225,8 @@ struct metadata {
 	unsigned	   ops_n, ops_free_n;
 	unsigned	   settles;
 	uint8_t		   cmd[FS_CMD_MAX];
+	struct metadata_stat stat;
+	struct stat_set	   stat_set;
 
 	struct metadata_sessions sessions;
 	struct metadata_gc *gc;

@@ -72,6 +72,7 @@ metadata_length_settle(struct metadata_op *op)
 	x->stripe.deadline_ns = op->req->deadline_ns;
 	inode_layout(&in, &x->stripe.layout);
 	m->settles++;
+	stat_add(&m->stat.settles, 1);
 	op->settle = &x->stripe;
 	metadata_stripe_start(op->settle, m, asked);
 }

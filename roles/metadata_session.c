@@ -90,6 +90,7 @@ closed(struct metadata *m, ino_id ino)
 
 	assert(n > 0);
 	map_del(&m->sessions.opens, ino);
+	stat_set(&m->stat.open_files, m->sessions.opens.n + (n > 1));
 	if (n > 1) {
 		replace(&m->sessions.opens, ino, (void *)(n - 1));
 		return;
@@ -117,6 +118,7 @@ metadata_session_open(struct metadata *m, const struct uid128 *client, ino_id in
 	rc = map_put(&m->sessions.opens, ino, (void *)(open_count(m, ino) + 1));
 	if (rc != 0)
 		return rc;
+	stat_set(&m->stat.open_files, m->sessions.opens.n);
 	if ((rc = map_put(&s->opens, handle, (void *)(uintptr_t)ino)) != 0)
 		closed(m, ino);
 	return rc;
@@ -176,6 +178,7 @@ begin(struct metadata *m, const struct uid128 *client)
 	s->heard_ns = metadata_now(m);
 	list_push_back(&t->live, &s->node);
 	t->n++;
+	stat_set(&m->stat.sessions, t->n);
 	t->live_n++;
 	return s;
 }
@@ -200,6 +203,7 @@ forget(struct metadata *m, struct metadata_session *s)
 	if (!s->dead)
 		t->live_n--;
 	t->n--;
+	stat_set(&m->stat.sessions, t->n);
 	map_fini(&s->opens);
 	free(s);
 }
@@ -344,6 +348,7 @@ hold(struct metadata *m, struct metadata_op *op)
 	if (t->held_n >= METADATA_HELD_MAX)
 		return ERR_BUSY;
 	t->held_n++;
+	stat_add(&m->stat.held, 1);
 	list_push_back(&t->held, &op->wait);
 	if (t->hold_timer.pos == 0)
 		clock_timer_start(m->clock, &t->hold_timer, t->grant_end_ns,
