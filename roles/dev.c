@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* dev.c - what a development cluster keeps below its directory:
  *
- *	DIR/fsd.conf  key  log		how to reach it; what it said
+ *	DIR/fsd.conf  key  log  lock	how to reach it; what it said
  *	DIR/state/			manager and metadata
  *	DIR/node1/ ...			node ids of the storage nodes
  *	DIR/disk1/ ...			one data disk each */
@@ -9,11 +9,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -25,7 +28,11 @@
 #define DISK_MAX	(100ull << 30)	/* default size of a disk, at most ... */
 #define DISK_MIN	(64ull << 20)	/* ... and at least, as format_disk() has it */
 
+#define LOCK_WAIT_MS	10000
+#define LOCK_PAUSE_MS	50
+
 struct dev {
+	int	    lock;			/* held while the cluster runs */
 	char	    dir[RUN_PATH_MAX];
 	struct conf conf;
 	char	    disk[DEV_NODES][RUN_PATH_MAX + 16];
@@ -46,6 +53,32 @@ set(struct dev *d, const char *name, char err[CONF_ERR_MAX], const char *fmt, ..
 	vsnprintf(value, sizeof(value), fmt, ap);
 	va_end(ap);
 	return conf_set(&d->conf, name, value, err);
+}
+
+/* One process a directory.  One that is just ending is waited for, so that unmounting and
+ * starting again in one breath works. */
+static int
+take_lock(struct dev *d, char err[CONF_ERR_MAX])
+{
+	char path[RUN_PATH_MAX + 16];
+	int rc;
+
+	snprintf(path, sizeof(path), "%s/lock", d->dir);
+	if ((d->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0) {
+		rc = -errno;
+		snprintf(err, CONF_ERR_MAX, "%s: %s", path, strerror(errno));
+		return rc;
+	}
+	for (int waited = 0; flock(d->lock, LOCK_EX | LOCK_NB) != 0;
+	    waited += LOCK_PAUSE_MS) {
+		if (waited >= LOCK_WAIT_MS) {
+			snprintf(err, CONF_ERR_MAX, "%s: a cluster runs there already; stop "
+			    "it with: fsd umount MOUNT", d->dir);
+			return -EBUSY;
+		}
+		poll(NULL, 0, LOCK_PAUSE_MS);
+	}
+	return 0;
 }
 
 /* Is nobody listening at this port of our address? */
@@ -166,7 +199,9 @@ dev_open(struct dev **out, const char *dir, const char *size,
 	}
 	memset(plan, 0, sizeof(*plan));
 	snprintf(d->dir, sizeof(d->dir), "%s", dir);
-	if ((rc = options(d, sets, set_n, err)) != 0 ||
+	d->lock = -1;
+	if ((rc = take_lock(d, err)) != 0 ||
+	    (rc = options(d, sets, set_n, err)) != 0 ||
 	    (rc = key(d, plan->key, err)) != 0 || (rc = disks(d, size, err)) != 0) {
 		dev_close(d);
 		return rc;
@@ -220,6 +255,8 @@ dev_close(struct dev *d)
 {
 	if (d == NULL)
 		return;
+	if (d->lock >= 0)
+		close(d->lock);
 	conf_fini(&d->conf);
 	free(d);
 }
