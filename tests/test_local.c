@@ -165,7 +165,7 @@ static struct one {
 } ones[CALLS];
 
 static struct clock_defer driver;
-static unsigned steps, ok, failed;
+static unsigned steps, taken, ok, failed;
 static atomic_bool over;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t is_over = PTHREAD_COND_INITIALIZER;
@@ -237,7 +237,8 @@ drive(struct clock_defer *d)
 {
 	struct clock *clock = loop_clock(loop_thread_loop(client.thread));
 
-	if (steps-- > 0) {
+	/* On a busy machine few calls outlive their deadline; then it takes longer. */
+	if (++taken < steps || (taken < 50 * steps && (ok <= 20 || failed <= 10))) {
 		act(&ones[rand_below(client.rand, CALLS)]);
 		if (rand_chance(client.rand, 1, 700)) {
 			for (unsigned i = 0; i < CALLS; i++)
