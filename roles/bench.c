@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* bench.c - cases are rows: how many workers, what each does again and again for a while.
  *
- *   OPEN -> PREPARE (raw limits, a directory, files) -> each case: warm, measure -> CLEAN -> end
+ *   OPEN -> PREPARE (raw limits, a directory, files) -> each case -> CLEAN -> end
+ *
+ * Only what a wanted case needs is made: filled files for the data cases, empty ones for
+ * attributes.  CLEAN removes all of it; removing what `create` made is a case by itself.
  *
  * A worker has one operation in flight; concurrency is the number of workers.  Nothing is
  * timed but by the loop's clock. */
@@ -39,8 +42,10 @@ struct bench_case {
 	unsigned    workers;
 	uint32_t    bytes;		/* of one operation */
 	void	  (*start)(struct worker *w);	/* begin one operation */
+	bool	    data;		/* needs the filled files */
 	int	    limit;		/* enum raw, or -1 */
 	double	    limit_factor;	/* of that limit is the aim */
+	double	    floor;		/* least ratio, or without a limit op/s; 0: none */
 	const char *what;
 };
 
@@ -53,6 +58,7 @@ struct worker {
 	struct client_io  io;
 	struct client_file *file;
 	uint64_t	  began_ns, n;
+	uint64_t	  made, gone;	/* files of `create` */
 	uint8_t		 *data;
 };
 
@@ -68,12 +74,14 @@ struct bench {
 	struct worker	 workers[WORKERS_MAX];
 	unsigned	 running, at;
 	bool		 measuring;
+	unsigned	 clean;		/* names of prepare() that are gone */
 	uint64_t	 begin_ns, end_ns;
 	uint64_t	 ops;
 	uint32_t	*lat_us;	/* one per operation, bounded */
 	size_t		 lat_n, lat_cap;
 	ino_id		 dir, files[FILES], stats[STAT_FILES];
 	struct client_file *open[FILES];
+	char		 name[64];	/* of dir */
 	unsigned	 prep;
 	int		 rc;
 };
@@ -82,6 +90,7 @@ static const struct client_cred root = { 0 };
 
 static void case_begin(struct bench *b);
 static void prepare(struct bench *b);
+static void clean_made(struct bench *b);
 
 static void
 fail(struct bench *b, const char *what, int rc)
@@ -203,6 +212,7 @@ start_create(struct worker *w)
 {
 	char name[64];
 
+	w->made = w->n;
 	snprintf(name, sizeof(name), "c%u-%" PRIu64, w->id, w->n);
 	client_mknod(w->b->client, &w->op, op_ended, &root, w->b->dir, name,
 	    S_IFREG | 0644, 0);
@@ -215,20 +225,32 @@ start_stat(struct worker *w)
 	    w->b->stats[(w->id * 31 + w->n) % STAT_FILES]);
 }
 
+static void
+start_lookup(struct worker *w)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "stat%u",
+	    1 + FILES + (unsigned)((w->id * 31 + w->n) % STAT_FILES));
+	client_lookup(w->b->client, &w->op, op_ended, &root, w->b->dir, name);
+}
+
 /* Sequential write goes to three replicas on one disk, so a third of raw is its limit. */
 static const struct bench_case cases[] = {
-	{ "write",     16, IO,    start_write,     RAW_WRITE,    1.0 / 3,
+	{ "write",     16, IO,    start_write,     true,  RAW_WRITE,    1.0 / 3, 0.5,
 	    "1 MiB sequential writes, all replicas" },
-	{ "read",      16, IO,    start_read,      RAW_READ,     1,
+	{ "read",      16, IO,    start_read,      true,  RAW_READ,     1,       0.5,
 	    "1 MiB sequential reads" },
-	{ "randread",  64, SMALL, start_randread,  RAW_RANDREAD, 1,
+	{ "randread",  64, SMALL, start_randread,  true,  RAW_RANDREAD, 1,       0,
 	    "4 KiB random reads" },
-	{ "randwrite", 64, SMALL, start_randwrite, -1,           0,
+	{ "randwrite", 64, SMALL, start_randwrite, true,  -1,           0,       0,
 	    "4 KiB random overwrites, all replicas" },
-	{ "create",   128, 0,     start_create,    -1,           0,
+	{ "create",   128, 0,     start_create,    false, -1,           0,       10000,
 	    "files made in one directory, durable" },
-	{ "stat",     128, 0,     start_stat,      -1,           0,
-	    "attributes asked of the metadata service" },
+	{ "stat",     128, 0,     start_stat,      false, -1,           0,       60000,
+	    "attributes by inode, each asked of the metadata service" },
+	{ "lookup",   128, 0,     start_lookup,    false, -1,           0,       60000,
+	    "attributes by name, each asked of the metadata service" },
 };
 #define CASES (sizeof(cases) / sizeof(cases[0]))
 
@@ -246,21 +268,35 @@ by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static uint32_t
+percentile(const struct bench *b, unsigned percent)
+{
+	return b->lat_n > 0 ? b->lat_us[b->lat_n * percent / 100] : 0;
+}
+
+static void
+line(struct bench *b, const char *name, double ops, double bytes)
+{
+	qsort(b->lat_us, b->lat_n, sizeof(*b->lat_us), by_value);
+	printf("%-10s %9.1f MiB/s %9.0f op/s  p50 %6u us  p99 %6u us", name,
+	    bytes / (1 << 20), ops, percentile(b, 50), percentile(b, 99));
+}
+
 static void
 report(struct bench *b)
 {
 	const struct bench_case *c = current(b);
 	double seconds = (double)MEASURE_NS / NS_PER_S;
-	double ops = (double)b->ops / seconds, bytes = ops * c->bytes;
+	double ops = (double)b->ops / seconds, bytes = ops * c->bytes, got = ops;
+	bool limit = c->limit >= 0 && b->raw[c->limit] > 0;
 
-	if (b->lat_n > 0)
-		qsort(b->lat_us, b->lat_n, sizeof(*b->lat_us), by_value);
-	printf("%-10s %9.1f MiB/s %9.0f op/s  p50 %6u us  p99 %6u us", c->name,
-	    bytes / (1 << 20), ops, b->lat_n > 0 ? b->lat_us[b->lat_n / 2] : 0,
-	    b->lat_n > 0 ? b->lat_us[b->lat_n * 99 / 100] : 0);
-	if (c->limit >= 0 && b->raw[c->limit] > 0)
-		printf("  %.2f of raw%s", bytes / (b->raw[c->limit] * c->limit_factor),
-		    c->limit_factor < 1 ? "/3" : "");
+	line(b, c->name, ops, bytes);
+	if (limit) {
+		got = bytes / (b->raw[c->limit] * c->limit_factor);
+		printf("  %.2f of raw%s", got, c->limit_factor < 1 ? "/3" : "");
+	}
+	if (c->floor > 0 && (limit || c->limit < 0))
+		printf("  %s", got >= c->floor ? "ok" : "below floor");
 	printf("  (%s)\n", c->what);
 	fflush(stdout);
 }
@@ -274,6 +310,15 @@ wanted(const struct bench *b, const char *name)
 	return b->name_n == 0;
 }
 
+static bool
+data_wanted(const struct bench *b)
+{
+	for (size_t i = 0; i < CASES; i++)
+		if (cases[i].data && wanted(b, cases[i].name))
+			return true;
+	return false;
+}
+
 /* The next case that is wanted; called when the one before has ended. */
 static void
 case_begin(struct bench *b)
@@ -285,7 +330,8 @@ case_begin(struct bench *b)
 	while (b->at < CASES && !wanted(b, cases[b->at].name))
 		b->at++;
 	if (b->at == CASES) {
-		process_quit(b->process);
+		b->measuring = false;
+		clean_made(b);
 		return;
 	}
 	b->measuring = true;
@@ -332,6 +378,8 @@ filled(struct client_io *io, int rc)
 		fail(b, "filling files", rc);
 		return;
 	}
+	if (b->rc != 0)
+		return;
 	if (++w->n == FILE_BYTES / IO) {
 		if (--b->running == 0)
 			case_begin(b);
@@ -347,9 +395,10 @@ prepare(struct bench *b)
 	char name[64];
 
 	if (b->prep == 0) {
-		snprintf(name, sizeof(name), "bench-%d-%" PRIu64, (int)getpid(),
+		snprintf(b->name, sizeof(b->name), "bench-%d-%" PRIu64, (int)getpid(),
 		    clock_now(b->env->clock));
-		client_mkdir(b->client, &w->op, prepared, &root, INO_ROOT, name, 0755);
+		client_mkdir(b->client, &w->op, prepared, &root, INO_ROOT, b->name,
+		    0755);
 	} else if (b->prep <= FILES) {
 		snprintf(name, sizeof(name), "stream%u", b->prep);
 		client_file_create(b->client, &w->op, prepared, &root, b->dir, name, 0644,
@@ -358,6 +407,8 @@ prepare(struct bench *b)
 		snprintf(name, sizeof(name), "stat%u", b->prep);
 		client_mknod(b->client, &w->op, prepared, &root, b->dir, name,
 		    S_IFREG | 0644, 0);
+	} else if (!data_wanted(b)) {
+		case_begin(b);
 	} else {
 		b->running = FILES;
 		for (unsigned i = 0; i < FILES; i++) {
@@ -366,6 +417,88 @@ prepare(struct bench *b)
 			    b->workers[i].data, IO, true);
 		}
 	}
+}
+
+/* ---- cleaning: all that was made ---- */
+
+static void clean_one(struct worker *w);
+
+/* The names of prepare(), then the directory; one after the other. */
+static void
+clean_next(struct client_op *op, int rc)
+{
+	struct worker *w = container_of(op, struct worker, op);
+	struct bench *b = w->b;
+	unsigned i = ++b->clean;
+	char name[64];
+
+	if (rc != 0)
+		fprintf(stderr, "fsd bench: removing %s: %s\n", b->name, err_text(rc));
+	if (i <= FILES + STAT_FILES) {
+		snprintf(name, sizeof(name), "%s%u", i <= FILES ? "stream" : "stat", i);
+		client_unlink(b->client, op, clean_next, &root, b->dir, name);
+	} else if (i == FILES + STAT_FILES + 1) {
+		client_rmdir(b->client, op, clean_next, &root, INO_ROOT, b->name);
+	} else {
+		process_quit(b->process);
+	}
+}
+
+static void
+made_gone(struct bench *b)
+{
+	double s = (double)(clock_now(b->env->clock) - b->begin_ns) / NS_PER_S;
+
+	if (b->ops > 0) {
+		line(b, "unlink", (double)b->ops / s, 0);
+		printf("  (what create made, durable)\n");
+		fflush(stdout);
+	}
+	for (unsigned i = 0; i < FILES; i++) {
+		client_release(b->open[i]);
+		b->open[i] = NULL;
+	}
+	b->clean = 0;
+	clean_next(&b->workers[0].op, 0);
+}
+
+static void
+unlinked(struct client_op *op, int rc)
+{
+	struct worker *w = container_of(op, struct worker, op);
+
+	ended(w, rc);
+	if (w->b->rc == 0)
+		clean_one(w);
+}
+
+static void
+clean_one(struct worker *w)
+{
+	struct bench *b = w->b;
+	char name[64];
+
+	if (w->gone == w->made) {
+		if (--b->running == 0)
+			made_gone(b);
+		return;
+	}
+	w->began_ns = clock_now(b->env->clock);
+	snprintf(name, sizeof(name), "c%u-%" PRIu64, w->id, ++w->gone);
+	client_unlink(b->client, &w->op, unlinked, &root, b->dir, name);
+}
+
+static void
+clean_made(struct bench *b)
+{
+	b->ops = 0;
+	b->lat_n = 0;
+	b->begin_ns = clock_now(b->env->clock);
+	b->end_ns = UINT64_MAX;
+	b->measuring = true;
+	b->running = WORKERS_MAX;
+	for (unsigned i = 0; i < WORKERS_MAX; i++)
+		clean_one(&b->workers[i]);
 }
 
 static void
