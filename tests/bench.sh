@@ -1,24 +1,73 @@
 #!/bin/sh
 # Measure a fresh development cluster: the client library and the mount, beside limits taken in
 # the same run.  bench.sh BUILD
+# Floors are judged in words; the exit status only says whether everything ran.
 FSD=$PWD/${1:-build}/fsd
 W=$(mktemp -d "${TMPDIR:-/var/tmp}/fsd-bench.XXXXXX") || exit 1
 mkdir "$W/mnt"
-trap '"$FSD" umount "$W/mnt" 2>/dev/null || "$FSD" umount --lazy "$W/mnt" 2>/dev/null; sleep 1; rm -rf "$W"' EXIT
+pids=
+finish() {
+	"$FSD" umount "$W/mnt" 2>/dev/null || "$FSD" umount --lazy "$W/mnt" 2>/dev/null
+	[ -z "$pids" ] || kill $pids 2>/dev/null
+	sleep 1
+	rm -rf "$W"
+}
+trap finish EXIT
+verdict() { [ "$1" -le "$2" ] && echo ok || echo "above limit"; }
+rss_mib() { awk '/VmRSS/ { print int($2 / 1024 + 0.999) }' "/proc/$1/status"; }
+ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+
 start=$(date +%s%N)
-"$FSD" dev --size 6GiB "$W/a" "$W/mnt" || exit 1
-echo "start to usable mount: $(( ($(date +%s%N) - start) / 1000000 )) ms"
+"$FSD" dev --size 3GiB "$W/a" "$W/mnt" || exit 1
+ms=$(( ($(date +%s%N) - start) / 1000000 ))
+echo "start to usable mount: $ms ms  $(verdict $ms 2000)"
 pid=$(pgrep -f "$FSD dev .*$W/a ")
 sleep 1
-echo "idle memory, all five roles and the mount: $(( $(awk '/VmRSS/ { print $2 }' /proc/$pid/status) / 1024 )) MiB"
+before=$(ticks "$pid")
+sleep 3
+echo "idle processor time, all roles and the mount: $(( ($(ticks "$pid") - before) * 100 / \
+    (3 * $(getconf CLK_TCK)) )) % of a core"
+echo "idle memory, all roles and the mount: $(rss_mib "$pid") MiB"
+
+# Each role in a process of its own, idle.
+"$FSD" key "$W/key" && "$FSD" disk init --size 1GiB "$W/disk" || exit 1
+base=$(( 20000 + $$ % 20000 ))
+cat > "$W/fsd.conf" <<EOT
+[cluster]
+name = bench
+key_file = $W/key
+[manager]
+addresses = 127.0.0.1:$base
+port = $base
+[metadata]
+port = 0
+[storage]
+port = 0
+EOT
+for role in manager metadata storage; do
+	set -- --role=$role --config "$W/fsd.conf" --set node.directory="$W/$role"
+	[ $role != storage ] || set -- "$@" --set storage.disks="$W/disk"
+	"$FSD" "$@" 2>"$W/$role.log" &
+	pids="$pids $!"
+done
+sleep 2
+for p in $pids; do
+	role=$(tr '\0' '\n' <"/proc/$p/cmdline" | sed -n 's/^--role=//p')
+	mib=$(rss_mib "$p") || { cat "$W"/*.log; exit 1; }
+	echo "idle memory, $role alone: $mib MiB  $(verdict "$mib" 64)"
+done
+kill $pids; wait $pids 2>/dev/null; pids=
+
 "$FSD" bench --config "$W/a/fsd.conf" --raw "$W" | tee "$W/out"
 for rw in write read; do
 	mib=$(fio --name=f --directory="$W/mnt" --rw=$rw --bs=1m --size=512m --numjobs=2 --direct=1 \
 	    --ioengine=libaio --iodepth=8 --group_reporting --output-format=terse |
 	    awk -F';' -v f=$([ $rw = read ] && echo 7 || echo 48) '{ printf "%.1f", $f / 1024 }')
-	awk -v fuse="$mib" -v rw=$rw '$1 == rw { printf "mount %-5s %9.1f MiB/s  %.2f of the client library\n",
-	    rw, fuse, fuse / $2 }' "$W/out"
+	awk -v fuse="$mib" -v rw=$rw '$1 == rw {
+		printf "mount %-5s %8.1f MiB/s  %.2f of the client library\n", rw, fuse, fuse / $2 }' \
+	    "$W/out"
 done
 for b in "${1:-build}"/tests/bench_*; do
-	case $b in *.[od]) ;; *) [ -x "$b" ] && "$b" ;; esac
+	case $b in *.[od]) ;; *) [ ! -x "$b" ] || "$b" || exit 1 ;; esac
 done
+exit 0
