@@ -14,7 +14,8 @@
 
 static uint32_t table[8][256];
 static uint32_t x2n[64];		/* x^(2^k) modulo the polynomial */
-static uint32_t shift_one, shift_two;	/* x^(8*STREAM), x^(16*STREAM) */
+/* Times x^(8*STREAM) and x^(16*STREAM), by the bytes of the other factor. */
+static uint32_t shift_one[4][256], shift_two[4][256];
 static bool hardware;
 
 /* a times b modulo the polynomial, bits reflected. */
@@ -23,17 +24,12 @@ multiply(uint32_t a, uint32_t b)
 {
 	uint32_t m = 1u << 31, p = 0;
 
-	for (;;) {
-		if (a & m) {
-			p ^= b;
-			if ((a & (m - 1)) == 0)
-				return p;
-		}
-		m >>= 1;
-		if (m == 0)
-			return p;
-		b = b & 1 ? b >> 1 ^ POLY : b >> 1;
+	/* Without branches: the bits are as good as random. */
+	for (; m != 0; m >>= 1) {
+		p ^= b & -(uint32_t)((a & m) != 0);
+		b = b >> 1 ^ (POLY & -(b & 1));
 	}
+	return p;
 }
 
 /* x^(8*n). */
@@ -46,6 +42,14 @@ power(uint64_t n)
 		if (n & 1)
 			p = multiply(x2n[k & 63], p);
 	return p;
+}
+
+static void
+make_shift(uint32_t t[4][256], uint32_t by)
+{
+	for (uint32_t k = 0; k < 4; k++)
+		for (uint32_t i = 0; i < 256; i++)
+			t[k][i] = multiply(by, i << 8 * k);
 }
 
 __attribute__((constructor)) static void
@@ -65,8 +69,8 @@ init(void)
 	x2n[0] = 1u << 30;		/* x^1 */
 	for (int k = 1; k < 64; k++)
 		x2n[k] = multiply(x2n[k - 1], x2n[k - 1]);
-	shift_one = power(STREAM);
-	shift_two = power(2 * STREAM);
+	make_shift(shift_one, power(STREAM));
+	make_shift(shift_two, power(2 * STREAM));
 #if defined(__x86_64__)
 	__builtin_cpu_init();
 	hardware = __builtin_cpu_supports("sse4.2") != 0;
@@ -92,6 +96,13 @@ software(uint32_t crc, const uint8_t *p, size_t n)
 }
 
 #if defined(__x86_64__)
+static uint32_t
+shift(const uint32_t t[4][256], uint32_t crc)
+{
+	return t[0][crc & 255] ^ t[1][crc >> 8 & 255] ^ t[2][crc >> 16 & 255] ^
+	    t[3][crc >> 24];
+}
+
 __attribute__((target("sse4.2"))) static uint32_t
 sse42(uint32_t crc, const uint8_t *p, size_t n)
 {
@@ -108,8 +119,8 @@ sse42(uint32_t crc, const uint8_t *p, size_t n)
 			b = _mm_crc32_u64(b, y);
 			c = _mm_crc32_u64(c, z);
 		}
-		a = multiply(shift_two, (uint32_t)a) ^
-		    multiply(shift_one, (uint32_t)b) ^ (uint32_t)c;
+		a = shift(shift_two, (uint32_t)a) ^ shift(shift_one, (uint32_t)b) ^
+		    (uint32_t)c;
 		p += 3 * STREAM;
 		n -= 3 * STREAM;
 	}
@@ -137,7 +148,15 @@ crc32c(uint32_t crc, const void *p, size_t n)
 uint32_t
 crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b)
 {
-	return multiply(power(len_b), crc_a) ^ crc_b;
+	/* Callers join blocks of one length, many in a row. */
+	static _Thread_local uint64_t last_len;
+	static _Thread_local uint32_t last_power;
+
+	if (len_b != last_len || last_power == 0) {
+		last_len = len_b;
+		last_power = power(len_b);
+	}
+	return multiply(last_power, crc_a) ^ crc_b;
 }
 
 uint32_t
