@@ -88,7 +88,7 @@ struct chunk_craq_op {
 
 enum chunk_craq_ev {
 	CRAQ_EV_ADMIT,		/* a new operation */
-	CRAQ_EV_INFO,		/* answer to LOOK: info, room, epoch_floor */
+	CRAQ_EV_INFO,		/* answer to LOOK: rc, info, room, epoch_floor */
 	CRAQ_EV_LOADED,		/* answer to LOAD and FETCH: rc, epoch */
 	CRAQ_EV_STORED,		/* answer to STORE: rc, len, check */
 	CRAQ_EV_FORWARDED,	/* answer to FORWARD: rc, version, len, check */

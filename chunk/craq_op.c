@@ -343,6 +343,8 @@ chunk_craq_have(struct chunk_craq *c, struct chunk_craq_op *op,
 	assert(!op->stale);
 	if (ev->now_ns >= op->deadline_ns)
 		chunk_craq_finish(c, op, -ETIMEDOUT);
+	else if (ev->rc != 0)
+		chunk_craq_finish(c, op, ev->rc);
 	else if (op->kind == CRAQ_RECONCILE)
 		have_reconcile(c, op, ev);
 	else if (op->kind == CRAQ_UPDATE)

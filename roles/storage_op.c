@@ -118,7 +118,8 @@ look(struct storage_op *op)
 	int rc = chunk_engine_info(op->t->disk->engine, op->t->v.target,
 	    op->craq.id, &info);
 	struct chunk_craq_event ev = { .kind = CRAQ_EV_INFO,
-	    .info = rc == 0 ? &info : NULL, .room = room(op) };
+	    .rc = rc == -ENOENT ? 0 : rc, .info = rc == 0 ? &info : NULL,
+	    .room = room(op) };
 
 	if (op->craq.kind == CRAQ_WRITE)
 		ev.epoch_floor = storage_cut_floor(w, op->t->v.target,

@@ -93,6 +93,8 @@ end(struct item *it, int rc)
 {
 	struct storage_read *rd = it->rd;
 
+	if (rc == -EIO)
+		storage_disk_failed(rd->t->disk, "read", rc);
 	if (rc == -EIO || rc == ERR_CORRUPT) {
 		log_error(&rd->w->env->log, "chunk not readable",
 		    "disk=%s target=%u ino=%llu index=%u rc=%s",
@@ -162,11 +164,16 @@ still(const struct storage_read *rd)
 	return storage_lease(rd->w) ? 0 : ERR_NO_LEASE;
 }
 
-static const struct chunk_info *
-look(const struct item *it, struct chunk_info *info)
+/* 0 with *found NULL when there is no such chunk.  A disk that has failed knows nothing:
+ * that is an error, not an absent chunk. */
+static int
+look(const struct item *it, struct chunk_info *info, const struct chunk_info **found)
 {
-	return chunk_engine_info(it->rd->t->disk->engine, it->r.target, it->r.id,
-	    info) == 0 ? info : NULL;
+	int rc = chunk_engine_info(it->rd->t->disk->engine, it->r.target, it->r.id,
+	    info);
+
+	*found = rc == 0 ? info : NULL;
+	return rc == -ENOENT ? 0 : rc;
 }
 
 static void
@@ -181,17 +188,22 @@ answered(struct net_call *c, int rc)
 {
 	struct item *it = container_of(c, struct item, ask);
 	const struct msg_committed_rep *rep = c->rep;
+	const struct chunk_info *info;
 	struct chunk_info buf;
 
+	if (rc == -EIO)
+		rc = ERR_BUSY;		/* the tail's disk, not ours: the chain will move */
 	if (rc == 0)
 		rc = still(it->rd);
+	if (rc == 0)
+		rc = look(it, &buf, &info);
 	if (rc != 0) {
 		if (err_next(rc) == ERR_NEXT_REFRESH)
 			storage_refresh(it->rd->w);
 		end(it, rc);
 		return;
 	}
-	switch (chunk_craq_pick(look(it, &buf), rep->version)) {
+	switch (chunk_craq_pick(info, rep->version)) {
 	case CRAQ_PICK_READ:
 		read_version(it, rep->version);
 		break;
@@ -213,11 +225,12 @@ start(struct item *it)
 	const struct chunk_info *info;
 	int rc = still(rd);
 
+	if (rc == 0)
+		rc = look(it, &buf, &info);
 	if (rc != 0) {
 		end(it, rc);
 		return;
 	}
-	info = look(it, &buf);
 	if (!t->craq.tail &&
 	    chunk_craq_dirty(rd->w->craq, &t->craq, it->r.id, info)) {
 		struct msg_committed m = { .chain = t->v.chain,
@@ -344,9 +357,15 @@ storage_committed_call(struct storage_worker *w, struct net_req *req)
 	struct chunk_info info;
 	int rc = check_tail(w, m->target, m->chain, m->chain_version, &t);
 
-	if (rc == 0 && chunk_engine_info(t->disk->engine, m->target, m->chunk,
-	    &info) == 0)
-		rep.version = info.committed;
+	if (rc == 0) {
+		int found = chunk_engine_info(t->disk->engine, m->target,
+		    m->chunk, &info);
+
+		if (found == 0)
+			rep.version = info.committed;
+		else if (found != -ENOENT)
+			rc = found;
+	}
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
 }
 
