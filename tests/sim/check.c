@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "chunk/engine.h"
+#include "conf/bytes.h"
 #include "conf/map.h"
+#include "conf/omap.h"
 #include "meta/tree.h"
 #include "net/member.h"
 #include "roles/metadata.h"
@@ -68,6 +70,82 @@ compare(struct sim *s, const struct routing *r, const struct routing_chain *c, u
 			    a.committed_check, i, b.committed, b.committed_len,
 			    b.committed_check);
 	}
+}
+
+/* ---- versions of a chunk at one replica ---- */
+
+struct seen_row {
+	uint64_t committed;		/* the newest */
+	uint32_t life;			/* of the process that showed it */
+};
+struct check_seen {
+	struct omap rows;		/* (target, chunk) -> seen_row */
+};
+
+static void
+seen_key(uint8_t key[16], target_id t, struct chunk_id id)
+{
+	bytes_be32(key, t);
+	bytes_be64(key + 4, id.ino);
+	bytes_be32(key + 12, id.index);
+}
+
+/* What is committed stays, and so do the bytes of that version; a restart may find it pending
+ * (the flip is durable later), but not gone. */
+void
+check_versions(struct sim *s, unsigned i, struct check_seen **seen, uint32_t life)
+{
+	struct storage *st = sim_storage(s, i);
+	struct chunk_engine *e = st == NULL ? NULL : storage_engine_at(st, 0);
+
+	if (*seen == NULL) {
+		*seen = calloc(1, sizeof(**seen));
+		assert(*seen != NULL);
+		omap_init(&(*seen)->rows);
+	}
+	for (target_id t = 1; e != NULL && t <= 2 * SIM_STORAGE; t++) {
+		struct chunk_id at = { 0 };
+		struct chunk_info k;
+
+		for (bool after = false; chunk_engine_next(e, t, at, after, &k) == 0;
+		    after = true) {
+			const struct omap_entry *old;
+			struct seen_row row = { 0 };
+			uint64_t newest = k.committed;
+			uint8_t key[16];
+
+			at = k.id;
+			if (k.pending != 0 && k.pending <= k.committed)
+				sim_fail(s, "storage%u target %u: %" PRIu64 ".%u: pending "
+				    "%" PRIx64 " is not over %" PRIx64, i + 1, t,
+				    at.ino, at.index, k.pending, k.committed);
+			seen_key(key, t, at);
+			if ((old = omap_get(&(*seen)->rows, key, 16)) != NULL)
+				memcpy(&row, omap_value(old), sizeof(row));
+			/* Committed 0: removed meanwhile, and made anew. */
+			if ((row.life != life || newest == 0) && k.pending > newest)
+				newest = k.pending;
+			if (newest < row.committed)
+				sim_fail(s, "storage%u target %u: %" PRIu64 ".%u went back "
+				    "from %" PRIx64 " to %" PRIx64, i + 1, t, at.ino,
+				    at.index, row.committed, newest);
+			if (k.committed < row.committed ||
+			    (k.committed == row.committed && row.life == life))
+				continue;
+			row.committed = k.committed;
+			row.life = life;
+			if (omap_put(&(*seen)->rows, key, 16, &row, sizeof(row)) != 0)
+				abort();
+		}
+	}
+}
+
+void
+check_forget(struct check_seen *seen)
+{
+	if (seen != NULL)
+		omap_fini(&seen->rows);
+	free(seen);
 }
 
 void

@@ -392,6 +392,8 @@ start(struct disk *d, struct disk_req *r)
 		}
 		assert(sum == r->len);
 	}
+	if (h->box->conf.table.tick != NULL)
+		h->box->conf.table.tick(h->box->conf.table.tick_ctx);
 	q = must(calloc(1, sizeof(*q)));
 	q->h = h;
 	q->req = r;

@@ -702,9 +702,11 @@ start_actors(struct load *l)
 	l->started = true;
 	for (unsigned i = 0; i < l->n; i++) {
 		struct actor *a = &l->actors[i];
-		struct client *c = client_of(a);
+		struct client *c = sim_client(l->s, a->client);
 		char name[24];
 
+		if (a->dead)
+			continue;
 		snprintf(name, sizeof(name), "%c%u", "spn"[a->kind], a->id);
 		switch (a->kind) {
 		case SHARED:

@@ -110,6 +110,8 @@ struct sim_net {
 	uint32_t     *down;
 	size_t	      down_n;
 	uint64_t      frames;
+	void	    (*watch)(void *ctx, uint32_t node);
+	void	     *watch_ctx;
 };
 
 static void *
@@ -411,6 +413,8 @@ chan_send(struct net_chan *chan, struct net_tx *tx)
 	}
 	if (e->pipe->broken)
 		return tx->bulk_len == 0;	/* into nowhere; news is coming */
+	if (n->watch != NULL)
+		n->watch(n->watch_ctx, e->node);
 	if (start < e->leaves_ns)
 		start = e->leaves_ns;
 	head = new_item(HEAD, tx->head_len);
@@ -951,6 +955,13 @@ sim_net_streams(const struct sim_net *n)
 	list_for_each(l, &n->pipes)
 		k += !list_entry(l, struct pipe, node)->broken;
 	return k;
+}
+
+void
+sim_net_watch(struct sim_net *n, void (*fn)(void *ctx, uint32_t node), void *ctx)
+{
+	n->watch = fn;
+	n->watch_ctx = ctx;
 }
 
 uint64_t

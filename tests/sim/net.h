@@ -59,6 +59,10 @@ void	sim_net_host_up(struct sim_net *n, uint32_t node);
 
 /* Break all streams between two nodes now, as a dying switch would. */
 void	sim_net_break(struct sim_net *n, uint32_t a, uint32_t b);
+/* fn(ctx, node) as each frame is sent; it must not tear down anything. */
+void	sim_net_watch(struct sim_net *n, void (*fn)(void *ctx, uint32_t node),
+	    void *ctx);
+
 /* Streams that are there, and frames that have arrived so far. */
 unsigned sim_net_streams(const struct sim_net *n);
 uint64_t sim_net_frames(const struct sim_net *n);

@@ -21,7 +21,7 @@
 #include "tests/sim/net.h"
 
 #define DISK_BYTES	(64ull << 20)
-#define LOAD_OPS	60u		/* per actor */
+#define POLL_NS		(40 * NS_PER_MS)	/* looking at versions */
 
 struct node {
 	struct sim	*s;
@@ -33,6 +33,9 @@ struct node {
 	struct net_hub	*hub;
 	struct role_env	 env;
 	struct clock_timer again;	/* on the world's clock: start, or go on */
+	struct clock_timer blow;	/* dies at once */
+	unsigned	 fuse;		/* disk requests and frames until then; 0: none */
+	struct check_seen *seen;	/* storage: versions of its chunks */
 	bool		 paused;
 	unsigned	 lives;
 	union {
@@ -60,7 +63,10 @@ struct sim {
 	struct conf	 conf;
 	struct net_addr	 manager_addr;
 	struct node	 nodes[SIM_NODES];
-	struct clock_timer fault;
+	struct clock_timer fault, poll, mend_disk;
+	uint64_t	 fault_ns;	/* most time between two */
+	unsigned	 ops;		/* of the load, per actor */
+	unsigned	 slow_box;
 	struct cut	 cuts[CUTS_MAX];
 	unsigned	 cut_at;
 	bool		 healing;
@@ -282,6 +288,10 @@ boot(struct node *n)
 	n->up = true;
 	n->ready = n->paused = false;
 	n->lives++;
+	/* Dying again while it recovers. */
+	if ((s->faults & SIM_FUSES) && !s->healing && n->id < SIM_CLIENT0 &&
+	    rand_chance(&s->rand, 1, 3))
+		n->fuse = 1 + (unsigned)rand_below(&s->rand, 40);
 	if ((rc = open_role(n)) != 0)
 		sim_fail(s, "%s cannot open: %s", n->env.log.who, err_text(rc));
 }
@@ -292,6 +302,8 @@ die(struct node *n, bool power)
 {
 	assert(n->up);
 	trace_line(n->s, n->env.log.who, power ? "power cut" : "killed", "");
+	n->fuse = 0;
+	clock_timer_stop(sim_clock(n->s), &n->blow);
 	if (power)
 		sim_net_host_down(n->s->net, n->id);
 	if (n->box != NULL) {
@@ -300,7 +312,6 @@ die(struct node *n, bool power)
 		else
 			sim_disk_kill(n->box);
 	}
-	sim_clock_node_kill(n->clock);
 	if (n->id == SIM_MANAGER)
 		manager_close(n->manager);
 	else if (n->id == SIM_METADATA)
@@ -310,6 +321,10 @@ die(struct node *n, bool power)
 	else
 		client_close(n->client);
 	net_hub_close(n->hub);
+	/* Whatever they were doing, they leave nothing behind. */
+	if (sim_clock_node_pending(n->clock) != 0)
+		sim_fail(n->s, "%s: %u callbacks are left", n->env.log.who,
+		    sim_clock_node_pending(n->clock));
 	sim_clock_node_close(n->clock);
 	n->up = n->ready = false;
 }
@@ -377,24 +392,101 @@ later(struct node *n, uint64_t max_ms)
 }
 
 static void
-crash_some(struct sim *s)
+crash(struct node *n)
 {
-	struct node *n = &s->nodes[rand_below(&s->rand, SIM_CLIENT0)];
-
 	if (!n->up)
 		return;
-	die(n, rand_chance(&s->rand, 1, 2));
-	later(n, 2000);
+	die(n, rand_chance(&n->s->rand, 1, 2));
+	later(n, rand_chance(&n->s->rand, 1, 3) ? 200 : 2000);
 }
 
 static void
+blown(struct clock_timer *t)
+{
+	crash(container_of(t, struct node, blow));
+}
+
+/* A disk request or a frame of @n starts. */
+static void
+burn(struct node *n)
+{
+	struct clock *w = sim_clock(n->s);
+
+	if (n->fuse > 0 && --n->fuse == 0)
+		clock_timer_start(w, &n->blow, clock_now(w), blown);
+}
+
+static void
+box_tick(void *ctx)
+{
+	burn(ctx);
+}
+
+static void
+net_watch(void *ctx, uint32_t node)
+{
+	struct sim *s = ctx;
+
+	if (node < SIM_CLIENT0)
+		burn(&s->nodes[node]);
+}
+
+static void
+light_fuse(struct sim *s)
+{
+	struct node *n = &s->nodes[rand_below(&s->rand, SIM_CLIENT0)];
+
+	if (n->up && n->fuse == 0)
+		n->fuse = 1 + (unsigned)rand_below(&s->rand, 60);
+}
+
+/* All servers at once, or some. */
+static void
 power_cut(struct sim *s)
 {
+	bool all = rand_chance(&s->rand, 1, 2);
+
 	for (unsigned i = 0; i < SIM_CLIENT0; i++) {
+		if (!all && rand_chance(&s->rand, 1, 2))
+			continue;
 		if (s->nodes[i].up)
 			die(&s->nodes[i], true);
 		later(&s->nodes[i], 1500);
 	}
+}
+
+static void
+disk_speed(struct node *n, unsigned times)
+{
+	struct sim_disk_conf *c = sim_box_conf(n->box);
+
+	c->read_max_ns = c->read_min_ns * times;
+	c->write_max_ns = c->write_min_ns * times;
+	c->sync_max_ns = c->sync_min_ns * times;
+	c->table.write_max_ns = c->table.write_min_ns * times;
+}
+
+static void
+disk_mended(struct clock_timer *t)
+{
+	struct sim *s = container_of(t, struct sim, mend_disk);
+
+	disk_speed(&s->nodes[s->slow_box], 1);
+}
+
+/* For a while a disk takes up to some hundred times as long. */
+static void
+slow_disk(struct sim *s)
+{
+	struct clock *w = sim_clock(s);
+
+	if (s->mend_disk.pos != 0)
+		return;
+	s->slow_box = (unsigned)rand_below(&s->rand, SIM_CLIENT0);
+	disk_speed(&s->nodes[s->slow_box], 10u << rand_below(&s->rand, 7));
+	sim_trace(s, "disk of node %u is slow", s->slow_box);
+	clock_timer_start(w, &s->mend_disk, clock_now(w) +
+	    rand_below(&s->rand, 3 * NS_PER_S), disk_mended);
 }
 
 static void
@@ -407,7 +499,7 @@ pause_some(struct sim *s)
 	n->paused = true;
 	sim_clock_node_pause(n->clock, true);
 	trace_line(s, n->env.log.who, "pauses", "");
-	later(n, 3000);
+	later(n, rand_chance(&s->rand, 1, 4) ? 7000 : 2000);
 }
 
 static void
@@ -463,7 +555,7 @@ static void
 fault(struct clock_timer *t)
 {
 	struct sim *s = container_of(t, struct sim, fault);
-	unsigned kind = 1u << rand_below(&s->rand, 7);
+	unsigned kind = 1u << rand_below(&s->rand, 9);
 	struct clock *w = sim_clock(s);
 
 	if (kind & s->faults) {
@@ -472,7 +564,7 @@ fault(struct clock_timer *t)
 			cut_some(s);
 			break;
 		case SIM_CRASHES:
-			crash_some(s);
+			crash(&s->nodes[rand_below(&s->rand, SIM_CLIENT0)]);
 			break;
 		case SIM_POWER:
 			power_cut(s);
@@ -483,12 +575,33 @@ fault(struct clock_timer *t)
 		case SIM_CLIENT_DEATH:
 			client_death(s);
 			break;
+		case SIM_FUSES:
+			light_fuse(s);
+			break;
+		case SIM_SLOW_DISKS:
+			slow_disk(s);
+			break;
 		default:
 			break;
 		}
 	}
 	clock_timer_start(w, &s->fault, clock_now(w) + 1 +
-	    rand_below(&s->rand, 1200 * NS_PER_MS), fault);
+	    rand_below(&s->rand, s->fault_ns), fault);
+}
+
+static void
+poll(struct clock_timer *t)
+{
+	struct sim *s = container_of(t, struct sim, poll);
+	struct clock *w = sim_clock(s);
+
+	for (unsigned i = 0; i < SIM_STORAGE; i++) {
+		struct node *n = &s->nodes[SIM_STORAGE0 + i];
+
+		if (n->up && n->ready)
+			check_versions(s, i, &n->seen, n->lives);
+	}
+	clock_timer_start(w, t, clock_now(w) + POLL_NS, poll);
 }
 
 /* ---- the life of a simulation ---- */
@@ -517,6 +630,29 @@ options(struct sim *s)
 			sim_fail(s, "%s", err);
 }
 
+/* What else differs from seed to seed. */
+static void
+draw(struct sim *s)
+{
+	static const uint64_t flush[] = { 65536, 65536, 4096, 1 << 20 };
+	struct rand *r = &s->rand;
+
+	s->fault_ns = (100 + rand_below(r, 1500)) * NS_PER_MS;
+	s->ops = 60 + (unsigned)rand_below(r, rand_chance(r, 1, 4) ? 1200 : 300);
+	s->conf.metadata_flush_size = flush[rand_below(r, 4)];
+	s->conf.metadata_flush_time = 10 + rand_below(r, 500);
+	s->conf.metadata_cache_ttl = rand_below(r, 2) * 200;
+	s->conf.client_write_back = rand_below(r, 3) * 250;
+	s->conf.client_read_ahead = rand_below(r, 2) * (128 << 10);
+	s->conf.client_call = 200 + rand_below(r, 1000);
+	s->conf.metadata_session = 1000 + rand_below(r, 3000);
+	if (s->faults & SIM_TIGHT) {
+		s->conf.client_memory = 256 << 10;
+		s->conf.storage_memory = 1536 << 10;
+		s->conf.client_buffer_keep = s->conf.storage_buffer_keep = 0;
+	}
+}
+
 struct sim *
 sim_open(uint64_t seed, unsigned faults)
 {
@@ -530,6 +666,10 @@ sim_open(uint64_t seed, unsigned faults)
 	rand_seed(&s->rand, seed);
 	s->clocks = sim_clock_open();
 	options(s);
+	/* Swarm testing: every seed has another mix of faults. */
+	s->faults = faults & (unsigned)rand_below(&s->rand, SIM_ALL + 1);
+	draw(s);
+	s->healing = true;		/* no faults while it starts */
 	s->net = sim_net_open(sim_clock_world(s->clocks), rand_u64(&s->rand));
 	s->manager_addr = node_addr(SIM_MANAGER);
 	for (unsigned i = 0; i < SIM_NODES; i++) {
@@ -538,16 +678,19 @@ sim_open(uint64_t seed, unsigned faults)
 		n->s = s;
 		n->id = i;
 		rand_seed(&n->rand, rand_u64(&s->rand));
-		if (i < SIM_CLIENT0)
+		if (i < SIM_CLIENT0) {
 			n->box = sim_box_open(&s->rand);
+			sim_box_conf(n->box)->table.tick = box_tick;
+			sim_box_conf(n->box)->table.tick_ctx = n;
+		}
 		if (i >= SIM_STORAGE0 && i < SIM_CLIENT0)
 			format(n);
 	}
 	for (unsigned i = 0; i < SIM_NODES; i++)
 		boot(&s->nodes[i]);
+	sim_net_watch(s->net, net_watch, s);
 	sim_until(s, all_ready, s, 60, "starting");
-	/* Swarm testing: every seed has another mix of faults. */
-	s->faults = faults & (unsigned)rand_below(&s->rand, SIM_ALL + 1);
+	s->healing = false;
 	sim_trace(s, "seed %" PRIu64 " faults %x", seed, s->faults);
 	return s;
 }
@@ -562,11 +705,18 @@ sim_load(struct sim *s)
 		f.break_ppm = 1 + (uint32_t)rand_below(&s->rand, 20000);
 	f.delay_max_us += (uint32_t)rand_below(&s->rand, 2000);
 	f.slow_ppm = (uint32_t)rand_below(&s->rand, 10000);
-	f.slow_us = (uint32_t)rand_below(&s->rand, 300000);
+	f.slow_us = (uint32_t)rand_below(&s->rand,
+	    s->faults & SIM_LATE_FRAMES ? 4000000 : 300000);
+	if (s->faults & SIM_LATE_FRAMES)
+		f.bytes_per_us = 1 + (uint32_t)rand_below(&s->rand, 100);
+	if (s->faults & SIM_SLOW_DISKS)
+		for (unsigned i = 0; i < SIM_CLIENT0; i++)
+			disk_speed(&s->nodes[i], 1 + (unsigned)rand_below(&s->rand, 20));
 	sim_net_faults(s->net, &f);
 	clock_timer_start(w, &s->fault, clock_now(w) + rand_below(&s->rand,
 	    500 * NS_PER_MS), fault);
-	s->load = load_open(s, LOAD_OPS);
+	clock_timer_start(w, &s->poll, clock_now(w) + POLL_NS, poll);
+	s->load = load_open(s, s->ops);
 	/* Faults may keep the load from ending; healing must not. */
 	sim_clock_run_until(s->clocks, load_done, s->load, 20 * NS_PER_S);
 }
@@ -578,6 +728,7 @@ sim_heal(struct sim *s)
 		.delay_max_us = 150 };
 
 	clock_timer_stop(sim_clock(s), &s->fault);
+	clock_timer_stop(sim_clock(s), &s->mend_disk);
 	s->healing = true;
 	sim_trace(s, "heal");
 	for (unsigned i = 0; i < CUTS_MAX; i++)
@@ -588,6 +739,10 @@ sim_heal(struct sim *s)
 		struct node *n = &s->nodes[i];
 
 		clock_timer_stop(sim_clock(s), &n->again);
+		clock_timer_stop(sim_clock(s), &n->blow);
+		n->fuse = 0;
+		if (n->box != NULL)
+			disk_speed(n, 1);
 		again(&n->again);
 	}
 	sim_until(s, all_ready, s, 60, "starting again");
@@ -618,8 +773,26 @@ clients_stopped(void *ctx)
 void
 sim_check(struct sim *s)
 {
+	struct node *bad = &s->nodes[SIM_STORAGE0 + rand_below(&s->rand, SIM_STORAGE)];
+
+	/* Bad reads of one replica: the others answer. */
+	if (s->faults & SIM_BAD_DISK) {
+		if (rand_chance(&s->rand, 1, 2))
+			sim_box_conf(bad->box)->read_eio_ppm = 300000;
+		else
+			sim_box_conf(bad->box)->flip_ppm = 300000;
+	}
 	load_check(s->load);
 	sim_until(s, load_checked, s->load, 120, "reading back");
+	/* A disk that has failed is refused until its node starts again. */
+	if (s->faults & SIM_BAD_DISK) {
+		sim_box_conf(bad->box)->read_eio_ppm = 0;
+		sim_box_conf(bad->box)->flip_ppm = 0;
+		die(bad, false);
+		boot(bad);
+		sim_until(s, all_ready, s, 60, "starting after a bad disk");
+		sim_clock_run(s->clocks, 2 * NS_PER_S);	/* clients hear of it */
+	}
 	for (unsigned i = SIM_CLIENT0; i < SIM_NODES; i++)
 		if (s->nodes[i].up)
 			client_stop(s->nodes[i].client, client_stopped, &s->nodes[i]);
@@ -642,8 +815,10 @@ sim_close(struct sim *s)
 		clock_timer_stop(sim_clock(s), &n->again);
 		if (n->up)
 			die(n, false);
+		check_forget(n->seen);
 	}
 	clock_timer_stop(sim_clock(s), &s->fault);
+	clock_timer_stop(sim_clock(s), &s->poll);
 	sim_net_close(s->net);
 	for (unsigned i = 0; i < SIM_CLIENT0; i++)
 		sim_box_close(s->nodes[i].box);

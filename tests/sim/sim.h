@@ -34,7 +34,13 @@ enum {
 	SIM_PAUSES = 16,	/* a process stops for a while and goes on */
 	SIM_DRIFT = 32,		/* clocks run at different speeds */
 	SIM_CLIENT_DEATH = 64,	/* one of the clients dies for good */
-	SIM_ALL = 127
+	SIM_FUSES = 128,	/* a server dies just when it starts its n-th disk request or
+				 * frame from now; also soon after a start */
+	SIM_SLOW_DISKS = 256,	/* some disks take long, all the time or for a while */
+	SIM_LATE_FRAMES = 512,	/* some frames are seconds late */
+	SIM_TIGHT = 1024,	/* little memory everywhere */
+	SIM_BAD_DISK = 2048,	/* at last, one replica's disk fails reads or turns bits */
+	SIM_ALL = 4095
 };
 
 struct sim;
@@ -80,6 +86,11 @@ bool	load_checked(void *load);
 void	load_close(struct load *l);
 
 /* tests/sim/check.c */
+struct check_seen;			/* versions that were seen at one replica */
+/* No version of a chunk at storage node @i goes back; @seen is NULL at first. */
+void	check_versions(struct sim *s, unsigned i, struct check_seen **seen,
+	    uint32_t life);
+void	check_forget(struct check_seen *seen);
 void	check_replicas(struct sim *s);	/* quiet replicas are equal; versions settled */
 void	check_dump(struct sim *s);	/* every replica's chunks, to stderr */
 void	check_tree(struct sim *s);	/* the namespace is consistent; no leaked chunks */

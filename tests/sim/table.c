@@ -138,6 +138,8 @@ write_batch(struct table_store *s, struct table_batch *b)
 	if (h->data == NULL)
 		return;			/* the dead are not answered */
 	c = h->data->conf;
+	if (c->tick != NULL)
+		c->tick(c->tick_ctx);
 	assert(c->write_min_ns <= c->write_max_ns);
 	clock_timer_start(h->clock, &h->timer, clock_now(h->clock) +
 	    c->write_min_ns + rand_below(h->data->rand,

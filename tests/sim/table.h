@@ -19,6 +19,9 @@ struct sim_table_conf {
 	uint64_t write_min_ns, write_max_ns;	/* time a batch takes */
 	uint32_t eio_ppm;			/* chance that a batch fails */
 	bool	 full;				/* batches with a put get -ENOSPC */
+	void	(*tick)(void *ctx);		/* each batch, and each request of a box, as
+						 * it starts; it must not tear down anything */
+	void	*tick_ctx;
 };
 
 /* @rand and @conf are borrowed until sim_table_close(). */
