@@ -382,12 +382,13 @@ pick_layout(const struct metadata *m, struct layout *out)
 	return true;
 }
 
-/* Clients had the time to tell their opens to this run. */
+/* Clients had the time to tell their opens to this run, and @client has. */
 static bool
-opens_known(const struct metadata *m)
+opens_known(const struct metadata *m, const struct uid128 *client)
 {
-	return m->fresh || metadata_now(m) >= m->start_ns +
-	    m->env.conf->metadata_session * NS_PER_MS;
+	return metadata_session_told(m, client) && (m->fresh ||
+	    metadata_now(m) >= m->start_ns +
+	    m->env.conf->metadata_session * NS_PER_MS);
 }
 
 /* What only the leader knows about the request. */
@@ -408,17 +409,18 @@ vouch(const struct metadata_op *op, struct fs_cmd *c)
 		break;
 	case MSG_setattr:
 		/* Until all opens are known, a handle is taken at its word. */
-		if (set->handle != 0 && (!opens_known(m) ||
+		if (set->handle != 0 && (!opens_known(m, &set->ctx.client) ||
 		    metadata_session_handle(op->m, &set->ctx.client,
 		    set->handle) == set->ino))
 			c->flags |= FS_HANDLE;
-		if (!opens_known(m) || metadata_session_is_open(m, set->ino))
+		if (!opens_known(m, &set->ctx.client) ||
+		    metadata_session_is_open(m, set->ino))
 			c->flags |= FS_UNSETTLED;
 		break;
 	case MSG_open:
 		if (metadata_session_is_open(m, o->ino))
 			c->flags |= FS_HANDLE | FS_UNSETTLED;
-		if (!opens_known(m))
+		if (!opens_known(m, &o->ctx.client))
 			c->flags |= FS_UNSETTLED;
 		break;
 	default:

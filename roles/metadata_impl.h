@@ -88,6 +88,7 @@ struct metadata_session {
 	uint64_t	 heard_ns;
 	uint64_t	 epoch;		/* what the client knows this session by */
 	bool		 dead;		/* lease is over; opens stay for another */
+	bool		 told;		/* it has told all its opens */
 	bool		 served;	/* nobody else's cached copies are in its way */
 	struct map	 opens;		/* handle -> inode */
 };
@@ -130,6 +131,8 @@ struct metadata_sessions {
 void	metadata_session_init(struct metadata *m);
 /* The group leads now. 0 or a table error. */
 int	metadata_session_lead(struct metadata *m);
+/* @client has told all it has open: what we do not know of is closed. */
+bool	metadata_session_told(const struct metadata *m, const struct uid128 *client);
 /* After a time in which nobody was answered: the silence of then does not count. */
 void	metadata_session_hears(struct metadata *m);
 void	metadata_session_fini(struct metadata *m);

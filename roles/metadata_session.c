@@ -295,6 +295,14 @@ arm(struct metadata *m)
 		clock_timer_start(m->clock, &t->timer, at, expire);
 }
 
+bool
+metadata_session_told(const struct metadata *m, const struct uid128 *client)
+{
+	const struct metadata_session *s = find(m, client);
+
+	return s != NULL && s->told;
+}
+
 void
 metadata_session_hears(struct metadata *m)
 {
@@ -589,6 +597,8 @@ metadata_session_serve(struct metadata_op *op)
 		if (rc != 0)
 			break;
 	}
+	if (rc == 0 && q->epoch == s->epoch && !q->more)
+		s->told = true;
 	rep.epoch = s->epoch;
 	rep.gone.v = gone;
 	metadata_reply(op, rc, &rep);

@@ -836,6 +836,25 @@ START_TEST(dead_clients_lose_their_opens)
 }
 END_TEST
 
+/* A client whose session has ended asks for things before it has told its opens. */
+START_TEST(truncation_before_opens_are_told)
+{
+	ino_id ino = entry(create(1, "f", 7))->attr.ino;
+	struct msg_session_rep s = session(1, 0, NULL, 0, false);
+
+	session(1, s.epoch, NULL, 0, false);
+	run_ms(2 * W.conf.metadata_session + 1000);
+	ck_assert(!metadata_session_is_open(W.m, ino));
+	/* It has written, and not reported that yet. */
+	entry(truncate_file(1, ino, 1 << 20));
+	ck_assert_uint_eq(W.cuts, 3);
+	s = session(1, s.epoch, NULL, 0, false);
+	session(1, s.epoch, NULL, 0, false);
+	entry(truncate_file(1, ino, 1 << 20));
+	ck_assert_uint_eq(W.cuts, 3);
+}
+END_TEST
+
 /* Copies may be kept by a lone client; a second one waits until they have run out. */
 START_TEST(second_client_waits)
 {
@@ -1075,6 +1094,7 @@ main(void)
 	tcase_add_test(t, opens_are_told_again);
 	tcase_add_test(t, silence_without_lease);
 	tcase_add_test(t, dead_clients_lose_their_opens);
+	tcase_add_test(t, truncation_before_opens_are_told);
 	tcase_add_test(t, second_client_waits);
 	tcase_add_test(t, holder_outlives_us);
 	tcase_add_test(t, old_epochs_ask_storage);
