@@ -782,7 +782,9 @@ struct load *
 load_open(struct sim *s, unsigned ops)
 {
 	struct load *l = calloc(1, sizeof(*l));
-	static const enum kind kinds[] = { SHARED, PRIVATE, NAME };
+	/* What was read ahead may be a second old: no register then. */
+	enum kind kinds[] = { sim_conf(s)->client_read_ahead > 0 ? PRIVATE : SHARED,
+		PRIVATE, NAME };
 
 	assert(l != NULL);
 	l->s = s;

@@ -130,6 +130,12 @@ sim_fail(struct sim *s, const char *fmt, ...)
 
 /* ---- the world ---- */
 
+const struct conf *
+sim_conf(const struct sim *s)
+{
+	return &s->conf;
+}
+
 struct rand *
 sim_rand(struct sim *s)
 {

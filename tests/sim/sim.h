@@ -58,6 +58,7 @@ void	sim_check(struct sim *s);
 uint64_t sim_close(struct sim *s);
 
 /* ---- for the load and the checkers ---- */
+const struct conf *sim_conf(const struct sim *s);
 struct rand *sim_rand(struct sim *s);
 struct clock *sim_clock(struct sim *s);
 uint64_t sim_now(const struct sim *s);
