@@ -24,6 +24,8 @@
 
 /* ---- life, pauses, free lists ---- */
 
+STAT_DEFINE(client, CLIENT_STATS)
+
 struct client_life *
 client_life_get(struct client *c)
 {
@@ -506,6 +508,8 @@ client_open(struct client **out, const struct role_env *env,
 		client_close(c);
 		return rc;
 	}
+	stat_attach(env->stats, &c->stat_set, "fsd_client", env->log.who,
+	    client_stat_rows, &c->stat);
 	if (c->conf->client_retry != 0)
 		clock_timer_start(c->clock, &c->ready_timer,
 		    clock_now(c->clock) + c->conf->client_retry * NS_PER_MS,
@@ -557,6 +561,7 @@ client_close(struct client *c)
 {
 	if (c == NULL)
 		return;
+	stat_remove(&c->stat_set);
 	c->life->dead = true;
 	client_life_put(c->life);
 	net_call_cancel(&c->session.call);
@@ -578,6 +583,12 @@ client_close(struct client *c)
 	member_close(c->member);
 	mem_pool_close(c->pool);
 	free(c);
+}
+
+struct client_stat *
+client_stats(struct client *c)
+{
+	return &c->stat;
 }
 
 struct member *

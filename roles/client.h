@@ -35,6 +35,27 @@ struct member *client_member(struct client *c);
 const struct uid128 *client_id(const struct client *c);
 const struct conf *client_conf(const struct client *c);
 
+#define CLIENT_STATS(X) \
+	X(counter, calls,         "metadata calls")                              \
+	X(counter, reads,         "reads by applications")                       \
+	X(counter, read_bytes,    "bytes of them")                               \
+	X(counter, writes,        "writes by applications")                      \
+	X(counter, write_bytes,   "bytes of them")                               \
+	X(counter, stores,        "pieces of chunks stored")                     \
+	X(counter, stored_bytes,  "bytes of them")                               \
+	X(counter, store_errors,  "pieces of chunks that could not be stored")   \
+	X(counter, retries,       "metadata calls, reads and stores sent again") \
+	X(counter, failovers,     "pieces of chunks another replica was asked for") \
+	X(counter, crc_failures,  "pieces of chunks that failed their checksum") \
+	X(counter, fuse_requests, "requests of the kernel")                      \
+	X(gauge,   dirty_bytes,   "buffers of data that is not stored yet")      \
+	X(hist,    call_ns,       "time of a metadata call, retries included")   \
+	X(hist,    read_ns,       "time of a read by an application")            \
+	X(hist,    write_ns,      "time to store a piece of a chunk")
+STAT_DECLARE(client, CLIENT_STATS)
+/* To be changed on the client's loop. */
+struct client_stat *client_stats(struct client *c);
+
 /* Who asks; groups are borrowed for the call that takes it. */
 struct client_cred {
 	uint32_t  uid, gid;

@@ -108,8 +108,10 @@ paused(struct client_pause *p)
 
 	if (f->rc != 0)
 		complete(f, f->rc);
-	else
+	else {
+		stat_add(&f->c->stat.retries, 1);
 		dispatch(f);
+	}
 }
 
 /* Every replica of some piece has refused for good. */
@@ -139,6 +141,7 @@ piece_failed(struct client_fetch *f, struct client_fpiece *p,
 		member_refresh(f->c->member);
 	}
 	p->tried |= bit;
+	stat_add(&f->c->stat.failovers, 1);
 	/* Damaged data may be repaired from another replica, but not while we wait. */
 	if (!client_retryable(rc) || rc == ERR_CORRUPT) {
 		p->hard |= bit;
@@ -159,6 +162,7 @@ piece_answered(struct client_fetch *f, struct client_fpiece *p,
 		log_warn(f->c->log, "read fails its checksum",
 		    "ino=%llu chunk=%u target=%u",
 		    (unsigned long long)f->inode->ino, p->index, t->id);
+		stat_add(&f->c->stat.crc_failures, 1);
 		rc = ERR_CORRUPT;
 	}
 	if (rc != 0) {

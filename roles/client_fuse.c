@@ -291,6 +291,7 @@ readable(struct loop_poll *p, int events)
 		if (rc == -EINTR)
 			rc = 0;
 		else if (rc > 0) {
+			stat_add(&client_stats(f->c)->fuse_requests, 1);
 			f->taken = false;
 			fuse_session_process_buf(f->se, &f->buf);
 			if (f->taken)

@@ -94,6 +94,8 @@ struct client {
 
 	struct list	      io_done, op_done;	/* finished, fn not called yet */
 	struct clock_defer    done_defer;
+	struct client_stat    stat;
+	struct stat_set	      stat_set;
 
 	/* metadata */
 	struct list	      mcalls;		/* in use */
@@ -433,7 +435,7 @@ struct client_read_req {
 	struct client	  *c;
 	struct client_io  *io;
 	struct client_inode *inode;	/* reference while it is going on */
-	uint64_t	   off;
+	uint64_t	   off, start_ns;
 	uint32_t	   len;
 	struct mem_buf	   buf;
 	struct client_fetch fetch;

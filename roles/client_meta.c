@@ -107,6 +107,7 @@ client_mcall_text(struct client_mcall *m, const char *s)
 static void
 again(struct client_pause *p)
 {
+	stat_add(&p->c->stat.retries, 1);
 	attempt(container_of(p, struct client_mcall, pause));
 }
 
@@ -118,6 +119,8 @@ settle(struct client_mcall *m, int rc, const void *rep)
 		list_remove(&m->seq_node);
 		m->in_changes = false;
 	}
+	stat_add(&m->c->stat.calls, 1);
+	stat_hist_add(&m->c->stat.call_ns, clock_now(m->c->clock) - m->start_ns);
 	m->done(m, rc, rep);
 }
 

@@ -71,6 +71,9 @@ finish(struct client_read_req *r, int rc)
 	io->impl = r;
 	io->iov = r->iov;
 	io->done = r->len;
+	stat_add(&c->stat.reads, 1);
+	stat_add(&c->stat.read_bytes, r->len);
+	stat_hist_add(&c->stat.read_ns, clock_now(c->clock) - r->start_ns);
 	client_io_finish(c, io, 0);
 }
 
@@ -296,6 +299,7 @@ client_read(struct client_file *f, struct client_io *io, client_io_fn *fn,
 	r->io = io;
 	r->inode = client_inode_ref(i);
 	r->off = off;
+	r->start_ns = clock_now(c->clock);
 	r->len = (uint32_t)(len < size - off ? len : size - off);
 	list_push_back(&c->reads, &r->node);
 	if (list_empty(&i->exts) && client_ahead_serve(f, r)) {

@@ -106,6 +106,7 @@ ext_unhook(struct client_ext *e)
 	list_remove(&e->inode_node);
 	c->ext_n--;
 	c->ext_bytes -= e->buf.size;
+	stat_set(&c->stat.dirty_bytes, c->ext_bytes);
 	if (e->state == EXT_DIRTY)
 		c->dirty_bytes -= e->buf.size;
 }
@@ -129,7 +130,11 @@ ext_done(struct client_ext *e, int rc)
 	uint64_t end = e->pos + e->len;
 
 	ext_unhook(e);
+	stat_add(&c->stat.store_errors, rc != 0);
 	if (rc == 0 && !e->drop) {
+		stat_add(&c->stat.stores, 1);
+		stat_add(&c->stat.stored_bytes, e->len);
+		stat_hist_add(&c->stat.write_ns, clock_now(c->clock) - e->start_ns);
 		if (end > i->acked_end)
 			i->acked_end = end;
 		if (end > i->own_end)
@@ -165,8 +170,10 @@ resend(struct client_pause *p)
 
 	if (e->rc != 0 || e->drop)
 		ext_done(e, e->drop ? 0 : e->rc);
-	else
+	else {
+		stat_add(&e->c->stat.retries, 1);
 		ext_send(e);
+	}
 }
 
 /* Fail it, but not from here: somebody may be walking over extents. */
@@ -467,6 +474,7 @@ ext_grow(struct client_ext *e, uint32_t need, uint32_t room)
 		return rc;
 	memcpy(b.p, e->data, e->len);
 	c->ext_bytes += b.size - e->buf.size;
+	stat_set(&c->stat.dirty_bytes, c->ext_bytes);
 	if (e->state == EXT_DIRTY)
 		c->dirty_bytes += b.size - e->buf.size;
 	client_mem_put(c, &e->buf);
@@ -546,6 +554,7 @@ put_piece(struct client_inode *i, const struct client_piece *p,
 		e->data = b.p;
 		memcpy(b.p, data, p->len);
 		c->ext_bytes += b.size;
+		stat_set(&c->stat.dirty_bytes, c->ext_bytes);
 		c->dirty_bytes += b.size;
 		list_push_back(&c->age, &e->node);
 	}
@@ -635,6 +644,8 @@ client_write(struct client_file *f, struct client_io *io, client_io_fn *fn,
 		if (d == NULL && off + io->done > i->own_end)
 			i->own_end = off + io->done;
 	}
+	stat_add(&c->stat.writes, 1);
+	stat_add(&c->stat.write_bytes, io->done);
 	if (d != NULL) {
 		direct_part(c, d, rc);
 		return;
