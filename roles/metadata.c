@@ -82,8 +82,8 @@ metadata_reply(struct metadata_op *op, int rc, const void *rep)
 	struct metadata_stat *stat = &op->m->stat;
 
 	stat_add(op->changes ? &stat->changes : &stat->reads, 1);
-	stat_hist_add(op->changes ? &stat->change_ns : &stat->read_ns,
-	    metadata_now(op->m) - op->start_ns);
+	if (op->changes)
+		stat_hist_add(&stat->change_ns, metadata_now(op->m) - op->start_ns);
 	net_reply(op->req, rc, rc == 0 ? rep : NULL, NULL, 0, NULL, NULL);
 	op_put(op);
 }

@@ -196,7 +196,6 @@ void	metadata_length_drop(struct metadata_op *op);
 	X(gauge,   sessions,    "clients that have a session")                   \
 	X(gauge,   open_files,  "files that are open")                           \
 	X(gauge,   requests,    "requests in hand")                              \
-	X(hist,    read_ns,     "time from request to reply, from the tables")   \
 	X(hist,    change_ns,   "time from request to reply, through the log")
 STAT_DECLARE(metadata, METADATA_STATS)
 
