@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* metadata_impl.h - what the files of the metadata role share; nobody else includes it.
  *
- *	metadata.c		open, ready, stop, close; requests to reads and commands
+ *	metadata.c		open, ready, stop, close
+ *	metadata_call.c		requests to reads and commands, answers
  *	metadata_session.c	clients: leases, open files, who may cache
  *	metadata_gc.c		truncations and removals against storage
  *	metadata_stripe.c	one question to every chain a file is striped over
@@ -243,6 +244,10 @@ metadata_now(const struct metadata *m)
 bool	metadata_hears(struct metadata *m);
 /* Serve @op, which was admitted. */
 void	metadata_dispatch(struct metadata_op *op);
+/* Stopping, and the last request has been answered. */
+void	metadata_drained(struct metadata *m);
+/* Of the listener. */
+void	metadata_serve(void *ctx, struct net_req *req);
 /* Propose what @op asks as a command. */
 void	metadata_change(struct metadata_op *op);
 /* Answer and forget @op. */
