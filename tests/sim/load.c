@@ -92,6 +92,7 @@ struct load {
 	unsigned	 arena_flying[ARENA_NAMES];	/* of clients that died */
 	bool		 started;
 	struct actor	 checker;
+	struct more_load *more;
 	unsigned	 check_at;
 	bool		 checked;
 };
@@ -810,6 +811,7 @@ load_open(struct sim *s, unsigned ops)
 	l->checker.l = l;
 	l->checker.data = malloc(PRIVATE_MAX);
 	stage(&l->checker);
+	l->more = more_open(s, ops);
 	return l;
 }
 
@@ -823,12 +825,19 @@ load_done(void *load)
 	for (unsigned i = 0; i < l->n; i++)
 		if (!l->actors[i].idle && !l->actors[i].dead)
 			return false;
-	return true;
+	return more_done(l->more);
+}
+
+struct more_load *
+load_more(struct load *l)
+{
+	return l->more;
 }
 
 void
 load_client_died(struct load *l, unsigned client)
 {
+	more_client_died(l->more, client);
 	for (unsigned i = 0; i < l->n; i++) {
 		struct actor *a = &l->actors[i];
 
@@ -1040,6 +1049,7 @@ load_close(struct load *l)
 		free(a->durable);
 		free(a->maybe);
 	}
+	more_close(l->more);
 	free(l->checker.data);
 	free(l->actors);
 	free(l->writes);

@@ -67,6 +67,7 @@ struct sim {
 	uint64_t	 fault_ns;	/* most time between two */
 	unsigned	 ops;		/* of the load, per actor */
 	unsigned	 slow_box;
+	unsigned	 losses;
 	struct cut	 cuts[CUTS_MAX];
 	unsigned	 cut_at;
 	bool		 healing;
@@ -95,8 +96,13 @@ static void
 log_sink(void *ctx, enum log_level level, const char *who, const char *what,
     const char *fields)
 {
+	struct sim *s = ctx;
+
 	(void)level;
-	trace_line(ctx, who, what, fields);
+	if (strcmp(what, "client session ended") == 0 ||
+	    (strcmp(who, "metadata") == 0 && strcmp(what, "serving") == 0))
+		s->losses++;
+	trace_line(s, who, what, fields);
 }
 
 void
@@ -160,6 +166,12 @@ sim_client(struct sim *s, unsigned i)
 	struct node *n = &s->nodes[SIM_CLIENT0 + i];
 
 	return n->up ? n->client : NULL;
+}
+
+unsigned
+sim_losses(const struct sim *s)
+{
+	return s->losses;
 }
 
 struct storage *
@@ -605,7 +617,8 @@ poll(struct clock_timer *t)
 		struct node *n = &s->nodes[SIM_STORAGE0 + i];
 
 		if (n->up && n->ready)
-			check_versions(s, i, &n->seen, n->lives);
+			check_versions(s, i, &n->seen, n->lives,
+			    more_cut_ino(load_more(s->load)));
 	}
 	clock_timer_start(w, t, clock_now(w) + POLL_NS, poll);
 }

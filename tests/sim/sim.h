@@ -64,6 +64,9 @@ struct clock *sim_clock(struct sim *s);
 uint64_t sim_now(const struct sim *s);
 /* NULL while that client is dead. */
 struct client *sim_client(struct sim *s, unsigned i);
+/* Rises whenever a client may have lost what it had open: a session has ended, metadata
+ * started anew. */
+unsigned sim_losses(const struct sim *s);
 struct storage *sim_storage(struct sim *s, unsigned i);
 struct metadata *sim_metadata(struct sim *s);
 /* Run until done(ctx) is true, or fail with @what after @limit_s virtual seconds. */
@@ -80,17 +83,28 @@ void	sim_trace(struct sim *s, const char *fmt, ...)
 struct load;
 struct load *load_open(struct sim *s, unsigned ops);
 bool	load_done(void *load);
+struct more_load *load_more(struct load *l);
 void	load_client_died(struct load *l, unsigned client);
 /* After healing: read everything back through a live client and compare. */
 void	load_check(struct load *l);
 bool	load_checked(void *load);
 void	load_close(struct load *l);
 
+/* tests/sim/load_more.c */
+struct more_load;
+struct more_load *more_open(struct sim *s, unsigned ops);
+ino_id	more_cut_ino(const struct more_load *l);	/* 0: not made yet */
+bool	more_done(const struct more_load *l);
+void	more_client_died(struct more_load *l, unsigned client);
+void	more_close(struct more_load *l);
+
 /* tests/sim/check.c */
 struct check_seen;			/* versions that were seen at one replica */
-/* No version of a chunk at storage node @i goes back; @seen is NULL at first. */
+/* No version of a chunk at storage node @i goes back; @seen is NULL at first.  @except: a
+ * file that several clients truncate and write.  A chunk of it that was removed may be made
+ * anew by a writer who has not heard of that, with a number of its own older epoch. */
 void	check_versions(struct sim *s, unsigned i, struct check_seen **seen,
-	    uint32_t life);
+	    uint32_t life, ino_id except);
 void	check_forget(struct check_seen *seen);
 void	check_replicas(struct sim *s);	/* quiet replicas are equal; versions settled */
 void	check_dump(struct sim *s);	/* every replica's chunks, to stderr */
