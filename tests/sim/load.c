@@ -77,6 +77,7 @@ struct actor {
 		ino_id	 ino;
 	} names[NAMES];
 	unsigned	  a, b, what;
+	uint64_t	  cached_until_ns[ARENA_NAMES];	/* a kernel may think it is there */
 	char		  doing[48];
 };
 
@@ -577,11 +578,39 @@ name_done(struct actor *a)
 	next(a);
 }
 
+/* Nobody else may still take that name for granted. */
+static void
+arena_removed(struct actor *a)
+{
+	const struct load *l = a->l;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		const struct actor *b = &l->actors[i];
+
+		if (b->kind == NAME && b->client != a->client && !b->dead &&
+		    b->cached_until_ns[a->a] > sim_now(l->s))
+			sim_fail(l->s, "actor %u removed n%u, but actor %u may cache it for "
+			    "%" PRIu64 " ns more", a->id, a->a, b->id,
+			    b->cached_until_ns[a->a] - sim_now(l->s));
+	}
+}
+
 static void
 arena_done(struct actor *a)
 {
 	struct load *l = a->l;
 
+	if (a->what == 2) {
+		/* One in fifty for clocks that differ. */
+		a->cached_until_ns[a->a] = a->rc != 0 ? 0 : sim_now(l->s) +
+		    a->op.ttl_ns - a->op.ttl_ns / 50;
+		if (a->rc != 0 && a->rc != -ENOENT)
+			sim_fail(l->s, "actor %u: arena lookup: %d", a->id, a->rc);
+		next(a);
+		return;
+	}
+	if (a->rc == 0 && a->what == 1)
+		arena_removed(a);
 	if (a->rc == 0)
 		l->arena_made[a->a] += a->what == 0 ? 1 : -1;
 	else if (a->rc != (a->what == 0 ? -EEXIST : -ENOENT))
@@ -597,11 +626,15 @@ arena_act(struct actor *a)
 	char name[16];
 
 	a->a = (unsigned)rand_below(&a->rand, ARENA_NAMES);
-	a->what = (unsigned)rand_below(&a->rand, 2);
+	a->what = (unsigned)rand_below(&a->rand, 3);
 	name_text(name, a->a);
-	a->l->arena_flying[a->a]++;
 	begin(a, "arena op %u on %s", a->what, name);
 	a->then = arena_done;
+	if (a->what == 2) {
+		client_lookup(c, &a->op, op_done, &root, a->arena, name);
+		return;
+	}
+	a->l->arena_flying[a->a]++;
 	if (a->what == 0)
 		client_mkdir(c, &a->op, op_done, &root, a->arena, name, 0755);
 	else
