@@ -1,11 +1,14 @@
 # Shared by the cluster tests: a scratch place, clusters started and ended in it, checks that
-# are counted.  Source it first.
-FSD=${FSD:-$(cd "$(dirname "$0")/../.." && pwd)/${B:-build}/fsd}
+# are counted.  Source it first.  TMPDIR says where, LONG=1 runs the full sizes.
 HERE=$(cd "$(dirname "$0")" && pwd)
+case ${B:=build} in /*) ;; *) B=$HERE/../../$B ;; esac
+FSD=$(realpath "${FSD:-$B/fsd}") || exit 1
 W=$(mktemp -d "${TMPDIR:-/var/tmp}/fsd-test.XXXXXX") || exit 1
-passed=0 failed=0 pids=
+CONF=$W/a/fsd.conf
+LONG=${LONG:-}
+passed=0 failed=0
 
-# Wait for a condition, generously: until SECONDS COMMAND...
+# Wait for a condition, generously: until_true SECONDS COMMAND...
 until_true() {
 	deadline=$(( $(date +%s) + $1 )); shift
 	until "$@" >/dev/null 2>&1; do
@@ -16,37 +19,59 @@ until_true() {
 # check WHAT COMMAND...: counts, shows the output of a failure
 check() {
 	what=$1; shift
+	t0=$(date +%s)
 	if "$@" >"$W/out" 2>&1; then
-		passed=$((passed + 1)); echo "ok      $what"
+		passed=$((passed + 1)); echo "ok      $what ($(( $(date +%s) - t0 )) s)"
 	else
 		failed=$((failed + 1)); echo "FAILED  $what"; tail -n 30 "$W/out"
 	fi
 }
-mounted() { grep -q " $1 fuse.fsd " /proc/self/mounts; }
-# Start a development cluster: dev NAME, mounted at $W/NAME.mnt
-dev() {
-	mkdir -p "$W/$1.mnt"
-	"$FSD" dev --size "${SIZE:-2GiB}" "$W/$1" "$W/$1.mnt"
+# Checks of a script of its own are counted here: sub WHAT SECONDS COMMAND...
+sub() {
+	what=$1 most=$2; shift 2
+	timeout -k 5 "$most" "$@" >"$W/sub" 2>&1
+	rc=$?
+	grep -E '^(ok|FAILED)' "$W/sub"
+	passed=$((passed + $(grep -c '^ok' "$W/sub")))
+	f=$(grep -c '^FAILED' "$W/sub")
+	failed=$((failed + f))
+	if [ $rc != 0 ]; then
+		[ "$f" != 0 ] || { failed=$((failed + 1)); echo "FAILED  $what: status $rc"; }
+		tail -n 40 "$W/sub"
+	fi
 }
-dev_pid() { pgrep -f "$FSD dev .*$W/$1 "; }
+not() { ! "$@"; }
+ms() { date +%s%3N; }
+rss() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status"; }
+mounted() { grep -q " $1 fuse.fsd " /proc/self/mounts; }
+# Start a development cluster: dev NAME [OPTION...], mounted at $W/NAME.mnt
+dev() {
+	name=$1; shift
+	mkdir -p "$W/$name.mnt"
+	"$FSD" dev --size "${SIZE:-2GiB}" "$@" "$W/$name" "$W/$name.mnt"
+}
+# Processes of ours, of which the words have PATTERN: the scratch place is in all of them.
+ours() { pgrep -f "^$FSD .*$W/.*$1"; }
+dev_pid() { pgrep -f "^$FSD dev .*$W/$1 "; }
+none() { ! ours "$1"; }
 dev_gone() { ! dev_pid "$1"; }
-all_gone() { ! pgrep -f "$FSD .*$W/"; }
-admin() { "$FSD" admin --config "$CONF" "$@"; }
+kill_ours() { p=$(ours "$2") && kill "-$1" $p 2>/dev/null; }
+mounts() { awk '$3 == "fuse.fsd" { print $2 }' /proc/self/mounts | grep "^$W/"; }
+admin() { timeout 30 "$FSD" admin --config "$CONF" "$@"; }
 healthy() {	# all chains serve, there are some
 	admin show chains >"$W/chains" 2>/dev/null && grep -q serving "$W/chains" &&
-	    ! grep -q recovering "$W/chains"
+	    ! grep -qE 'recovering|syncing|waiting|lastsrv|offline|resync' "$W/chains"
 }
 finish() {
-	for m in $(awk '$3 == "fuse.fsd" { print $2 }' /proc/self/mounts | grep "^$W/"); do
-		"$FSD" umount "$m" || "$FSD" umount --lazy "$m"
+	for m in $(mounts); do
+		timeout 20 "$FSD" umount "$m" || "$FSD" umount --lazy "$m"
 	done
-	pkill -TERM -f "$W/" ; until_true 10 all_gone ||
-	    pkill -KILL -f "$FSD.*$W/"
-	for m in $(awk '$3 == "fuse.fsd" { print $2 }' /proc/self/mounts | grep "^$W/"); do
+	kill_ours TERM ""; until_true 10 none "" || kill_ours KILL ""
+	for m in $(mounts); do
 		"$FSD" umount --lazy "$m"
 	done
 	if [ "$failed" = 0 ] || [ -n "$CI" ]; then rm -rf "$W"; else echo "kept: $W"; fi
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
 }
-trap 'finish; exit $?' INT TERM
+trap 'finish; exit 1' INT TERM

@@ -1,22 +1,34 @@
 #!/bin/sh
 # Real programs on a mount: copy, git, SQLite, fio, tar.  work.sh MOUNT [MOUNT2 of the same]
 . "$(dirname "$0")/_lib.sh"
-CI=1	# nothing of ours to keep
-m=$1 m2=$2 src=${SRC:-/usr/include}
+m=$1 m2=$2
+# The full size is a tree of more than 50000 files and 2 GiB.
+src=${SRC:-/usr/include/linux} fio_size=${FIO_SIZE:-16m}
+cd "$W" || exit 1
 
-copy_tree() { cp -a "$src" "$m/tree" && "$HERE/compare.py" "$src" "$m/tree"; }
+copy_tree() {
+	mkdir "$m/tree" && for s in $src; do
+		cp -a "$s" "$m/tree/" && "$HERE/compare.py" "$s" "$m/tree/${s##*/}" || return 1
+	done
+}
+second_sees_tree() {
+	for s in $src; do
+		"$HERE/compare.py" "$s" "$m2/tree/${s##*/}" || return 1
+	done
+}
 tar_in_out() {
-	tar -C "$src" -cf "$m/t.tar" . && mkdir -p "$m/untar" &&
-	    tar -C "$m/untar" -xpf "$m/t.tar" && "$HERE/compare.py" "$src" "$m/untar" &&
+	s=${src%% *}
+	tar -C "$s" -cf "$m/t.tar" . && mkdir -p "$m/untar" &&
+	    tar -C "$m/untar" -xpf "$m/t.tar" && "$HERE/compare.py" "$s" "$m/untar" &&
 	    tar -C "$m/untar" -cf - . | tar -tf - >/dev/null
 }
 git_clone() {
 	rm -rf "$W/repo" && mkdir "$W/repo" && cd "$W/repo" && git init -q . &&
 	    cp -r "$HERE/../.." files && rm -rf files/build files/.git && git add -A &&
 	    git -c user.name=t -c user.email=t@t commit -qm one &&
-	    git clone -q "$W/repo" "$m/clone" && cd "$m/clone" && git fsck --full &&
+	    cd / && git clone -q "$W/repo" "$m/clone" && cd "$m/clone" && git fsck --full &&
 	    git -c user.name=t -c user.email=t@t commit -q --allow-empty -m two &&
-	    git gc -q && git status --porcelain | wc -l | grep -qx 0
+	    git gc -q && git status --porcelain | wc -l | grep -qx 0 && cd /
 }
 sqlite_mode() {
 	db="$m/$1.db"
@@ -30,7 +42,7 @@ sqlite_mode() {
 	[ "$(sqlite3 "$db" 'PRAGMA integrity_check')" = ok ]
 }
 fio_verify() {	# rw direct
-	fio --name="v$1$2" --directory="$m" --rw="$1" --bs=64k --size="${FIO_SIZE:-32m}" \
+	fio --name="v$1$2" --directory="$m" --rw="$1" --bs=64k --size="$fio_size" \
 	    --numjobs=4 --direct="$2" --ioengine="${3:-psync}" --iodepth="${4:-1}" \
 	    --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0 \
 	    --group_reporting --minimal && rm -f "$m/v$1$2".*
@@ -66,8 +78,9 @@ check "fio verify, random direct" fio_verify randwrite 1
 check "fio verify, random direct, deep queue" fio_verify randwrite 1 libaio 16
 check "truncate" truncates
 check "open file outlives its name" unlinked
+[ -z "$m2" ] || check "the second mount has the same tree" second_sees_tree
 [ -z "$m2" ] || check "two mounts see each other's closed files" two_mounts
 check "recursive remove" rm -rf "$m/tree" "$m/untar" "$m/clone"
-rm -rf "$W"
+cd / && rm -rf "$W"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

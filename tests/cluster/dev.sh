@@ -1,19 +1,44 @@
 #!/bin/sh
-# A development cluster: start, real programs on it and on a second mount, restart, stop.
+# A development cluster: start, programs and POSIX on it and on a second mount, restart, stop.
 . "$(dirname "$0")/_lib.sh"
-CONF=$W/a/fsd.conf
+if [ -n "$LONG" ]; then
+	SIZE=${SIZE:-5GiB} SRC=${SRC:-/usr/lib/google-cloud-sdk /usr/lib/llvm-14 /usr/include}
+	FIO_SIZE=256m MANY=20000
+	export SRC FIO_SIZE
+fi
+t=$(ms)
 check "fsd dev starts" dev a
+t=$(( $(ms) - t ))
+check "and is mounted within two seconds ($t ms)" [ $t -le 2000 ]
 check "chains serve" until_true 10 healthy
+pid=$(dev_pid a)
+check "idle memory ($(rss "$pid") KiB, six roles)" [ "$(rss "$pid")" -le $((6 * 65536)) ]
 mkdir "$W/b.mnt"
 check "a second mount" "$FSD" mount --config "$CONF" "$W/b.mnt"
-check "two clients are shown" sh -c "'$FSD' admin --config '$CONF' show clients | grep -c mnt | grep -qx 2"
-check "programs" env FSD="$FSD" "$HERE/_work.sh" "$W/a.mnt" "$W/b.mnt"
-grep -E '^(ok|FAILED)' "$W/out"
-check "writes are counted" sh -c "'$FSD' admin --config '$CONF' show counters | grep -q '^fsd_storage_write_bytes_total.* [1-9]'"
+two_clients() { admin show clients | grep -c mnt | grep -qx 2; }
+check "two clients are shown" two_clients
+check "df" sh -c "df '$W/a.mnt' | grep -q '$W/a.mnt'"
+sub programs "${WORK_SECONDS:-1800}" env FSD="$FSD" "$HERE/_work.sh" "$W/a.mnt" "$W/b.mnt"
+sub POSIX 600 "$HERE/_posix.py" "$W/a.mnt" "${MANY:-1000}"
+counted() { admin show counters | grep -q '^fsd_storage_write_bytes_total.* [1-9]'; }
+check "writes are counted" counted
+check "nothing was logged as an error" not grep -E ' (error|warn) ' "$W/a/log"
 check "unmount the second" "$FSD" umount "$W/b.mnt"
+check "it is a client no more" not two_clients
 echo kept >"$W/a.mnt/kept"
+exec 8<"$W/a.mnt/kept"
+check "unmounting what is in use is refused" not "$FSD" umount "$W/a.mnt"
+exec 8<&-
 check "unmounting ends the cluster" "$FSD" umount "$W/a.mnt"
 check "process ends" until_true 10 dev_gone a
+check "unmounting twice says so" not "$FSD" umount "$W/a.mnt"
 check "starts again" dev a
 check "file is there" grep -qx kept "$W/a.mnt/kept"
+sleep 1
+t=$(ms)
+kill -TERM "$(dev_pid a)"
+until_true 10 dev_gone a
+t=$(( $(ms) - t ))
+check "SIGTERM stops it in half a second ($t ms)" [ $t -le 500 ]
+check "and unmounts" not mounted "$W/a.mnt"
 finish

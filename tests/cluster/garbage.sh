@@ -1,9 +1,8 @@
 #!/bin/sh
 # Garbage on every port while fio verifies: fio does not notice, memory does not grow.
 . "$(dirname "$0")/_lib.sh"
-CONF=$W/a/fsd.conf
 seconds=${SECONDS_OF_GARBAGE:-15}
-rss() { awk '/VmRSS/ { print $2 }' "/proc/$1/status"; }
+[ -z "$LONG" ] || seconds=60
 check "fsd dev starts" dev a
 pid=$(dev_pid a)
 ports=$("$FSD" admin --config "$CONF" --json show nodes | grep -o '127.0.0.1:[0-9]*' |
@@ -14,10 +13,14 @@ fio --name=g --directory="$W/a.mnt" --rw=randrw --bs=64k --size=32m --numjobs=2 
     --minimal >"$W/fio" 2>&1 & fio=$!
 sleep 2
 before=$(rss "$pid")
+[ "$(echo $ports | wc -w)" -ge 5 ] || echo "only these ports: $ports"
 check "garbage was sent" "$HERE/garbage.py" "$seconds" $ports
 check "fio did not notice" wait $fio
 after=$(rss "$pid")
 check "memory did not grow ($before -> $after KiB)" [ "$after" -le $(( before + 65536 )) ]
+files_of() { ls "/proc/$pid/fd" | wc -l; }
+few() { [ "$(files_of)" -le 200 ]; }
+check "silent connections were closed ($(files_of) left)" until_true 30 few
 # A wrong key gets a clear answer.
 "$FSD" key "$W/other"
 check "a wrong key is refused" sh -c "! timeout 30 '$FSD' admin --config '$CONF' --set \
