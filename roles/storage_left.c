@@ -40,17 +40,19 @@ tried(struct storage_op *op, int rc)
 	op->w->left_busy--;
 }
 
-static void
+/* False: it cannot be tried now (no lease, too much to do), but has to be later. */
+static bool
 try(struct storage_worker *w, const struct left *l)
 {
 	struct storage_target *t = map_get(&w->targets, l->target);
 	struct storage_op *op;
 
+	/* Who is not the head of a serving chain leaves it to who is, or to a reconcile. */
 	if (t == NULL || t->gone || !t->craq.serving || !t->craq.head ||
-	    !storage_lease(w) || !unfinished(w, t, l->id))
-		return;
-	if ((op = storage_op_get(w, t)) == NULL)
-		return;
+	    !unfinished(w, t, l->id))
+		return true;
+	if (!storage_lease(w) || (op = storage_op_get(w, t)) == NULL)
+		return false;
 	op->done = tried;
 	op->shift = l->shift;
 	op->craq.kind = CRAQ_CUT;
@@ -60,8 +62,10 @@ try(struct storage_worker *w, const struct left *l)
 	op->craq.epoch = 0;
 	op->craq.deadline_ns = clock_now(w->clock) + LEFT_CALL_NS;
 	w->left_busy++;
-	if (storage_op_start(op) != 0)
-		w->left_busy--;
+	if (storage_op_start(op) == 0)
+		return true;
+	w->left_busy--;
+	return false;
 }
 
 static void
@@ -69,17 +73,19 @@ again(struct clock_timer *timer)
 {
 	struct storage_worker *w = container_of(timer, struct storage_worker,
 	    left_timer);
-	struct list *n;
+	unsigned n = w->left_n;
 
 	if (w->stopping)
 		return;
-	while (w->left_busy < LEFT_AT_ONCE &&
-	    (n = list_pop_front(&w->left)) != NULL) {
-		struct left *l = list_entry(n, struct left, node);
+	for (; n > 0 && w->left_busy < LEFT_AT_ONCE; n--) {
+		struct left *l = list_entry(list_pop_front(&w->left), struct left,
+		    node);
 
-		w->left_n--;
-		try(w, l);
-		free(l);
+		if (try(w, l)) {
+			w->left_n--;
+			free(l);
+		} else
+			list_push_back(&w->left, &l->node);
 	}
 	if (w->left_n > 0 && w->left_timer.pos == 0)
 		clock_timer_start(w->clock, &w->left_timer,
