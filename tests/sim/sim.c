@@ -657,10 +657,10 @@ draw(struct sim *s)
 	struct rand *r = &s->rand;
 
 	s->fault_ns = (100 + rand_below(r, 1500)) * NS_PER_MS;
-	s->ops = 60 + (unsigned)rand_below(r, rand_chance(r, 1, 4) ? 1200 : 300);
+	s->ops = 60 + (unsigned)rand_below(r, rand_chance(r, 1, 4) ? 800 : 250);
 	s->conf.metadata_flush_size = flush[rand_below(r, 4)];
 	s->conf.metadata_flush_time = 10 + rand_below(r, 500);
-	s->conf.metadata_cache_ttl = rand_below(r, 2) * 200;
+	s->conf.metadata_cache_ttl = rand_below(r, 4) * 150;
 	s->conf.client_write_back = rand_below(r, 3) * 250;
 	s->conf.client_read_ahead = rand_below(r, 2) * (128 << 10);
 	s->conf.client_call = 200 + rand_below(r, 1000);
