@@ -18,7 +18,7 @@ second_sees_tree() {
 }
 tar_in_out() {
 	s=${src%% *}
-	tar -C "$s" -cf "$m/t.tar" . && mkdir -p "$m/untar" &&
+	tar --format=posix -C "$s" -cf "$m/t.tar" . && mkdir -p "$m/untar" &&
 	    tar -C "$m/untar" -xpf "$m/t.tar" && "$HERE/compare.py" "$s" "$m/untar" &&
 	    tar -C "$m/untar" -cf - . | tar -tf - >/dev/null
 }
