@@ -26,17 +26,19 @@
 	X(cluster,  replicas,         number,  "3",             1, 8,             0, "replicas of every chunk, on distinct nodes") \
 	X(cluster,  chunk_size,       bytes,   "1MiB",          65536, 67108864,  1, "chunk size of new files; a power of two") \
 	X(cluster,  stripe,           number,  "8",             1, 256,           1, "chains a new file is striped over, at most") \
+	X(cluster,  election,         time,    "500ms",         50, 60000,        0, "managers and metadata replicas: without word from the leader for this long, to twice as long, they elect another") \
 	X(node,     name,             text,    "",              0, 63,            0, "unique name of this node; default: the host name") \
 	X(node,     directory,        text,    "/var/lib/fsd",  1, 4095,          0, "state of the roles of this node") \
 	X(node,     address,          text,    "127.0.0.1",     1, 45,            0, "IP address others reach this node at; roles listen there") \
 	X(manager,  addresses,        list,    "127.0.0.1:7700", 1, 8,            0, "where the managers are, as ip:port") \
 	X(manager,  port,             number,  "7700",          0, 65535,         0, "port the manager role listens at; 0: any") \
-	X(manager,  beat,             time,    "500ms",         50, 60000,        0, "time between heartbeats") \
+	X(manager,  beat,             time,    "300ms",         50, 60000,        0, "time between heartbeats") \
 	X(manager,  lease,            time,    "3s",            200, 600000,      0, "a node may serve this long after its last answered heartbeat") \
 	X(manager,  form_delay,       time,    "300ms",         0, 600000,        1, "wait for more disks this long before making chains") \
 	X(manager,  log_size,         bytes,   "64MiB",         1048576, 4294967296, 0, "size of the log file") \
 	X(manager,  table_size,       bytes,   "1GiB",          1048576, 1099511627776, 0, "bound of the state table") \
 	X(metadata, port,             number,  "7701",          0, 65535,         0, "port the metadata role listens at; 0: any") \
+	X(metadata, replicas,         number,  "3",             1, 5,             0, "replicas of the metadata; with fewer metadata nodes the next lower odd number") \
 	X(metadata, log_size,         bytes,   "256MiB",        1048576, 68719476736, 0, "size of the log file") \
 	X(metadata, table_size,       bytes,   "256GiB",        1048576, 17592186044416, 0, "bound of the state table") \
 	X(metadata, inflight_max,     number,  "4096",          1, 65536,         0, "changes in flight; more get a busy answer") \
@@ -53,6 +55,9 @@
 	X(storage,  full,             percent, "95",            1, 100,           1, "refuse new data when a disk is this full") \
 	X(storage,  memory,           bytes,   "256MiB",        16777216, 1099511627776, 0, "payload buffers of one loop; more requests get a busy answer") \
 	X(storage,  buffer_keep,      bytes,   "16MiB",         0, 1099511627776, 0, "free payload buffers kept for reuse") \
+	X(storage,  sync_share,       percent, "30",            1, 100,           1, "part of the bandwidth that a returning replica may take from clients") \
+	X(storage,  scrub_time,       time,    "168h",          0, 31536000000,   1, "verify every stored block once in this time; 0: never") \
+	X(storage,  scrub_rate,       bytes,   "64MiB",         4096, 1099511627776, 1, "but at most this much a second on one disk") \
 	X(net,      connections_max,  number,  "4096",          1, 1000000,       0, "connections of one listener") \
 	X(net,      requests_max,     number,  "8192",          1, 1000000,       0, "requests in flight of one listener") \
 	X(net,      client_requests_max, number, "1024",        1, 1000000,       0, "requests in flight of one connection") \
@@ -64,6 +69,7 @@
 	X(client,   write_back,       time,    "5s",            0, 3600000,       1, "written data reaches storage after this long at the latest") \
 	X(client,   retry,            time,    "0s",            0, 86400000,      1, "give up (EIO) when the cluster does not answer for this long; 0: never") \
 	X(client,   call,             time,    "5s",            100, 600000,      1, "deadline of one attempt at a call") \
+	X(client,   hedge,            time,    "50ms",          0, 60000,         1, "ask another replica too when a read takes longer than this and than most; 0: never") \
 	X(client,   read_ahead,       bytes,   "4MiB",          0, 1073741824,    1, "read ahead of sequential readers") \
 	X(log,      level,            enum,    "info:error,warn,info,debug", 0, 0, 1, "how much is logged") \
 	X(log,      format,           enum,    "text:text,json", 0, 0,            0, "form of log lines")

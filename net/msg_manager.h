@@ -19,6 +19,16 @@ enum chain_state { CHAIN_RECOVERING = 1, CHAIN_SERVING = 2 };
 
 /* ---- routing: one versioned structure; rows carry the version that last changed
  * them, so a delta is every row newer than what the asker has ---- */
+/* A replica's place in its chain (3FS docs/design_notes.md).  SERVING replicas come first,
+ * head to tail, then at most one SYNCING; the others take no part. */
+enum target_state {
+	TARGET_SERVING = 1,	/* has everything; takes reads and writes */
+	TARGET_LASTSRV,		/* gone, but the last one that had everything */
+	TARGET_SYNCING,		/* takes writes; is being brought up to date */
+	TARGET_WAITING,		/* alive; waits for its turn to sync */
+	TARGET_OFFLINE		/* gone */
+};
+
 #define MSG_RT_NODE(F) \
 	F(u32,      id,      "node id")                                         \
 	F(u64,      changed, "routing version of the last change of this row")  \
@@ -38,8 +48,10 @@ enum chain_state { CHAIN_RECOVERING = 1, CHAIN_SERVING = 2 };
 	F(u32,      id,      "chain id")                                        \
 	F(u64,      changed, "routing version of the last change of this row")  \
 	F(u32,      version, "rises with every change of members or state")     \
-	F(u8,       state,   "enum chain_state")                                \
-	F(list_u32, targets, "target ids, head first")
+	F(u8,       state,   "enum chain_state: SERVING when some target is")   \
+	F(list_u32, targets, "target ids, head first")                          \
+	F(list_u32, states,  "enum target_state of each")                       \
+	F(list_u32, preferred, "target ids in the order it was made with")
 #define MSG_RT_TABLE(F) \
 	F(u32,      id,      "chain table id")                                  \
 	F(u64,      changed, "routing version in which it was made")            \
@@ -87,10 +99,22 @@ MSG_DECLARE(disk_info, MSG_DISK_INFO)
 	F(u32, lease_ms, "lease, counted from the sending of an answered beat") \
 	F(u32, beat_ms,  "time between beats")                                  \
 	F(uid, cluster,  "random id of the cluster")
+/* How far a returning replica is, told by the one that brings it up to date. */
+#define MSG_SYNC_STATUS(F) \
+	F(u32, chain,       "chain id")                                         \
+	F(u32, target,      "replica that is syncing")                          \
+	F(u64, done,        "chunks compared so far")                           \
+	F(u64, total,       "chunks in all, as far as known")                   \
+	F(u64, copied,      "chunks that had to be copied")                     \
+	F(u64, bytes,       "bytes of them")                                    \
+	F(u64, bytes_left,  "bytes not compared yet, at most")                  \
+	F(u64, ms,          "time since it began")
+MSG_DECLARE(sync_status, MSG_SYNC_STATUS)
 #define MSG_BEAT(F) \
 	F(u32,            node,  "node id")                                     \
 	F(uid,            boot,  "as registered; another one: ERR_STALE_NODE")  \
-	F(list_disk_info, disks, "storage: space and health now")
+	F(list_disk_info, disks, "storage: space and health now")                \
+	F(list_sync_status, syncs, "storage: replicas it brings up to date")
 #define MSG_BEAT_REP(F) \
 	F(u64, routing,        "newest routing version")                        \
 	F(u64, total_bytes,    "cluster: bytes that files can use in all")      \
@@ -110,6 +134,15 @@ MSG_DECLARE(beat, MSG_BEAT)
 MSG_DECLARE(beat_rep, MSG_BEAT_REP)
 MSG_DECLARE(goodbye, MSG_GOODBYE)
 MSG_DECLARE(chain_ready, MSG_CHAIN_READY)
+
+/* The last serving replica has brought the syncing one up to date. */
+#define MSG_SYNCED(F) \
+	F(u32, node,    "node of the last serving replica")                     \
+	F(uid, boot,    "as registered")                                        \
+	F(u32, chain,   "chain id")                                             \
+	F(u32, version, "chain version under which all was compared")           \
+	F(u32, target,  "the replica that has everything now")
+MSG_DECLARE(synced, MSG_SYNCED)
 
 /* ---- clients ---- */
 #define MSG_CLIENT_BEAT(F) \
@@ -178,6 +211,7 @@ MSG_DECLARE(config_rep, MSG_CONFIG_REP)
 	X(0x0108, status,      none,        status_rep,      "harmless")        \
 	X(0x0109, config_get,  config_get,  config_rep,      "harmless")        \
 	X(0x010a, config_set,  config_set,  config_rep,      "refused by have") \
-	X(0x010b, manager_stats, none,      stats_rep,       "harmless")
+	X(0x010b, manager_stats, none,      stats_rep,       "harmless")         \
+	X(0x010c, synced,      synced,      none,            "harmless")
 
 #endif

@@ -92,7 +92,8 @@ MSG_DECLARE(dedupe, MSG_DEDUPE)
 	F(u64,         attempt,       "rises with every update a sender sends") \
 	F(u64,         floor,         "attempts below it are over, for all chunks") \
 	F(u64,         fence,         "attempts at this chunk below it were given up: refuse them") \
-	F(u32,         check,         "RECOVERING: what the digest has to be")
+	F(u32,         check,         "RECOVERING: what the digest has to be") \
+	F(u8,          force,         "1, to a SYNCING replica: whatever you hold")
 #define MSG_UPDATE_REP(F) \
 	F(u64, version, "version now committed below")                          \
 	F(u32, len,     "length of the chunk now")                              \

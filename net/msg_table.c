@@ -18,10 +18,12 @@
 	X(disk_info, MSG_DISK_INFO) \
 	X(register, MSG_REGISTER) \
 	X(register_rep, MSG_REGISTER_REP) \
+	X(sync_status, MSG_SYNC_STATUS) \
 	X(beat, MSG_BEAT) \
 	X(beat_rep, MSG_BEAT_REP) \
 	X(goodbye, MSG_GOODBYE) \
 	X(chain_ready, MSG_CHAIN_READY) \
+	X(synced, MSG_SYNCED) \
 	X(client_beat, MSG_CLIENT_BEAT) \
 	X(client_beat_rep, MSG_CLIENT_BEAT_REP) \
 	X(client_row, MSG_CLIENT_ROW) \

@@ -42,10 +42,31 @@ struct routing_chain {
 	chain_id  id;
 	uint64_t  changed;
 	uint32_t  version;
-	uint8_t	  state;		/* enum chain_state */
+	uint8_t	  state;		/* enum chain_state: SERVING when some target is */
 	uint32_t  target_n;
 	target_id targets[ROUTING_REPLICAS_MAX];	/* head first */
+	uint8_t	  states[ROUTING_REPLICAS_MAX];		/* enum target_state of each;
+					 * never goes down along the chain */
+	target_id preferred[ROUTING_REPLICAS_MAX];	/* order it was made with */
 };
+/* How many targets serve: targets[0] is the head, targets[n - 1] the tail. */
+static inline unsigned
+routing_serving_n(const struct routing_chain *c)
+{
+	unsigned n = 0;
+
+	while (n < c->target_n && c->states[n] == TARGET_SERVING)
+		n++;
+	return n;
+}
+/* Those and the one that syncs behind the tail: all that take writes. */
+static inline unsigned
+routing_active_n(const struct routing_chain *c)
+{
+	unsigned n = routing_serving_n(c);
+
+	return n > 0 && n < c->target_n && c->states[n] == TARGET_SYNCING ? n + 1 : n;
+}
 struct routing_table {
 	chain_table_id id;
 	uint64_t  changed;
