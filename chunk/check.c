@@ -16,20 +16,29 @@ mark(struct chunk_alloc *a, const struct chunk_extents *x)
 	}
 }
 
-static void
-check_committed(struct chunk_engine *e, struct chunk_alloc *a, const uint8_t *key,
-    const void *value, size_t len)
+/* Returns whether there was memory to tell. */
+static bool
+check_committed(struct chunk_engine *e, struct chunk_alloc *a, struct chunk_known *k,
+    const uint8_t *key, const void *value, size_t len)
 {
+	target_id target;
+	struct chunk_id id;
 	int rc = chunk_row_decode(key, value, len, true, &e->row);
 
 	assert(rc == 0);
 	assert(e->row.check == chunk_row_check(e->row.crcs, e->row.crc_n, e->row.len)); /* 4 */
 	mark(a, &e->row.extents);
+	rc = chunk_key_decode(key, CHUNK_KEY_BYTES, &target, &id);
+	assert(rc == 0);
+	if (chunk_known_room(k, target) != 0)
+		return false;
+	chunk_known_change(k, target, &(struct chunk_row){ 0 }, &e->row);
+	return true;
 }
 
-static void
-check_pending(struct chunk_engine *e, struct chunk_alloc *a, const uint8_t *key,
-    const void *value, size_t len)
+static bool
+check_pending(struct chunk_engine *e, struct chunk_alloc *a, struct chunk_known *k,
+    const uint8_t *key, const void *value, size_t len)
 {
 	target_id target;
 	struct chunk_id id;
@@ -54,13 +63,16 @@ check_pending(struct chunk_engine *e, struct chunk_alloc *a, const uint8_t *key,
 	    e->pend.len % CHUNK_BLOCK != 0)
 		assert(e->pend.flags & CHUNK_ROW_SEALED);			/* 5 */
 	mark(a, &e->pend.extents);
+	return chunk_known_pend(k, target, id) == 0;
 }
 
 void
 chunk_engine_check(struct chunk_engine *e)
 {
 	static const char kinds[] = { CHUNK_KEY_COMMITTED, CHUNK_KEY_PENDING };
+	struct chunk_known known;
 	struct chunk_alloc *a;
+	bool memory = true;
 	int rc;
 
 	if (!e->open || e->broken != 0)
@@ -71,6 +83,7 @@ chunk_engine_check(struct chunk_engine *e)
 	if (rc == -ENOMEM)
 		return;
 	assert(rc == 0);
+	chunk_known_init(&known);
 	for (unsigned k = 0; k < sizeof(kinds); k++) {
 		uint8_t key[CHUNK_KEY_BYTES] = { (uint8_t)kinds[k] };
 		const void *value;
@@ -79,9 +92,11 @@ chunk_engine_check(struct chunk_engine *e)
 		for (bool after = false; (rc = chunk_index_seek(&e->index, key, after, 1,
 		    key, &value, &len)) == 0; after = true) {
 			if (kinds[k] == CHUNK_KEY_COMMITTED)
-				check_committed(e, a, key, value, len);
+				memory &= check_committed(e, a, &known, key,
+				    value, len);
 			else
-				check_pending(e, a, key, value, len);
+				memory &= check_pending(e, a, &known, key, value,
+				    len);
 		}
 		assert(rc == -ENOENT);
 	}
@@ -90,5 +105,7 @@ chunk_engine_check(struct chunk_engine *e)
 	list_for_each(n, &e->limbo)
 		mark(a, &list_entry(n, struct chunk_limbo, node)->extents);
 	assert(chunk_alloc_equal(a, e->alloc));					/* 1 */
+	assert(!memory || chunk_known_equal(&known, &e->known));		/* 6 */
+	chunk_known_fini(&known);
 	chunk_alloc_close(a);
 }

@@ -238,6 +238,8 @@ chunk_engine_commit(struct chunk_engine *e, target_id target, struct chunk_id id
 	if ((rc = load(e, target, id, version)) != 0)
 		return rc;
 	removed = e->pend.flags & CHUNK_ROW_REMOVED;
+	if ((rc = chunk_known_room(&e->known, target)) != 0)
+		return rc;
 	if ((l = chunk_limbo_make()) == NULL)
 		return -ENOMEM;
 	if (removed)
@@ -257,7 +259,10 @@ chunk_engine_commit(struct chunk_engine *e, target_id target, struct chunk_id id
 		chunk_limbo_free(l);
 		return rc;
 	}
+	chunk_known_change(&e->known, target, &e->row, removed ? NULL : &e->next);
 	rc = chunk_index_del(&e->index, CHUNK_KEY_PENDING, target, id, e->pend.stored);
+	if (rc == 0)
+		chunk_known_settle(&e->known, target, id);
 	chunk_limbo_add(e, l);
 	return changed(e, rc);
 }
@@ -303,6 +308,8 @@ chunk_engine_abort(struct chunk_engine *e, target_id target, struct chunk_id id,
 		return rc;
 	}
 	rc = chunk_index_del(&e->index, CHUNK_KEY_PENDING, target, id, e->pend.stored);
+	if (rc == 0)
+		chunk_known_settle(&e->known, target, id);
 	chunk_limbo_add(e, l);
 	return changed(e, rc);
 }

@@ -9,7 +9,8 @@
  *   3  A row P builds on the committed version that is there.
  *   4  What rows say of length, crcs and check fits together.
  *   5  A pending version that cuts the committed one inside a block is sealed: nothing is
- *      appended in place over bytes that a crash or a read may want back. */
+ *      appended in place over bytes that a crash or a read may want back.
+ *   6  What is known in memory (known.h) is what the rows say. */
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -172,6 +173,8 @@ static int
 recover_committed(struct chunk_engine *e, const uint8_t key[CHUNK_KEY_BYTES],
     const void *value, size_t len)
 {
+	target_id target;
+	struct chunk_id id;
 	int rc = chunk_row_decode(key, value, len, true, &e->row);
 
 	if (rc != 0)
@@ -179,6 +182,10 @@ recover_committed(struct chunk_engine *e, const uint8_t key[CHUNK_KEY_BYTES],
 	if (e->row.check != chunk_row_check(e->row.crcs, e->row.crc_n, e->row.len))
 		return damaged(e, key, ERR_DISK_DAMAGED, "the check");
 	chunk_index_count(&e->index, e->row.stored);
+	if ((rc = chunk_key_decode(key, CHUNK_KEY_BYTES, &target, &id)) != 0 ||
+	    (rc = chunk_known_room(&e->known, target)) != 0)
+		return damaged(e, key, rc, "the key");
+	chunk_known_change(&e->known, target, &(struct chunk_row){ 0 }, &e->row);
 	e->chunk_n++;
 	return mark(e, key, &e->row.extents);
 }
@@ -211,6 +218,8 @@ recover_pending(struct chunk_engine *e, const uint8_t key[CHUNK_KEY_BYTES],
 	    rc != -ENOENT))
 		return damaged(e, key, rc == 0 ? ERR_DISK_DAMAGED : rc,
 		    "what it builds on");
+	if ((rc = chunk_known_pend(&e->known, target, id)) != 0)
+		return rc;
 	e->pend_n++;
 	return mark(e, key, &e->pend.extents);
 }
@@ -383,6 +392,7 @@ chunk_engine_open(struct chunk_engine **out, const struct chunk_engine_conf *con
 	list_init(&e->to_space);
 	for (unsigned i = 0; i < CHUNK_BUSY_BUCKETS; i++)
 		list_init(&e->busy[i]);
+	chunk_known_init(&e->known);
 	chunk_commit_init(e);
 	if ((e->open_rc = open_data(e)) != 0)
 		clock_defer(e->conf.clock, &e->open_defer, open_turn);
@@ -408,6 +418,7 @@ chunk_engine_close(struct chunk_engine *e)
 	chunk_put_abandon(e);
 	mem_put(&e->label_buf);
 	chunk_index_fini(&e->index);
+	chunk_known_fini(&e->known);
 	chunk_alloc_close(e->alloc);
 	chunk_row_fini(&e->row);
 	chunk_row_fini(&e->next);
@@ -523,6 +534,29 @@ chunk_engine_next(struct chunk_engine *e, target_id target, struct chunk_id from
 	if (crc != 0 || (prc == 0 && chunk_id_cmp(p, c) < 0))
 		c = p;
 	return chunk_engine_info(e, target, c, out);
+}
+
+int
+chunk_engine_next_pending(struct chunk_engine *e, target_id target, struct chunk_id from,
+    bool after, struct chunk_info *out)
+{
+	struct chunk_id id;
+
+	if (e->broken != 0)
+		return e->broken;
+	if (!chunk_known_next(&e->known, target, from, after, &id))
+		return -ENOENT;
+	return chunk_engine_info(e, target, id, out);
+}
+
+void
+chunk_engine_count(const struct chunk_engine *e, target_id target, uint64_t *chunks,
+    uint64_t *bytes)
+{
+	struct chunk_known_count c = chunk_known_of(&e->known, target);
+
+	*chunks = c.chunks;
+	*bytes = c.bytes;
 }
 
 /* Index of the first committed chunk of the inode at or after @from. */

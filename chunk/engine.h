@@ -108,6 +108,14 @@ int	chunk_engine_next(struct chunk_engine *e, target_id target,
 int	chunk_engine_last(struct chunk_engine *e, target_id target, ino_id ino,
 	    struct chunk_info *out);
 
+/* First chunk of @target with a pending version, id >= @from (@after: > @from). 0;
+ * -ENOENT; -EIO.  From memory: finding it takes O(log n), n what is pending. */
+int	chunk_engine_next_pending(struct chunk_engine *e, target_id target,
+	    struct chunk_id from, bool after, struct chunk_info *out);
+/* Committed chunks of @target and the sum of their lengths. In memory, O(1). */
+void	chunk_engine_count(const struct chunk_engine *e, target_id target,
+	    uint64_t *chunks, uint64_t *bytes);
+
 /* ---- one read ---- */
 struct chunk_read;
 typedef void chunk_read_fn(struct chunk_read *r, int rc);

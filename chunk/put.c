@@ -173,8 +173,10 @@ put_row(struct put *p)
 		    .disk = e->pend.extents.v[i].disk })) != 0)
 			break;
 	if (rc == 0)
-		rc = chunk_index_put_pend(&e->index, w->target, w->id, &p->pend,
-		    e->pend.stored);
+		rc = chunk_known_pend(&e->known, w->target, w->id);
+	if (rc == 0 && (rc = chunk_index_put_pend(&e->index, w->target, w->id, &p->pend,
+	    e->pend.stored)) != 0 && e->pend.version == 0)
+		chunk_known_settle(&e->known, w->target, w->id);
 	if (rc != 0) {
 		chunk_limbo_free(l);
 		return rc;

@@ -9,6 +9,7 @@
 
 #include "chunk/alloc.h"
 #include "chunk/index.h"
+#include "chunk/known.h"
 #include "chunk/label.h"
 
 #define CHUNK_LAZY_MS		50u	/* flips become durable when idle for so long */
@@ -48,6 +49,7 @@ struct chunk_engine {
 	struct table	   *table;
 	struct chunk_index  index;
 	struct chunk_alloc *alloc;
+	struct chunk_known  known;
 	struct chunk_label  label;
 	char		    name[UID128_TEXT];	/* disk id, for the log */
 	struct chunk_disk_stat stat;

@@ -710,6 +710,40 @@ verify_list(struct model *m)
 	ck_assert_uint_eq(have, want);
 }
 
+/* The pending ones, and what each target holds, without a walk over the index. */
+static void
+verify_known(struct model *m)
+{
+	for (target_id t = 1; t <= 3; t++) {
+		uint64_t chunks, bytes, want_chunks = 0, want_bytes = 0;
+		struct chunk_id at = { 0 };
+		struct chunk_info i;
+		unsigned want = 0, have = 0;
+
+		for (unsigned k = 0; k < SLOTS; k++) {
+			const struct slot *s = &m->slots[k];
+
+			if (s->target != t)
+				continue;
+			want += s->now.p != NULL;
+			if (s->now.c != NULL) {
+				want_chunks++;
+				want_bytes += s->now.c->len;
+			}
+		}
+		for (bool after = false; chunk_engine_next_pending(m->w.e, t, at,
+		    after, &i) == 0; after = true, have++) {
+			ck_assert(!after || chunk_id_cmp(i.id, at) > 0);
+			ck_assert_uint_gt(i.pending, 0);
+			at = i.id;
+		}
+		ck_assert_uint_eq(have, want);
+		chunk_engine_count(m->w.e, t, &chunks, &bytes);
+		ck_assert_uint_eq(chunks, want_chunks);
+		ck_assert_uint_eq(bytes, want_bytes);
+	}
+}
+
 static void
 model_init(struct model *m, uint64_t seed, uint64_t bytes, uint8_t shift_min,
     uint8_t shift_n)
@@ -820,6 +854,7 @@ model_crash(struct model *m, bool power)
 		may_clear(s);
 		may_add(s, s->now.c, s->now.p);
 	}
+	verify_known(m);
 }
 
 static uint64_t
@@ -842,6 +877,7 @@ START_TEST(model_holds)
 			settle(m);
 			verify_all(m);
 			verify_list(m);
+			verify_known(m);
 		}
 	}
 	settle(m);
@@ -987,6 +1023,59 @@ START_TEST(turned_bit)
 	expect_fill(&w, one_id, 0, 0, 4 * sum, 7);
 	chunk_engine_check(w.e);
 	free(b);
+	world_fini(&w);
+}
+END_TEST
+
+/* Where a walk over the pending ones begins and ends. */
+START_TEST(pending_walk)
+{
+	static const struct {
+		const char *what;
+		target_id target;
+		struct chunk_id from;
+		bool after;
+		uint32_t found;			/* index, 99: none */
+	} rows[] = {
+		{ "the first of all",		1, { 0, 0 }, false, 2 },
+		{ "itself",			1, { 5, 2 }, false, 2 },
+		{ "the one behind",		1, { 5, 2 }, true, 7 },
+		{ "between two",		1, { 5, 3 }, false, 7 },
+		{ "the last has none behind",	1, { 5, 7 }, true, 99 },
+		{ "not another target's",	1, { 5, 8 }, false, 99 },
+		{ "a target between",		2, { 0, 0 }, false, 99 },
+		{ "a target behind",		3, { 5, 0 }, false, 0 },
+	};
+	struct world w;
+	struct chunk_info i;
+	struct chunk_write x = { .target = 3, .id = { 5, 0 },
+	    .kind = UPDATE_TRUNCATE, .shift = 16, .version = 1 };
+	uint64_t chunks, bytes;
+
+	world_init(&w, 5);
+	world_format(&w, 16 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	for (uint32_t k = 0; k < 8; k++)	/* 2 and 7 stay pending */
+		ck_assert_int_eq(put_fill(&w, (struct chunk_id){ 5, k }, 16, 0,
+		    100 + k, 1, 1, k % 5 != 2), 0);
+	ck_assert_int_eq(do_write(&w, &x), 0);
+	for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++) {
+		int rc = chunk_engine_next_pending(w.e, rows[k].target,
+		    rows[k].from, rows[k].after, &i);
+
+		ck_assert_msg(rows[k].found == 99 ? rc == -ENOENT :
+		    rc == 0 && i.id.index == rows[k].found, "%s", rows[k].what);
+	}
+	chunk_engine_count(w.e, 1, &chunks, &bytes);
+	ck_assert_uint_eq(chunks, 6);
+	ck_assert_uint_eq(bytes, 100 + 101 + 103 + 104 + 105 + 106);
+	chunk_engine_count(w.e, 3, &chunks, &bytes);
+	ck_assert_uint_eq(chunks + bytes, 0);
+	ck_assert_int_eq(chunk_engine_commit(w.e, 1, (struct chunk_id){ 5, 2 }, 1), 0);
+	ck_assert_int_eq(chunk_engine_abort(w.e, 1, (struct chunk_id){ 5, 7 }, 1), 0);
+	ck_assert_int_eq(chunk_engine_next_pending(w.e, 1, (struct chunk_id){ 0 },
+	    false, &i), -ENOENT);
+	chunk_engine_check(w.e);
 	world_fini(&w);
 }
 END_TEST
@@ -1365,6 +1454,7 @@ main(void)
 	tcase_add_loop_test(tc, every_shift, 0, 11);
 	tcase_add_test(tc, appends);
 	tcase_add_loop_test(tc, turned_bit, 0, 2);
+	tcase_add_test(tc, pending_walk);
 	tcase_add_test(tc, full_disk);
 	tcase_add_test(tc, full_index);
 	tcase_add_loop_test(tc, io_error, 0, sizeof(io_errors) / sizeof(io_errors[0]));
