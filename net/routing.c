@@ -5,7 +5,10 @@
  *  1. Keys of a set ascend; a row sits under the key made of its own id.
  *  2. No row has changed later than the version of the whole (until the delta that ran
  *     out of memory half way is applied again).
- *  3. Counts are within their bounds, ids are not 0, texts end. */
+ *  3. Counts are within their bounds, ids are not 0, texts end.
+ *  4. A chain's states never go down along it, at most one replica syncs, only behind one
+ *     that serves; it says SERVING exactly when one does; its preferred order names the
+ *     same replicas. */
 #include "net/routing.h"
 
 #include <assert.h>
@@ -289,6 +292,38 @@ targets_distinct(const target_id *v, uint32_t n)
 	return true;
 }
 
+static bool
+has_target(const target_id *v, uint32_t n, target_id id)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (v[i] == id)
+			return true;
+	return false;
+}
+
+/* Invariant 4, and what of 3 is about chains. */
+static bool
+chain_valid(const struct routing_chain *c)
+{
+	unsigned of[TARGET_OFFLINE + 1] = { 0 };
+
+	if (c->id == 0 || !ids_valid(c->targets, c->target_n,
+	    ROUTING_REPLICAS_MAX) || !targets_distinct(c->targets, c->target_n) ||
+	    !targets_distinct(c->preferred, c->target_n))
+		return false;
+	for (uint32_t i = 0; i < c->target_n; i++) {
+		if (c->states[i] < TARGET_SERVING || c->states[i] > TARGET_OFFLINE ||
+		    (i > 0 && c->states[i] < c->states[i - 1]) ||
+		    !has_target(c->targets, c->target_n, c->preferred[i]))
+			return false;
+		of[c->states[i]]++;
+	}
+	return c->state == (of[TARGET_SERVING] > 0 ? CHAIN_SERVING :
+	    CHAIN_RECOVERING) && of[TARGET_SYNCING] <= 1 &&
+	    of[TARGET_LASTSRV] <= 1 &&
+	    (of[TARGET_SERVING] > 0 ? of[TARGET_LASTSRV] : of[TARGET_SYNCING]) == 0;
+}
+
 int
 routing_put_node(struct routing *r, const struct routing_node *row)
 {
@@ -311,9 +346,7 @@ routing_put_target(struct routing *r, const struct routing_target *row)
 int
 routing_put_chain(struct routing *r, const struct routing_chain *row)
 {
-	if (row->id == 0 ||
-	    !ids_valid(row->targets, row->target_n, ROUTING_REPLICAS_MAX) ||
-	    !targets_distinct(row->targets, row->target_n))
+	if (!chain_valid(row))
 		return -EINVAL;
 	return raise(r, put(&r->chains, row->id, row, sizeof(*row)),
 	    row->changed);
@@ -380,19 +413,30 @@ target_of_msg(const struct msg_rt_target *m, struct routing_target *out)
 	return m->id != 0 && m->loop < ROUTING_LOOPS_MAX;
 }
 
+/* A manager of the release before sends neither states nor the preferred order: its
+ * replicas all serve, or none does. */
 static bool
 chain_of_msg(const struct msg_rt_chain *m, struct routing_chain *out)
 {
+	uint32_t n = m->targets.n;
+
 	*out = (struct routing_chain){ .id = m->id, .changed = m->changed,
-	    .version = m->version, .state = m->state, .target_n = m->targets.n };
-	if (m->id == 0 ||
-	    !ids_valid(m->targets.v, m->targets.n, ROUTING_REPLICAS_MAX) ||
-	    !targets_distinct(m->targets.v, m->targets.n))
+	    .version = m->version, .state = m->state, .target_n = n };
+	if (n > ROUTING_REPLICAS_MAX || (m->states.n != 0 && m->states.n != n) ||
+	    (m->preferred.n != 0 && m->preferred.n != n))
 		return false;
-	if (m->targets.n > 0)
-		memcpy(out->targets, m->targets.v,
-		    m->targets.n * sizeof(out->targets[0]));
-	return true;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t state = m->states.n != 0 ? m->states.v[i] :
+		    m->state == CHAIN_SERVING ? TARGET_SERVING : TARGET_WAITING;
+
+		if (state > TARGET_OFFLINE)
+			return false;
+		out->targets[i] = m->targets.v[i];
+		out->states[i] = (uint8_t)state;
+		out->preferred[i] = m->preferred.n != 0 ? m->preferred.v[i] :
+		    m->targets.v[i];
+	}
+	return chain_valid(out);
 }
 
 static bool
@@ -500,9 +544,17 @@ static int
 chain_to_msg(const struct routing_chain *c, struct msg_arena *arena,
     struct msg_rt_chain *out)
 {
+	uint32_t states[ROUTING_REPLICAS_MAX];
+	int rc;
+
 	*out = (struct msg_rt_chain){ .id = c->id, .changed = c->changed,
 	    .version = c->version, .state = c->state };
-	return ids_to_msg(c->targets, c->target_n, arena, &out->targets);
+	for (uint32_t i = 0; i < c->target_n; i++)
+		states[i] = c->states[i];
+	if ((rc = ids_to_msg(c->targets, c->target_n, arena, &out->targets)) != 0 ||
+	    (rc = ids_to_msg(states, c->target_n, arena, &out->states)) != 0)
+		return rc;
+	return ids_to_msg(c->preferred, c->target_n, arena, &out->preferred);
 }
 
 static int
@@ -573,9 +625,6 @@ routing_check(const struct routing *r)
 		assert(n->addr_n <= ROUTING_LOOPS_MAX);			/* 3 */
 		assert(memchr(n->name, '\0', sizeof(n->name)) != NULL);
 	}
-	for (unsigned i = 0; i < r->chains.n; i++) {
-		const struct routing_chain *c = r->chains.rows[i];
-
-		assert(c->target_n <= ROUTING_REPLICAS_MAX);		/* 3 */
-	}
+	for (unsigned i = 0; i < r->chains.n; i++)
+		assert(chain_valid(r->chains.rows[i]));			/* 3, 4 */
 }

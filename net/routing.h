@@ -47,7 +47,8 @@ struct routing_chain {
 	target_id targets[ROUTING_REPLICAS_MAX];	/* head first */
 	uint8_t	  states[ROUTING_REPLICAS_MAX];		/* enum target_state of each;
 					 * never goes down along the chain */
-	target_id preferred[ROUTING_REPLICAS_MAX];	/* order it was made with */
+	target_id preferred[ROUTING_REPLICAS_MAX];	/* the same targets, in the order
+					 * it was made with */
 };
 /* How many targets serve: targets[0] is the head, targets[n - 1] the tail. */
 static inline unsigned

@@ -36,7 +36,7 @@ node_bytes(const struct msg_rt_node *n)
 }
 
 #define TARGET_BYTES	56u
-#define CHAIN_BYTES(c)	(32u + 5u * (c)->targets.n)
+#define CHAIN_BYTES(c)	(40u + 12u * (c)->targets.n)
 #define TABLE_BYTES(t)	(32u + 5u * (t)->chains.n)
 
 struct weight {

@@ -140,13 +140,20 @@ keep_node(struct manager_state *s, const struct routing_node *row)
 }
 
 static int
-keep_chain(struct manager_state *s, const struct routing_chain *row)
+keep_chain(struct manager_state *s, struct routing_chain *row)
 {
 	const struct routing_chain *was = routing_chain(s->routing, row->id);
 	uint32_t serving_n = s->serving_n - (was != NULL &&
 	    was->state == CHAIN_SERVING) + (row->state == CHAIN_SERVING);
-	int rc = routing_put_chain(s->routing, row);
+	int rc;
 
+	/* all replicas do the same for now */
+	for (uint32_t i = 0; i < row->target_n; i++) {
+		row->states[i] = row->state == CHAIN_SERVING ? TARGET_SERVING :
+		    TARGET_WAITING;
+		row->preferred[i] = row->targets[i];
+	}
+	rc = routing_put_chain(s->routing, row);
 	if (rc == 0)
 		s->serving_n = serving_n;
 	return rc;

@@ -363,7 +363,8 @@ put_routing(void)
 			.chain = i + 1 };
 		struct routing_chain c = { .id = i + 1, .changed = 1,
 			.version = 1, .state = CHAIN_SERVING, .target_n = 1,
-			.targets = { i + 1 } };
+			.targets = { i + 1 }, .states = { TARGET_SERVING },
+			.preferred = { i + 1 } };
 
 		chains[i] = i + 1;
 		ck_assert_int_eq(routing_put_target(W.routing, &r), 0);

@@ -54,10 +54,18 @@ static void
 add_chain(chain_id id, uint64_t changed, uint32_t version, uint32_t n)
 {
 	struct routing_chain c = { .id = id, .changed = changed,
-	    .version = version, .state = CHAIN_SERVING, .target_n = n };
+	    .version = version, .target_n = n };
+	uint32_t serve = version % (n + 1);
 
-	for (uint32_t i = 0; i < n; i++)
-		c.targets[i] = id * 10 + i + 1;
+	/* so many serve, one syncs or none, the others are away; made the other way
+	 * round */
+	c.state = serve > 0 ? CHAIN_SERVING : CHAIN_RECOVERING;
+	for (uint32_t i = 0; i < n; i++) {
+		c.targets[i] = c.preferred[n - 1 - i] = id * 10 + i + 1;
+		c.states[i] = i < serve ? TARGET_SERVING :
+		    i > serve ? TARGET_OFFLINE :
+		    serve > 0 ? TARGET_SYNCING : TARGET_LASTSRV;
+	}
 	ck_assert_int_eq(routing_put_chain(r, &c), 0);
 }
 
@@ -223,7 +231,8 @@ END_TEST
 
 START_TEST(old_rows_are_skipped)
 {
-	struct msg_rt_chain c = { .id = 1, .changed = 4, .version = 1 };
+	struct msg_rt_chain c = { .id = 1, .changed = 4, .version = 1,
+	    .state = CHAIN_RECOVERING };
 	struct msg_routing_rep d = { .version = 4, .chains = { &c, 1 } };
 
 	add_chain(1, 5, 9, 2);
@@ -326,6 +335,7 @@ START_TEST(bounds)
 	c.targets.v = twice;
 	refused("a replica twice", dc);
 	c.targets.n = 0;
+	c.state = CHAIN_RECOVERING;
 	c.id = 0;
 	refused("chain 0", dc);
 
@@ -342,6 +352,75 @@ START_TEST(bounds)
 	ck_assert_int_eq(routing_apply(r, &dn), 0);
 	ck_assert_uint_eq(routing_node(r, 2)->addr_n, 64);
 	ck_assert_uint_eq(strlen(routing_node(r, 2)->name), 63);
+}
+END_TEST
+
+static const struct {
+	const char *what;
+	uint8_t	 state;
+	uint32_t n, state_n, states[4], preferred_n, preferred[4];
+	bool	 good;
+} chains[] = {
+	{ "all serve", CHAIN_SERVING, 2, 2, { 1, 1 }, 2, { 2, 1 }, true },
+	{ "every state", CHAIN_SERVING, 4, 4, { 1, 3, 4, 5 }, 4, { 1, 2, 3, 4 },
+	  true },
+	{ "the last one is awaited", CHAIN_RECOVERING, 3, 3, { 2, 4, 5 }, 3,
+	  { 1, 2, 3 }, true },
+	{ "from the release before: serves", CHAIN_SERVING, 3, 0, { 0 }, 0, { 0 },
+	  true },
+	{ "from the release before: does not", CHAIN_RECOVERING, 3, 0, { 0 }, 0,
+	  { 0 }, true },
+	{ "nobody in it", CHAIN_RECOVERING, 0, 0, { 0 }, 0, { 0 }, true },
+	{ "says it serves", CHAIN_SERVING, 2, 2, { 2, 5 }, 2, { 1, 2 }, false },
+	{ "says it does not", CHAIN_RECOVERING, 2, 2, { 1, 5 }, 2, { 1, 2 }, false },
+	{ "no such state of it", 3, 2, 2, { 1, 1 }, 2, { 1, 2 }, false },
+	{ "too few states", CHAIN_SERVING, 3, 2, { 1, 1 }, 3, { 1, 2, 3 }, false },
+	{ "too many states", CHAIN_SERVING, 2, 3, { 1, 1, 1 }, 2, { 1, 2 }, false },
+	{ "state 0", CHAIN_SERVING, 2, 2, { 0, 1 }, 2, { 1, 2 }, false },
+	{ "state 6", CHAIN_SERVING, 2, 2, { 1, 6 }, 2, { 1, 2 }, false },
+	{ "a state of 9 bits", CHAIN_SERVING, 2, 2, { 1, 257 }, 2, { 1, 2 }, false },
+	{ "not sorted", CHAIN_SERVING, 2, 2, { 5, 1 }, 2, { 1, 2 }, false },
+	{ "two sync", CHAIN_SERVING, 3, 3, { 1, 3, 3 }, 3, { 1, 2, 3 }, false },
+	{ "syncs from nobody", CHAIN_RECOVERING, 2, 2, { 3, 4 }, 2, { 1, 2 }, false },
+	{ "two were the last", CHAIN_RECOVERING, 2, 2, { 2, 2 }, 2, { 1, 2 }, false },
+	{ "the last beside one that serves", CHAIN_SERVING, 2, 2, { 1, 2 }, 2,
+	  { 1, 2 }, false },
+	{ "preferred is short", CHAIN_SERVING, 2, 2, { 1, 1 }, 1, { 1 }, false },
+	{ "preferred has another", CHAIN_SERVING, 2, 2, { 1, 1 }, 2, { 1, 3 },
+	  false },
+	{ "preferred has one twice", CHAIN_SERVING, 2, 2, { 1, 1 }, 2, { 1, 1 },
+	  false },
+};
+
+START_TEST(chain_rows)
+{
+	uint32_t targets[4] = { 1, 2, 3, 4 }, states[4], preferred[4];
+	struct msg_rt_chain m = { .id = 1, .changed = 1, .version = 5,
+	    .state = chains[_i].state, .targets = { targets, chains[_i].n },
+	    .states = { states, chains[_i].state_n },
+	    .preferred = { preferred, chains[_i].preferred_n } };
+	struct msg_routing_rep d = { .version = 1, .chains = { &m, 1 } };
+	const struct routing_chain *c;
+	struct routing *copy;
+
+	memcpy(states, chains[_i].states, sizeof(states));
+	memcpy(preferred, chains[_i].preferred, sizeof(preferred));
+	ck_assert_msg(routing_apply(r, &d) == (chains[_i].good ? 0 :
+	    ERR_BAD_MESSAGE), "%s", chains[_i].what);
+	c = routing_chain(r, 1);
+	ck_assert_msg((c != NULL) == chains[_i].good, "%s", chains[_i].what);
+	if (c == NULL)
+		return;
+	if (chains[_i].state_n == 0) {
+		ck_assert_uint_eq(routing_serving_n(c),
+		    chains[_i].state == CHAIN_SERVING ? chains[_i].n : 0);
+		ck_assert_mem_eq(c->preferred, c->targets, sizeof(c->targets));
+	}
+	ck_assert_uint_ge(routing_active_n(c), routing_serving_n(c));
+	ck_assert_int_eq(routing_open(&copy), 0);
+	relay(copy, 0, 0);
+	same(r, copy);
+	routing_close(copy);
 }
 END_TEST
 
@@ -417,6 +496,8 @@ main(void)
 	tcase_add_test(t, nothing_new);
 	tcase_add_test(t, other_cluster);
 	tcase_add_test(t, bounds);
+	tcase_add_loop_test(t, chain_rows, 0,
+	    (int)(sizeof(chains) / sizeof(chains[0])));
 	tcase_add_test(t, foreign_address);
 	tcase_add_test(t, put_bounds);
 	tcase_add_test(t, out_of_arena);
