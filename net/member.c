@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* member.c - three calls that go on for ever: presence, poll, refresh.
+/* member.c - calls that go on for ever: presence, poll, refresh.
  *
  *	presence   SEEKING --register--> JOINED --beat, beat, beat ...
  *	              ^------ ERR_STALE_NODE ------'     any: --leave--> LEAVING
@@ -8,12 +8,20 @@
  *	           or after POLL_WAIT_MS; then asks again
  *	refresh    the same without waiting, when somebody has seen newer routing
  *
+ * One of the managers leads, and only it serves.  Which one, nobody is told: who fails us
+ * is passed over for the next one at once, until all have been asked; then there is a
+ * pause.  A manager that neither answers nor refuses (stopped, cut off) must not eat our
+ * lease: a presence call without an answer when the next one is due has a second one sent
+ * to the next manager beside it.  Whoever answers is the one that all three ask from
+ * then on.
+ *
  * Invariants
  *  1. lease_until is the sending time of an answered beat plus the lease, or 0; it goes
  *     back only to 0, when the manager says that the lease is another's, and on leaving.
- *  2. Each of the three has either its call in flight or its timer running, or it is
- *     the refresh and nobody has asked for one; after leave only presence goes on.
- *  3. A failure moves on to the next manager once, whichever of the three saw it. */
+ *  2. Presence has its timer running, or two calls in flight and `due` set; poll and
+ *     refresh have either their call in flight or their timer running, or it is the
+ *     refresh and nobody has asked for one; after leave only presence goes on.
+ *  3. A failure moves on to the next manager once, whichever call saw it. */
 #include "net/member.h"
 
 #include <assert.h>
@@ -31,25 +39,29 @@
 #define POLL_EXTRA_MS	3000u	/* and for the answer to come back */
 #define POLL_PAUSE_MS	100u	/* after an answer that came early with nothing */
 #define REFRESH_MS	20u	/* between two refreshes */
-#define CALL_MS		2000u	/* register, refresh, a client's beat */
+#define CALL_MS		2000u	/* refresh, a client's beat */
+#define REGISTER_MS	10000u	/* it may be held until our last process is dead */
+#define PATIENCE_MS	500u	/* without an answer: another manager is asked, too */
 #define LEAVE_MS	1000u
 #define BACKOFF_MS	20u	/* first pause; doubles with every round of managers */
 #define BACKOFF_MAX_MS	2000u
+#define NOWHERE		MEMBER_MANAGERS_MAX
 #define LOG_PAUSE_MS	1000u	/* between two lines about failures */
+#define LOG_ROUNDS	4u	/* all managers were asked so often in vain */
 #define BEAT_MIN_MS	10u	/* bounds of what a manager may ask for */
 #define BEAT_MAX_MS	600000u
 #define LEASE_MAX_MS	3600000u
 
 enum member_state { SEEKING, JOINED, LEAVING };
 
-/* One of the three. */
+/* One call, again and again. */
 struct asker {
 	struct member	  *m;
 	struct net_call	   call;
-	struct clock_timer timer;
+	struct clock_timer timer;	/* of beats[]: not used */
 	uint64_t	   sent_ns;
 	unsigned	   to;		/* manager it was sent to */
-	unsigned	   failures;	/* in a row */
+	unsigned	   failures;	/* in a row; of beats[]: not used */
 };
 
 struct member {
@@ -60,7 +72,12 @@ struct member {
 	struct routing	  *routing;
 
 	enum member_state  state;
-	struct asker	   presence, poll, refresh;
+	struct asker	   beats[2];	/* presence */
+	unsigned	   newest;	/* of them, the one sent last */
+	struct clock_timer presence_timer;
+	bool		   due;		/* presence, as soon as a call has ended */
+	unsigned	   failures;	/* of presence, in a row */
+	struct asker	   poll, refresh;
 	bool		   refresh_wanted;
 	unsigned	   manager;	/* the one that is asked */
 	unsigned	   found;	/* 1 + the one that last answered; 0: none */
@@ -77,6 +94,8 @@ struct member {
 	struct clock_defer left;
 	void		 (*leave_fn)(void *);
 	void		  *leave_ctx;
+	uint64_t	   leave_ns;	/* no goodbye after that */
+	unsigned	   leave_tries;
 };
 
 static void presence_send(struct member *m);
@@ -106,15 +125,17 @@ tell_changed(struct member *m)
 		clock_defer(m->conf.clock, &m->changed, run_changed);
 }
 
-/* Pause before attempt number @failures + 1: managers are first tried in turn quickly,
- * then ever more slowly; half of it is random, so that a restarted manager is not met by
- * everybody at once. */
+/* Pause before attempt number @failures + 1: none until all managers have been asked,
+ * then longer with every round; half of it is random, so that a restarted manager is not
+ * met by everybody at once. */
 static uint64_t
 backoff_ns(const struct member *m, unsigned failures, uint64_t max_ms)
 {
 	unsigned rounds = failures / m->conf.manager_n;
 	uint64_t ms = (uint64_t)BACKOFF_MS << (rounds < 8 ? rounds : 8);
 
+	if (failures % m->conf.manager_n != 0)
+		return 0;
 	if (ms > max_ms)
 		ms = max_ms;
 	return ms * NS_PER_MS / 2 +
@@ -134,8 +155,8 @@ note_failure(struct member *m, struct asker *a, const char *what, int rc)
 {
 	char text[NET_ADDR_TEXT];
 
-	a->failures++;
-	if (rc != m->last_rc && (m->logged_ns == 0 ||
+	/* That another one leads is nothing to tell. */
+	if (rc != m->last_rc && rc != ERR_NOT_LEADER && (m->logged_ns == 0 ||
 	    now(m) >= m->logged_ns + LOG_PAUSE_MS * NS_PER_MS)) {
 		m->logged_ns = now(m);
 		net_addr_text(&m->managers[a->to], text);
@@ -145,17 +166,6 @@ note_failure(struct member *m, struct asker *a, const char *what, int rc)
 	}
 	if (rc != ERR_BUSY && rc != ERR_STALE_NODE)
 		try_next_manager(m, a);
-}
-
-static void
-note_success(struct member *m, struct asker *a)
-{
-	m->found = a->to + 1;
-	m->last_rc = 0;
-	/* Two processes that fight for one node register in vain: the pause between
-	 * them grows until a beat is taken. */
-	if (a != &m->presence || m->state == JOINED)
-		a->failures = 0;
 }
 
 /* Send, or fail as the call would.  Returns 0 when @fn will run. */
@@ -181,18 +191,67 @@ stop(struct asker *a)
 	clock_timer_stop(a->m->conf.clock, &a->timer);
 }
 
+/* How long a call of presence may go without an answer before another manager is asked:
+ * a server's beats go on in their own time. */
+static uint64_t
+patience_ns(const struct member *m)
+{
+	return m->conf.roles != 0 && m->state == JOINED ?
+	    m->beat_ms * NS_PER_MS : PATIENCE_MS * NS_PER_MS;
+}
+
+static bool
+overdue(const struct member *m, const struct asker *a)
+{
+	return net_call_active(&a->call) &&
+	    now(m) >= a->sent_ns + patience_ns(m);
+}
+
+/* Routing comes from the one that leads now, and what failed elsewhere need not wait. */
+static bool
+elsewhere(const struct member *m, const struct asker *a)
+{
+	return a->to != m->manager &&
+	    (net_call_active(&a->call) || a->failures > 0);
+}
+
+static void
+follow(struct member *m)
+{
+	if (elsewhere(m, &m->poll)) {
+		stop(&m->poll);
+		m->poll.failures = 0;
+		poll_send(m);
+	}
+	if (elsewhere(m, &m->refresh)) {
+		stop(&m->refresh);
+		m->refresh.failures = 0;
+		refresh_send(m);
+	}
+}
+
+/* @a was answered by who leads, or says so. */
+static void
+note_success(struct member *m, struct asker *a)
+{
+	m->found = a->to + 1;
+	m->last_rc = 0;
+	m->manager = a->to;
+	follow(m);
+}
+
 /* ---- presence ---- */
 
 static void
 presence_due(struct clock_timer *t)
 {
-	presence_send(container_of(t, struct member, presence.timer));
+	presence_send(container_of(t, struct member, presence_timer));
 }
 
 static void
 presence_at(struct member *m, uint64_t at_ns)
 {
-	clock_timer_start(m->conf.clock, &m->presence.timer, at_ns, presence_due);
+	clock_timer_start(m->conf.clock, &m->presence_timer, at_ns, presence_due);
 }
 
 /* A beat that has no answer is given up while there is time for two more. */
@@ -201,15 +260,26 @@ beat_within_ms(const struct member *m)
 {
 	uint64_t ms = m->lease_ms / 3;
 
-	return m->conf.roles == 0 ? CALL_MS : ms < BEAT_MIN_MS ? BEAT_MIN_MS : ms;
+	return ms < BEAT_MIN_MS ? BEAT_MIN_MS : ms;
+}
+
+/* The end of @a, whichever it was: what waited for a free call goes on. */
+static bool
+presence_waits(struct member *m)
+{
+	if (!m->due)
+		return false;
+	presence_send(m);
+	return true;
 }
 
 static void
-presence_failed(struct member *m, int rc)
+presence_failed(struct member *m, struct asker *a, int rc)
 {
+	bool newest = a == &m->beats[m->newest];
 	uint64_t max_ms = BACKOFF_MAX_MS;
 
-	note_failure(m, &m->presence, m->state == JOINED ? "beat" : "register", rc);
+	note_failure(m, a, m->state == JOINED ? "beat" : "register", rc);
 	if (rc == ERR_STALE_NODE && m->state == JOINED) {
 		/* Somebody registered this node over us, or the manager has lost us.
 		 * Until it is settled the disks may be another's. */
@@ -217,11 +287,24 @@ presence_failed(struct member *m, int rc)
 		    "node=%" PRIu32, m->node);
 		atomic_store(&m->lease_until_ns, 0);
 		m->state = SEEKING;
+		stop(&m->beats[0]);
+		stop(&m->beats[1]);
+		newest = true;
 		tell_changed(m);
 	}
 	if (m->state == JOINED && m->beat_ms < max_ms)
 		max_ms = m->beat_ms;
-	presence_at(m, now(m) + backoff_ns(m, m->presence.failures, max_ms));
+	if (!newest && net_call_active(&m->beats[m->newest].call)) {
+		presence_waits(m);	/* a later one is on its way */
+		return;
+	}
+	if (!newest)			/* it was with who led until now */
+		m->failures = 0;
+	if (++m->failures == LOG_ROUNDS * m->conf.manager_n)
+		log_warn(m->conf.log, "no manager serves", "managers=%u error=%s",
+		    m->conf.manager_n, err_name(rc));
+	m->due = false;
+	presence_at(m, now(m) + backoff_ns(m, m->failures, max_ms));
 }
 
 static uint32_t
@@ -231,18 +314,21 @@ clamp(uint32_t v, uint32_t min, uint32_t max)
 }
 
 static void
-registered(struct member *m, const struct msg_register_rep *rep)
+registered(struct member *m, struct asker *a, const struct msg_register_rep *rep)
 {
 	const struct uid128 *ours = routing_cluster(m->routing);
 	bool fresh = m->node != rep->node;
 
 	if (rep->node == 0 || rep->lease_ms == 0 ||
 	    (!uid128_zero(ours) && !uid128_eq(ours, &rep->cluster))) {
-		presence_failed(m, rep->node == 0 || rep->lease_ms == 0 ?
+		presence_failed(m, a, rep->node == 0 || rep->lease_ms == 0 ?
 		    ERR_BAD_MESSAGE : -EXDEV);
 		return;
 	}
-	note_success(m, &m->presence);
+	/* The pause between two processes that fight for one node grows until a beat is
+	 * taken: failures are kept. */
+	note_success(m, a);
+	stop(&m->beats[a == &m->beats[0]]);
 	m->state = JOINED;
 	m->node = rep->node;
 	m->lease_ms = clamp(rep->lease_ms, 1, LEASE_MAX_MS);
@@ -257,9 +343,10 @@ registered(struct member *m, const struct msg_register_rep *rep)
 }
 
 static void
-beat_answered(struct member *m, const struct msg_beat_rep *rep)
+beat_answered(struct member *m, const struct asker *a,
+    const struct msg_beat_rep *rep)
 {
-	uint64_t until = m->presence.sent_ns + m->lease_ms * NS_PER_MS;
+	uint64_t until = a->sent_ns + m->lease_ms * NS_PER_MS;
 	uint64_t was = atomic_load(&m->lease_until_ns);
 
 	if (until > was)
@@ -274,95 +361,145 @@ beat_answered(struct member *m, const struct msg_beat_rep *rep)
 
 /* After an answered beat of either kind: the next one, and is the poll alive? */
 static void
-beat_on(struct member *m, uint64_t routing)
+beat_on(struct member *m, struct asker *a, uint64_t routing)
 {
-	bool recovered = m->presence.failures > 0;
+	struct asker *other = &m->beats[a == &m->beats[0]];
 	uint64_t beat_ns = m->beat_ms * NS_PER_MS;
 
-	note_success(m, &m->presence);
-	if (recovered && net_call_active(&m->poll.call)) {
-		/* It may wait at a manager, or on a connection, that is gone. */
-		stop(&m->poll);
-		poll_send(m);
-	}
+	/* They may wait on a connection that is gone, or be forgotten. */
+	if (m->failures > 0)
+		m->poll.to = m->refresh.to = NOWHERE;
+	note_success(m, a);
+	m->failures = 0;
 	/* Twice told of newer routing that no poll has brought. */
 	if (m->told_version > routing_version(m->routing))
 		member_refresh(m);
 	m->told_version = routing;
-	presence_at(m, m->presence.sent_ns + beat_ns -
+	if (other->sent_ns <= a->sent_ns)
+		stop(other);		/* it can tell us nothing more */
+	if (presence_waits(m) || a != &m->beats[m->newest])
+		return;
+	presence_at(m, a->sent_ns + beat_ns -
 	    rand_below(m->conf.rand, beat_ns / 8 + 1));
 }
 
 static void
 presence_answered(struct net_call *call, int rc)
 {
-	struct member *m = container_of(call, struct member, presence.call);
+	struct asker *a = container_of(call, struct asker, call);
+	struct member *m = a->m;
 
 	if (rc != 0)
-		presence_failed(m, rc);
+		presence_failed(m, a, rc);
 	else if (m->conf.roles == 0) {
 		const struct msg_client_beat_rep *rep = call->rep;
 
 		m->state = JOINED;
 		m->beat_ms = clamp(rep->beat_ms, BEAT_MIN_MS, BEAT_MAX_MS);
-		beat_on(m, rep->routing);
+		beat_on(m, a, rep->routing);
 	} else if (m->state == SEEKING)
-		registered(m, call->rep);
+		registered(m, a, call->rep);
 	else {
 		const struct msg_beat_rep *rep = call->rep;
 
-		beat_answered(m, rep);
-		beat_on(m, rep->routing);
+		beat_answered(m, a, rep);
+		beat_on(m, a, rep->routing);
 	}
 }
 
 static int
-client_beat_send(struct member *m, uint8_t leaving, uint64_t within_ms,
-    net_call_fn *fn)
+client_beat_send(struct member *m, struct asker *a, uint8_t leaving,
+    uint64_t within_ms, net_call_fn *fn)
 {
 	struct msg_client_beat req = { .client = m->conf.client,
 		.host = msg_str(m->name), .mount = msg_str(m->mount),
 		.pid = m->conf.pid, .release = msg_str(FSD_RELEASE),
 		.leaving = leaving };
 
-	return ask(m, &m->presence, MSG_client_beat, &req, within_ms, fn);
+	return ask(m, a, MSG_client_beat, &req, within_ms, fn);
+}
+
+static int
+register_send(struct member *m, struct asker *a, struct msg_disk_info *disks,
+    unsigned disk_n)
+{
+	struct msg_str addrs[ROUTING_LOOPS_MAX];
+	struct msg_register req = { .node_uid = m->conf.node_uid,
+		.boot = m->conf.boot, .name = msg_str(m->name),
+		.roles = m->conf.roles, .addrs = { addrs, m->conf.addr_n },
+		.disks = { disks, disk_n }, .release = msg_str(FSD_RELEASE) };
+
+	for (unsigned i = 0; i < m->conf.addr_n; i++)
+		addrs[i] = msg_str(m->addrs[i]);
+	return ask(m, a, MSG_register, &req, REGISTER_MS, presence_answered);
+}
+
+static int
+beat_send(struct member *m, struct asker *a, struct msg_disk_info *disks,
+    unsigned disk_n)
+{
+	struct msg_beat req = { .node = m->node, .boot = m->conf.boot,
+		.disks = { disks, disk_n } };
+
+	return ask(m, a, MSG_beat, &req, beat_within_ms(m), presence_answered);
+}
+
+/* The free call of presence, after moving on from a manager that has the other one and
+ * owes its answer (it is asked once more when the others know of no leader either); NULL:
+ * it has to wait. */
+static struct asker *
+presence_free(struct member *m)
+{
+	struct asker *a = &m->beats[m->newest], *other;
+
+	if (net_call_active(&a->call))
+		a = &m->beats[1 - m->newest];
+	other = &m->beats[a == &m->beats[0]];
+	if (net_call_active(&a->call))
+		return NULL;
+	if (overdue(m, other)) {
+		if (m->conf.manager_n == 1)
+			return NULL;
+		if (m->failures + 1 < m->conf.manager_n ||
+		    now(m) < other->sent_ns + 2 * patience_ns(m))
+			try_next_manager(m, other);
+	}
+	return a;
 }
 
 static void
 presence_send(struct member *m)
 {
 	struct msg_disk_info disks[MEMBER_DISKS_MAX];
-	struct msg_str addrs[ROUTING_LOOPS_MAX];
+	struct asker *a = presence_free(m);
 	unsigned disk_n = 0;
 	int rc;
 
+	m->due = a == NULL;
+	if (a == NULL)
+		return;
+	m->newest = (unsigned)(a - m->beats);
 	if (m->conf.roles != 0 && m->conf.disks != NULL) {
 		disk_n = m->conf.disks(m->conf.ctx, disks, MEMBER_DISKS_MAX);
 		assert(disk_n <= MEMBER_DISKS_MAX);
 	}
 	if (m->conf.roles == 0)
-		rc = client_beat_send(m, 0, CALL_MS, presence_answered);
-	else if (m->state == SEEKING) {
-		struct msg_register req = { .node_uid = m->conf.node_uid,
-			.boot = m->conf.boot, .name = msg_str(m->name),
-			.roles = m->conf.roles,
-			.addrs = { addrs, m->conf.addr_n },
-			.disks = { disks, disk_n },
-			.release = msg_str(FSD_RELEASE) };
-
-		for (unsigned i = 0; i < m->conf.addr_n; i++)
-			addrs[i] = msg_str(m->addrs[i]);
-		rc = ask(m, &m->presence, MSG_register, &req, CALL_MS,
-		    presence_answered);
-	} else {
-		struct msg_beat req = { .node = m->node, .boot = m->conf.boot,
-			.disks = { disks, disk_n } };
-
-		rc = ask(m, &m->presence, MSG_beat, &req, beat_within_ms(m),
-		    presence_answered);
-	}
+		rc = client_beat_send(m, a, 0, CALL_MS, presence_answered);
+	else if (m->state == SEEKING)
+		rc = register_send(m, a, disks, disk_n);
+	else
+		rc = beat_send(m, a, disks, disk_n);
 	if (rc != 0)
-		presence_failed(m, rc);
+		presence_failed(m, a, rc);
+	else
+		presence_at(m, a->sent_ns + patience_ns(m));
+}
+
+void
+member_beat_now(struct member *m)
+{
+	if (m->state == JOINED && m->conf.roles != 0)
+		presence_at(m, now(m));
 }
 
 /* ---- routing ---- */
@@ -396,6 +533,7 @@ poll_at(struct member *m, uint64_t at_ns)
 static void
 poll_failed(struct member *m, int rc)
 {
+	m->poll.failures++;
 	note_failure(m, &m->poll, "routing", rc);
 	poll_at(m, now(m) + backoff_ns(m, m->poll.failures, BACKOFF_MAX_MS));
 }
@@ -412,7 +550,8 @@ poll_answered(struct net_call *call, int rc)
 		poll_failed(m, rc);
 		return;
 	}
-	note_success(m, &m->poll);
+	m->poll.failures = 0;
+	m->found = m->poll.to + 1;
 	/* A manager that does not wait must not make us spin. */
 	if (routing_version(m->routing) == was &&
 	    now(m) < m->poll.sent_ns + POLL_WAIT_MS / 2 * NS_PER_MS)
@@ -452,6 +591,7 @@ refresh_schedule(struct member *m, uint64_t pause_ns)
 static void
 refresh_failed(struct member *m, int rc)
 {
+	m->refresh.failures++;
 	note_failure(m, &m->refresh, "routing", rc);
 	m->refresh_wanted = true;
 	refresh_schedule(m, backoff_ns(m, m->refresh.failures, BACKOFF_MAX_MS));
@@ -468,6 +608,7 @@ refresh_answered(struct net_call *call, int rc)
 		refresh_failed(m, rc);
 		return;
 	}
+	m->refresh.failures = 0;
 	note_success(m, &m->refresh);
 	if (m->refresh_wanted)		/* asked for while this one was away */
 		refresh_schedule(m, 0);
@@ -480,7 +621,8 @@ refresh_send(struct member *m)
 	int rc;
 
 	m->refresh_wanted = false;
-	rc = ask(m, &m->refresh, MSG_routing, &req, CALL_MS, refresh_answered);
+	rc = ask(m, &m->refresh, MSG_routing, &req, m->conf.manager_n == 1 ?
+	    CALL_MS : PATIENCE_MS, refresh_answered);
 	if (rc != 0)
 		refresh_failed(m, rc);
 }
@@ -505,41 +647,67 @@ run_left(struct clock_defer *d)
 	m->leave_fn(m->leave_ctx);		/* may close m */
 }
 
+static bool	goodbye_send(struct member *m);
+
 static void
 goodbye_answered(struct net_call *call, int rc)
 {
-	struct member *m = container_of(call, struct member, presence.call);
+	struct asker *a = container_of(call, struct asker, call);
+	struct member *m = a->m;
 
+	if (rc != 0 && err_next(rc) == ERR_NEXT_REFRESH) {
+		try_next_manager(m, a);
+		if (goodbye_send(m))
+			return;
+	}
 	if (rc != 0)
 		log_warn(m->conf.log, "left without an answer", "error=%s",
 		    err_name(rc));
 	run_left(&m->left);
 }
 
+/* Each manager once, while there is time; false: fn will not run. */
+static bool
+goodbye_send(struct member *m)
+{
+	struct asker *a = &m->beats[0];
+	struct msg_goodbye req = { m->node, m->conf.boot };
+	uint64_t ms;
+
+	if (m->leave_tries == m->conf.manager_n || m->leave_ns <= now(m))
+		return false;
+	ms = (m->leave_ns - now(m) + NS_PER_MS - 1) / NS_PER_MS;
+	if (++m->leave_tries < m->conf.manager_n && ms > PATIENCE_MS)
+		ms = PATIENCE_MS;
+	if (m->conf.roles == 0)
+		return client_beat_send(m, a, 1, ms, goodbye_answered) == 0;
+	return ask(m, a, MSG_goodbye, &req, ms, goodbye_answered) == 0;
+}
+
+static void
+stop_all(struct member *m)
+{
+	stop(&m->beats[0]);
+	stop(&m->beats[1]);
+	clock_timer_stop(m->conf.clock, &m->presence_timer);
+	stop(&m->poll);
+	stop(&m->refresh);
+	clock_undefer(m->conf.clock, &m->changed);
+}
+
 void
 member_leave(struct member *m, void (*fn)(void *ctx), void *ctx)
 {
 	bool known = m->state == JOINED;
-	int rc = -ENOTCONN;
 
 	assert(m->state != LEAVING);
 	m->state = LEAVING;
 	m->leave_fn = fn;
 	m->leave_ctx = ctx;
+	m->leave_ns = now(m) + LEAVE_MS * NS_PER_MS;
 	atomic_store(&m->lease_until_ns, 0);	/* before anyone may take over */
-	stop(&m->presence);
-	stop(&m->poll);
-	stop(&m->refresh);
-	clock_undefer(m->conf.clock, &m->changed);
-	if (known && m->conf.roles == 0)
-		rc = client_beat_send(m, 1, LEAVE_MS, goodbye_answered);
-	else if (known) {
-		struct msg_goodbye req = { m->node, m->conf.boot };
-
-		rc = ask(m, &m->presence, MSG_goodbye, &req, LEAVE_MS,
-		    goodbye_answered);
-	}
-	if (rc != 0)
+	stop_all(m);
+	if (!known || !goodbye_send(m))
 		clock_defer(m->conf.clock, &m->left, run_left);
 }
 
@@ -586,7 +754,7 @@ member_open(struct member **out, const struct member_conf *conf)
 		return -EINVAL;
 	if ((m = calloc(1, sizeof(*m))) == NULL)
 		return -ENOMEM;
-	m->presence.m = m->poll.m = m->refresh.m = m;
+	m->beats[0].m = m->beats[1].m = m->poll.m = m->refresh.m = m;
 	atomic_init(&m->lease_until_ns, 0);
 	if ((rc = copy_conf(m, conf)) != 0 ||
 	    (rc = routing_open(&m->routing)) != 0) {
@@ -607,10 +775,7 @@ member_close(struct member *m)
 {
 	if (m == NULL)
 		return;
-	stop(&m->presence);
-	stop(&m->poll);
-	stop(&m->refresh);
-	clock_undefer(m->conf.clock, &m->changed);
+	stop_all(m);
 	clock_undefer(m->conf.clock, &m->left);
 	routing_close(m->routing);
 	free(m->name);

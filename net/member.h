@@ -4,6 +4,9 @@
  *
  * The lease is counted on our own monotonic clock from the *sending* of the last beat
  * that was answered (self-fencing, DESIGN 5); the manager waits longer than that.
+ * Any of several managers may lead, and it may change: members find the one that does
+ * within a beat or two of a failure, and lose their lease only when none serves for as
+ * long as it lasts.
  * Servers register and beat; clients (roles == 0) only follow routing and say
  * client_beat. */
 #ifndef NET_MEMBER_H
@@ -63,6 +66,8 @@ uint64_t member_lease_until_ns(const struct member *m);
 /* Ask for routing newer than ours now rather than at the next poll (after ERR_STALE_CHAIN
  * and the like); cheap to call often. */
 void	member_refresh(struct member *m);
+/* Tell the manager of our disks now (one has failed) rather than with the next beat. */
+void	member_beat_now(struct member *m);
 /* Cluster space as last told in a beat. */
 void	member_space(const struct member *m, uint64_t *total_bytes,
 	    uint64_t *used_bytes);

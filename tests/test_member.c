@@ -19,6 +19,7 @@
 static struct manager {
 	int	 rc;			/* of every call; 0: serve */
 	bool	 silent;		/* never answers */
+	uint64_t hold_ms;		/* keeps registrations so long */
 	unsigned calls;
 } managers[MANAGERS];
 
@@ -32,6 +33,8 @@ static struct {
 	uint8_t	 leaving;
 	uint32_t disks;			/* rows in the last register or beat */
 	char	 said[300];		/* the last register or client_beat */
+	uint64_t took_ns;		/* when a beat was last taken */
+	unsigned at_once;		/* most calls of presence in flight */
 	struct uid128 boot, cluster;
 	bool	 hasty;			/* answers polls at once */
 } cluster;
@@ -69,11 +72,12 @@ end_call(struct clock_timer *t)
 {
 	struct slot *s = container_of(t, struct slot, timer);
 	struct net_call *c = s->c;
+	struct slot was = *s;		/* fn may use the slot again */
 
 	s->c = NULL;
 	c->id = 0;
-	c->rep = &s->rep;
-	c->fn(c, s->rc);
+	c->rep = &was.rep;
+	c->fn(c, was.rc);
 }
 
 static void
@@ -125,6 +129,7 @@ serve(struct slot *s, const void *req)
 		cluster.beats++;
 		cluster.disks = b->disks.n;
 		cluster.beat_ns = clock_now(clk);
+		cluster.took_ns = sim_clock_now(world);
 		s->rep.beat = (struct msg_beat_rep){ cluster.routing, 1000, 10,
 		    0 };
 		return cluster.beat_rc;
@@ -163,6 +168,17 @@ serve(struct slot *s, const void *req)
 	return 0;
 }
 
+static void
+count_presence(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < CALLS; i++)
+		n += slots[i].c != NULL && slots[i].method != MSG_routing;
+	if (n > cluster.at_once)
+		cluster.at_once = n;
+}
+
 int
 net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *to,
     uint16_t method, const void *req, const struct net_call_opts *opts,
@@ -184,11 +200,15 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	s->polling = false;
 	s->deadline_ns = opts->deadline_ns;
 	managers[s->to].calls++;
+	count_presence();
 	rc = managers[s->to].rc;
 	if (rc == 0 && !managers[s->to].silent)
 		rc = serve(s, req);
 	if (s->polling && rc == 0 && !cluster.hasty)
 		answer_at(s, clock_now(clk) + 10 * NS_PER_S, 0);
+	else if (method == MSG_register && rc == 0)
+		answer_at(s, clock_now(clk) + DELAY_NS +
+		    managers[s->to].hold_ms * NS_PER_MS, rc);
 	else
 		answer_at(s, clock_now(clk) + DELAY_NS, rc);
 	return 0;
@@ -509,6 +529,233 @@ START_TEST(nonsense_is_bounded)
 }
 END_TEST
 
+/* ---- several managers, one of which leads ---- */
+
+/* Manager @who leads and the others say so; nobody: MANAGERS. */
+static void
+elect(unsigned who)
+{
+	for (unsigned i = 0; i < MANAGERS; i++)
+		if (managers[i].rc == 0 || managers[i].rc == ERR_NOT_LEADER)
+			managers[i].rc = i == who ? 0 : ERR_NOT_LEADER;
+}
+
+/* A member of three managers that has found the first. */
+static void
+join_three(void)
+{
+	elect(0);
+	cluster.beat_ms = 300;
+	join(NODE_STORAGE, MANAGERS);
+	run_ms(1000);
+	ck_assert_uint_ge(lease_left_ms(), 2600);
+}
+
+/* The least that is left of the lease within the next @ms. */
+static uint64_t
+least_lease_ms(uint64_t ms)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (uint64_t i = 0; i < ms; i++) {
+		run_ms(1);
+		if (lease_left_ms() < least)
+			least = lease_left_ms();
+	}
+	return least;
+}
+
+static const struct failover {
+	const char *what;
+	int	 rc0;			/* what the first manager answers now */
+	bool	 silent0;		/* stopped: connections stay, no answers */
+	int	 rc1;
+	bool	 silent1;
+	unsigned next;			/* who leads now */
+	uint64_t election_ms;		/* and how long nobody does */
+	uint64_t least_ms;		/* of the lease */
+} failovers[] = {
+	{ "killed", -ECONNRESET, false, 0, false, 2, 0, 2600 },
+	{ "killed, the next one leads", -ECONNRESET, false, 0, false, 1, 0, 2600 },
+	{ "its host is gone", 0, true, 0, false, 2, 0, 2350 },
+	{ "stopped, the next one leads", 0, true, 0, false, 1, 0, 2350 },
+	{ "stopped, an election", 0, true, 0, false, 2, 1000, 1350 },
+	{ "killed, an election", -ECONNREFUSED, false, 0, false, 1, 1500, 1100 },
+	{ "gave up leading", ERR_NOT_LEADER, false, 0, false, 2, 0, 2600 },
+	{ "gave up, an election", ERR_NOT_LEADER, false, 0, false, 2, 1200, 1350 },
+	{ "stopped, the next one refuses", 0, true, -ECONNREFUSED, false, 2, 0,
+	  2350 },
+	{ "stopped, the next one too", 0, true, 0, true, 2, 0, 1650 },
+	{ "busy", ERR_BUSY, false, 0, false, 0, 500, 1800 },
+};
+
+START_TEST(fails_over)
+{
+	const struct failover *f = &failovers[_i];
+	struct net_addr at;
+	uint64_t least;
+
+	join_three();
+	cluster.at_once = 0;
+	elect(f->election_ms > 0 ? MANAGERS : f->next);
+	managers[0].rc = f->rc0;
+	managers[0].silent = f->silent0;
+	if (f->rc1 != 0)
+		managers[1].rc = f->rc1;
+	managers[1].silent = f->silent1;
+	if (f->rc0 == -ECONNRESET)
+		reset(0);
+	least = least_lease_ms(f->election_ms);
+	if (f->rc0 == ERR_BUSY)
+		managers[0].rc = 0;
+	elect(f->next);
+	managers[0].rc = f->next == 0 ? 0 : f->rc0;
+	if (f->silent1)
+		managers[1].rc = 0;
+	publish(2);
+	for (unsigned i = 0; i < 1500; i++) {
+		uint64_t l = least_lease_ms(1);
+
+		least = l < least ? l : least;
+	}
+	ck_assert_msg(least >= f->least_ms, "%s: %llu ms left", f->what,
+	    (unsigned long long)least);
+	member_manager(m, &at);
+	ck_assert_msg(at.id == f->next, "%s", f->what);
+	ck_assert_msg(routing_version(member_routing(m)) == 2, "%s", f->what);
+	/* the poll waits at who leads now: nothing is asked for, nothing missed */
+	for (uint64_t v = 3; v < 6; v++) {
+		publish(v);
+		run_ms(5);
+		ck_assert_msg(routing_version(member_routing(m)) == v, "%s",
+		    f->what);
+	}
+	ck_assert_uint_le(cluster.at_once, 2);
+	ck_assert_uint_eq(cluster.registers, 1);
+	ck_assert_uint_le(managers[1].calls, 400);
+}
+END_TEST
+
+/* A leader that takes most of a second to answer is slow, not gone: the lease counts
+ * from the sending of what it did answer. */
+START_TEST(slow_leader_keeps_us)
+{
+	join_three();
+	managers[0].silent = true;
+	run_ms(310);			/* a beat is unanswered, another asked */
+	managers[0].silent = false;
+	ck_assert_uint_ge(least_lease_ms(5000), 1900);
+}
+END_TEST
+
+/* The manager keeps a registration until our last process is dead.  Others are asked
+ * meanwhile, ever more slowly; if it dies, whoever leads then is found at once. */
+START_TEST(registration_is_held)
+{
+	bool dies = _i > 0;
+
+	elect(0);
+	managers[0].hold_ms = 5000;
+	join(NODE_STORAGE, MANAGERS);
+	run_ms(3000 + (unsigned)_i * 50);
+	ck_assert_uint_eq(member_node(m), 0);
+	ck_assert_uint_le(cluster.registers, 2);
+	ck_assert_uint_le(managers[1].calls + managers[2].calls, 80);
+	if (dies) {
+		elect(1);
+		reset(0);
+		run_ms(2);
+		for (unsigned i = 0; i < 30 && member_node(m) == 0; i++)
+			run_ms(1);
+		ck_assert_uint_eq(member_node(m), 7);
+	} else {
+		run_ms(2500);
+		ck_assert_uint_eq(member_node(m), 7);
+	}
+	ck_assert_uint_ge(least_lease_ms(1000), 1900);
+	ck_assert_uint_le(cluster.at_once, 2);
+}
+END_TEST
+
+/* A disk has failed: the manager hears of it now, even while a beat is away. */
+START_TEST(beats_on_demand)
+{
+	join_three();
+	for (unsigned i = 0; i < 100; i++) {
+		cluster.beats = 0;
+		member_beat_now(m);
+		ck_assert_uint_eq(cluster.beats, 0);	/* never within the call */
+		run_ms(i % 3);
+		if (i % 3 > 0)
+			ck_assert_uint_ge(cluster.beats, 1);
+	}
+	managers[0].silent = true;
+	member_beat_now(m);
+	run_ms(1);
+	managers[0].silent = false;
+	cluster.beats = 0;
+	member_beat_now(m);
+	run_ms(1);
+	ck_assert_uint_eq(cluster.beats, 1);
+	ck_assert_uint_le(cluster.at_once, 2);
+	ck_assert_uint_ge(least_lease_ms(2000), 2000);
+}
+END_TEST
+
+/* The manager waits lease * 1.1 + beat on its clock from when it took a beat: with both
+ * clocks wrong by 5 % in opposite ways our lease is over before that. */
+START_TEST(drift_is_covered)
+{
+	uint64_t wait_ns;
+
+	join_three();
+	sim_clock_node_drift(clk, _i == 0 ? -50000 : 50000);
+	wait_ns = (3000 * 11 / 10 + 300) * NS_PER_MS;
+	/* a manager's clock that runs fast by 5 % gets there sooner */
+	wait_ns = wait_ns * 100 / 105;
+	run_ms(3000);
+	for (unsigned i = 0; i < MANAGERS; i++)
+		managers[i].silent = true;
+	while (lease_left_ms() > 0)
+		run_ms(1);
+	ck_assert_uint_lt(sim_clock_now(world), cluster.took_ns + wait_ns);
+}
+END_TEST
+
+/* The goodbye finds the leader, too. */
+START_TEST(leaves_whoever_leads)
+{
+	join_three();
+	elect(2);
+	managers[0].silent = _i == 1;
+	managers[0].rc = _i == 2 ? -ECONNREFUSED : managers[0].rc;
+	member_leave(m, on_left, &world);
+	run_ms(600);
+	ck_assert_uint_eq(left, 1);
+	ck_assert_uint_eq(cluster.goodbyes, 1);
+}
+END_TEST
+
+/* A client follows routing to the new leader, though it beats seldom. */
+START_TEST(client_fails_over)
+{
+	elect(0);
+	cluster.beat_ms = 5000;
+	join(0, MANAGERS);
+	run_ms(1000);
+	elect(1);
+	managers[0].silent = true;
+	managers[0].rc = 0;
+	cluster.routing = 2;
+	member_refresh(m);		/* some server had newer routing */
+	run_ms(600);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 2);
+	publish(3);
+	run_ms(5);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 3);
+}
+END_TEST
+
 /* ---- routing ---- */
 
 START_TEST(follows_routing)
@@ -758,6 +1005,14 @@ main(void)
 	tcase_add_test(t, polls_again_after_silence);
 	tcase_add_test(t, backs_off);
 	tcase_add_test(t, nonsense_is_bounded);
+	tcase_add_loop_test(t, fails_over, 0,
+	    (int)(sizeof(failovers) / sizeof(failovers[0])));
+	tcase_add_test(t, slow_leader_keeps_us);
+	tcase_add_loop_test(t, registration_is_held, 0, 30);
+	tcase_add_test(t, beats_on_demand);
+	tcase_add_loop_test(t, drift_is_covered, 0, 2);
+	tcase_add_loop_test(t, leaves_whoever_leads, 0, 3);
+	tcase_add_test(t, client_fails_over);
 	tcase_add_test(t, follows_routing);
 	tcase_add_test(t, hasty_manager);
 	tcase_add_test(t, other_cluster);
@@ -767,7 +1022,7 @@ main(void)
 	tcase_add_test(t, leaves);
 	tcase_add_test(t, leaves_without_an_answer);
 	tcase_add_test(t, leaves_unregistered);
-	tcase_add_loop_test(t, closes, 0, 60);
+	tcase_add_loop_test(t, closes, 0, 120);
 	tcase_add_loop_test(t, closes_from_its_callback, 0, 2);
 	tcase_add_test(t, bounds);
 	suite_add_tcase(s, t);
