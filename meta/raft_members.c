@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* raft_members.c - configurations: their bytes, and how far apart two of them are. */
+#include <assert.h>
+#include <string.h>
+
+#include "conf/bytes.h"
+#include "conf/err.h"
+#include "meta/raft_impl.h"
+
+#define HEAD_BYTES	4u
+#define MEMBER_BYTES	40u
+
+bool
+raft_members_valid(const struct raft_members *m)
+{
+	unsigned voters = 0;
+
+	if (m->n == 0 || m->n > RAFT_MEMBERS_MAX)
+		return false;
+	for (unsigned i = 0; i < m->n; i++) {
+		if (m->m[i].id == 0)
+			return false;
+		for (unsigned j = 0; j < i; j++)
+			if (m->m[j].id == m->m[i].id)
+				return false;
+		voters += m->m[i].voter;
+	}
+	return voters != 0;
+}
+
+const struct raft_member *
+raft_members_find(const struct raft_members *m, uint64_t id)
+{
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->m[i].id == id)
+			return &m->m[i];
+	return NULL;
+}
+
+size_t
+raft_members_encode(const struct raft_members *m, uint8_t *out)
+{
+	struct bytes_writer w;
+
+	assert(raft_members_valid(m));
+	memset(out, 0, HEAD_BYTES + m->n * MEMBER_BYTES);
+	out[0] = (uint8_t)m->n;
+	for (unsigned i = 0; i < m->n; i++) {
+		const struct raft_member *p = &m->m[i];
+
+		bytes_writer_init(&w, out + HEAD_BYTES + i * MEMBER_BYTES, MEMBER_BYTES);
+		bytes_put_u64(&w, p->id);
+		bytes_put_u8(&w, p->voter);
+		bytes_put_u8(&w, p->addr.kind);
+		bytes_put_u16(&w, p->addr.port);
+		bytes_put_u32(&w, p->addr.id);
+		bytes_put_raw(&w, p->addr.ip, sizeof(p->addr.ip));
+	}
+	return HEAD_BYTES + m->n * MEMBER_BYTES;
+}
+
+int
+raft_members_decode(struct raft_members *m, const void *in, size_t len)
+{
+	const uint8_t *b = in;
+	struct bytes_reader r;
+
+	*m = (struct raft_members){ 0 };
+	if (len < HEAD_BYTES || b[0] == 0 || b[0] > RAFT_MEMBERS_MAX ||
+	    (b[1] | b[2] | b[3]) != 0 || len != HEAD_BYTES + b[0] * MEMBER_BYTES)
+		return ERR_BAD_MESSAGE;
+	m->n = b[0];
+	bytes_reader_init(&r, b + HEAD_BYTES, len - HEAD_BYTES);
+	for (unsigned i = 0; i < m->n; i++) {
+		struct raft_member *p = &m->m[i];
+		uint8_t voter;
+
+		p->id = bytes_get_u64(&r);
+		voter = bytes_get_u8(&r);
+		p->voter = voter != 0;
+		p->addr.kind = bytes_get_u8(&r);
+		p->addr.port = bytes_get_u16(&r);
+		p->addr.id = bytes_get_u32(&r);
+		memcpy(p->addr.ip, bytes_get_raw(&r, sizeof(p->addr.ip)),
+		    sizeof(p->addr.ip));
+		if (bytes_get_u64(&r) != 0 || voter > 1 || p->addr.kind > NET_ADDR_SIM)
+			return ERR_BAD_MESSAGE;
+	}
+	return raft_members_valid(m) ? 0 : ERR_BAD_MESSAGE;
+}
+
+enum { ABSENT, LEARNER, VOTER };
+
+static int
+role(const struct raft_members *m, uint64_t id)
+{
+	const struct raft_member *p = raft_members_find(m, id);
+
+	return p == NULL ? ABSENT : p->voter ? VOTER : LEARNER;
+}
+
+bool
+raft_members_step(const struct raft_members *from, const struct raft_members *to)
+{
+	unsigned steps = 0;
+
+	if (!raft_members_valid(to))
+		return false;
+	for (unsigned i = 0; i < to->n; i++) {
+		int was = role(from, to->m[i].id), is = role(to, to->m[i].id);
+
+		if (was == ABSENT && is == VOTER)
+			return false;	/* learns first */
+		steps += was != is;
+	}
+	for (unsigned i = 0; i < from->n; i++)
+		steps += role(to, from->m[i].id) == ABSENT;
+	return steps <= 1;
+}
