@@ -188,6 +188,14 @@ chunk_limbo_release(struct chunk_engine *e)
 
 /* ---- flips ---- */
 
+/* Nothing of the committed version is left in the one that replaces it. */
+static bool
+all_new(const struct chunk_pend *p)
+{
+	return p->flags & CHUNK_ROW_REMOVED || (p->keep == 0 && p->first == 0 &&
+	    p->crc_n == chunk_blocks(p->len, chunk_sum_bytes(p->shift)));
+}
+
 /* The rows of a chunk that has pending version @version, into e->row and e->pend. */
 static int
 load(struct chunk_engine *e, target_id target, struct chunk_id id, uint64_t version)
@@ -260,6 +268,8 @@ chunk_engine_commit(struct chunk_engine *e, target_id target, struct chunk_id id
 		return rc;
 	}
 	chunk_known_change(&e->known, target, &e->row, removed ? NULL : &e->next);
+	if (all_new(&e->pend))
+		chunk_damage_forget(e, target, id);
 	rc = chunk_index_del(&e->index, CHUNK_KEY_PENDING, target, id, e->pend.stored);
 	if (rc == 0)
 		chunk_known_settle(&e->known, target, id);

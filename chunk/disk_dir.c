@@ -28,6 +28,8 @@
 struct dir {
 	struct disk_dir	dir;
 	struct disk_io *io;
+	struct clock   *clock;
+	struct disk_checker checker;
 	int		fd;
 	char		path[];
 };
@@ -161,6 +163,7 @@ open_file(struct disk_dir *dd, const char *name, bool create, uint64_t size,
 		close(fd);
 		return rc;
 	}
+	disk_checker_know(&d->checker, name, &st);
 	return disk_io_open(d->io, fd, size / DISK_ALIGN * DISK_ALIGN, out);
 }
 
@@ -169,12 +172,17 @@ open_table(struct disk_dir *dd, const char *name, uint64_t max_bytes,
     struct table_store **out)
 {
 	char path[PATH_MAX];
+	struct stat st;
+	int rc;
 
 	*out = NULL;
 	if (snprintf(path, sizeof(path), "%s/%s", of(dd)->path, name) >=
 	    (int)sizeof(path))
 		return -ENAMETOOLONG;
-	return table_lmdb_open(out, path, max_bytes);
+	rc = table_lmdb_open(out, path, max_bytes);
+	if (rc == 0 && stat(path, &st) == 0)
+		disk_checker_know(&of(dd)->checker, name, &st);
+	return rc;
 }
 
 /* Read or write all of it. */
@@ -239,6 +247,20 @@ blob(struct disk_dir *dd, const char *name, void *buf, size_t len, bool create)
 	return rc == 0 ? 0 : -EIO;
 }
 
+static int
+check(struct disk_dir *dd, struct disk_check *c)
+{
+	struct dir *d = of(dd);
+
+	return disk_checker_start(&d->checker, d->clock, d->path, c);
+}
+
+static void
+uncheck(struct disk_dir *dd)
+{
+	disk_checker_end(&of(dd)->checker);
+}
+
 static void
 close_dir(struct disk_dir *dd)
 {
@@ -250,7 +272,8 @@ close_dir(struct disk_dir *dd)
 }
 
 static const struct disk_dir_ops ops = {
-	.open = open_file, .table = open_table, .blob = blob, .close = close_dir
+	.open = open_file, .table = open_table, .blob = blob, .check = check,
+	.uncheck = uncheck, .close = close_dir
 };
 
 static int
@@ -300,6 +323,7 @@ int
 disk_uring_open_dir(struct disk_dir **out, struct loop *loop, const char *path,
     bool create)
 {
+	struct stat st;
 	struct dir *d;
 	int rc;
 
@@ -313,7 +337,7 @@ disk_uring_open_dir(struct disk_dir **out, struct loop *loop, const char *path,
 	d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	/* A name that a killed process gave may be readable and not yet durable; what
 	 * we are going to acknowledge lies behind it. */
-	if (d->fd < 0 || fsync(d->fd) != 0) {
+	if (d->fd < 0 || fsync(d->fd) != 0 || fstat(d->fd, &st) != 0) {
 		rc = -errno;
 		if (d->fd >= 0)
 			close(d->fd);
@@ -325,6 +349,8 @@ disk_uring_open_dir(struct disk_dir **out, struct loop *loop, const char *path,
 		free(d);
 		return rc;
 	}
+	d->clock = loop_clock(loop);
+	disk_checker_know(&d->checker, "", &st);
 	*out = &d->dir;
 	return 0;
 }

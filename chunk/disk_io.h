@@ -4,8 +4,10 @@
 #ifndef CHUNK_DISK_IO_H
 #define CHUNK_DISK_IO_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "conf/disk.h"
 #include "net/loop.h"
@@ -40,6 +42,32 @@ int	disk_io_open(struct disk_io *io, int fd, uint64_t size, struct disk **out);
 
 /* Count @n more bytes of @r; true when it is whole. */
 bool	disk_io_advance(struct disk_req *r, uint64_t n);
+
+/* ---- disk_check.c ---- */
+
+#define DISK_KNOWN_MAX	4u	/* names checked: the directory, data, index */
+
+struct stat;
+struct disk_check_job;
+struct disk_known {
+	char	name[32];	/* "": the directory itself, always the first */
+	dev_t	dev, rdev;
+	ino_t	ino;
+};
+struct disk_checker {
+	struct disk_known known[DISK_KNOWN_MAX];
+	unsigned	  n;
+	struct disk_check_job *job;	/* NULL: none under way */
+	struct disk_check *check;
+	pthread_t	  thread;
+};
+/* This is what @name is now. More than DISK_KNOWN_MAX are not remembered. */
+void	disk_checker_know(struct disk_checker *c, const char *name,
+	    const struct stat *st);
+/* As check and uncheck of struct disk_dir_ops. */
+int	disk_checker_start(struct disk_checker *c, struct clock *clock,
+	    const char *path, struct disk_check *check);
+void	disk_checker_end(struct disk_checker *c);
 
 /* ---- disk_threads.c ---- */
 

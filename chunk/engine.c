@@ -85,8 +85,8 @@ chunk_engine_break(struct chunk_engine *e, int rc, const char *what)
 	if (e->broken != 0)
 		return;
 	e->broken = -EIO;
-	log_error(e->conf.log, "disk failed", "disk=%s at=\"%s\" error=%s", e->name, what,
-	    err_name(rc));
+	log_error(e->conf.log, "disk failed", "disk=%s path=%s at=\"%s\" error=%s",
+	    e->name, e->conf.path != NULL ? e->conf.path : "?", what, err_name(rc));
 }
 
 int
@@ -126,6 +126,8 @@ opened(struct chunk_engine *e, int rc)
 		    e->chunk_n, e->pend_n, chunk_alloc_used(e->alloc) * CHUNK_BLOCK,
 		    chunk_alloc_capacity(e->alloc) * CHUNK_BLOCK);
 	e->open = rc == 0;
+	if (rc == 0)
+		chunk_presence_start(e);
 	if (rc == 0 && e->conf.stats != NULL)
 		tell_stats(e);
 	e->open_fn(e->open_ctx, rc);
@@ -393,8 +395,10 @@ chunk_engine_open(struct chunk_engine **out, const struct chunk_engine_conf *con
 	for (unsigned i = 0; i < CHUNK_BUSY_BUCKETS; i++)
 		list_init(&e->busy[i]);
 	chunk_known_init(&e->known);
+	chunk_damages_init(&e->damages);
 	chunk_commit_init(e);
-	if ((e->open_rc = open_data(e)) != 0)
+	if ((e->open_rc = chunk_presence_open(e)) != 0 ||
+	    (e->open_rc = open_data(e)) != 0)
 		clock_defer(e->conf.clock, &e->open_defer, open_turn);
 	return 0;
 }
@@ -411,6 +415,7 @@ chunk_engine_close(struct chunk_engine *e)
 	clock_undefer(e->conf.clock, &e->done_defer);
 	clock_undefer(e->conf.clock, &e->turn);
 	disk_close(e->data);		/* first: it holds our buffers */
+	chunk_presence_close(e);
 	if (e->table != NULL)
 		table_close(e->table);
 	chunk_commit_fini(e);
@@ -419,6 +424,7 @@ chunk_engine_close(struct chunk_engine *e)
 	mem_put(&e->label_buf);
 	chunk_index_fini(&e->index);
 	chunk_known_fini(&e->known);
+	chunk_damages_fini(&e->damages);
 	chunk_alloc_close(e->alloc);
 	chunk_row_fini(&e->row);
 	chunk_row_fini(&e->next);

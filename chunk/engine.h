@@ -31,6 +31,7 @@
 
 #define CHUNK_DEDUPE_MAX	8u	/* last writers remembered per chunk */
 #define CHUNK_BLOCK		4096u	/* smallest unit of space and checksum */
+#define CHUNK_DAMAGED_MAX	4096u	/* damaged chunks remembered */
 #define CHUNK_READ_MAX		(64u << 20)
 
 struct chunk_engine;
@@ -43,6 +44,11 @@ struct chunk_engine_conf {
 	uint64_t	  index_bytes;	/* bound of the index table */
 	uint32_t	  full_percent;	/* new data is refused above this */
 	struct stat_registry *stats;	/* NULL: counters are told nowhere */
+	const char	 *path;		/* for the log; NULL: not known */
+	/* A damaged chunk was added to the list (chunk_engine_next_damaged()); called from
+	 * inside the engine: it may only note that. NULL is fine. */
+	void		(*damaged)(void *ctx);
+	void		 *damaged_ctx;
 };
 
 #define CHUNK_DISK_STATS(X) \
@@ -50,7 +56,10 @@ struct chunk_engine_conf {
 	X(counter, written_bytes,  "data written, with what was copied")         \
 	X(counter, syncs,          "syncs of the data file")                     \
 	X(counter, commits,        "group commits of the index")                 \
-	X(counter, corrupt_blocks, "blocks that failed their checksum")
+	X(counter, corrupt_blocks, "blocks that failed their checksum")          \
+	X(counter, read_errors,    "reads that the disk failed")                 \
+	X(counter, full_errors,    "writes that the file system had no space for") \
+	X(gauge,   damaged_chunks, "chunks known to be damaged, and not repaired yet")
 STAT_DECLARE(chunk_disk, CHUNK_DISK_STATS)
 
 /* Format @dir for a disk of @bytes of data: label, empty index. -EEXIST when there is
@@ -116,6 +125,22 @@ int	chunk_engine_next_pending(struct chunk_engine *e, target_id target,
 void	chunk_engine_count(const struct chunk_engine *e, target_id target,
 	    uint64_t *chunks, uint64_t *bytes);
 
+/* A chunk with stored bytes that a read found damaged or unreadable. */
+struct chunk_damage {
+	target_id	target;
+	struct chunk_id	id;
+	uint64_t	version;	/* that was read */
+	uint32_t	block;		/* checksum block found first */
+};
+/* The next one >= @from of @target or a higher target (@after: > that). 0, -ENOENT.
+ * It leaves the list when a whole new version is committed (a replacement under the same
+ * number is one), when the chunk is removed, or by chunk_engine_healed().  At most
+ * CHUNK_DAMAGED_MAX are remembered. */
+int	chunk_engine_next_damaged(const struct chunk_engine *e, target_id target,
+	    struct chunk_id from, bool after, struct chunk_damage *out);
+/* All of it was read and verified after all. */
+void	chunk_engine_healed(struct chunk_engine *e, target_id target, struct chunk_id id);
+
 /* ---- one read ---- */
 struct chunk_read;
 typedef void chunk_read_fn(struct chunk_read *r, int rc);
@@ -138,8 +163,10 @@ struct chunk_read {
 	void		*impl;
 };
 /* fn runs once, never before this has returned: 0 (holes read as zeros, got may be 0 past
- * the end), -ENOENT no such chunk or version, ERR_CORRUPT, -EIO, ERR_BUSY, -ENOMEM. The
- * version read stays readable until fn even when it is replaced meanwhile. */
+ * the end), -ENOENT no such chunk or version, ERR_CORRUPT when a block is damaged or the
+ * disk cannot read it (other blocks and chunks are as good as before), -EIO once the disk
+ * has failed, ERR_BUSY, -ENOMEM. The version read stays readable until fn even when it is
+ * replaced meanwhile. */
 void	chunk_read_start(struct chunk_read *r, struct chunk_engine *e,
 	    chunk_read_fn *fn);
 
@@ -179,7 +206,7 @@ struct chunk_write {
  * the committed version's own number: that repairs damaged bytes.  A TRUNCATE of what is
  * not there makes an empty chunk, a REMOVE of it is fine.
  * fn runs once, never before this has returned: 0 durable; -ENOSPC; ERR_PAYLOAD_CRC;
- * ERR_CORRUPT when a block it must copy from is damaged; -EIO; -EINVAL for bounds and
+ * ERR_CORRUPT when a block it must copy from is damaged; -EIO once the disk has failed; -EINVAL for bounds and
  * kinds; ERR_BUSY, -ENOMEM.  After an error the chunk is as it was before. */
 void	chunk_write_start(struct chunk_write *w, struct chunk_engine *e,
 	    chunk_write_fn *fn);

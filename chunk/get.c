@@ -20,7 +20,7 @@ struct get {
 	struct list	     all;	/* e->reads, by seq */
 	uint64_t	     seq;
 	struct chunk_done    done;
-	int		     rc;
+	int		     rc, io_rc;
 	struct mem_buf	     buf;
 	uint32_t	     sum, len;	/* checksum block; of the chunk */
 	uint32_t	     from;	/* first byte fetched, in the chunk */
@@ -101,10 +101,8 @@ verify(struct get *g)
 		uint32_t b = min32(valid, end - at), part = g->crcs[i];
 
 		if (crc32c(0, p, valid) != part) {
-			log_error(g->e->conf.log, "stored bytes fail their checksum",
-			    "disk=%s target=%u ino=%" PRIx64 " index=%u block=%u",
-			    g->e->name, r->target, r->id.ino, r->id.index, at / g->sum);
-			stat_add(&g->e->stat.corrupt_blocks, 1);
+			chunk_damage_note(g->e, r->target, r->id, g->version,
+			    at / g->sum, ERR_CORRUPT);
 			return ERR_CORRUPT;
 		}
 		if (a > 0 || b < valid)
@@ -121,11 +119,19 @@ fetched(struct disk_req *q)
 	struct get *g = container_of(q, struct chunk_io, req)->op;
 	struct chunk_engine *e = g->e;
 
-	if (q->rc != 0)
+	if (chunk_disk_gone(q->rc))
 		chunk_engine_break(e, q->rc, "read");
+	else if (q->rc != 0) {
+		uint32_t at = g->from +
+		    (uint32_t)((const uint8_t *)q->iov[0].iov_base - g->buf.p);
+
+		chunk_damage_note(e, g->r->target, g->r->id, g->version, at / g->sum,
+		    q->rc);
+		g->io_rc = ERR_CORRUPT;
+	}
 	if (--g->io_left > 0)
 		return;
-	finish(g, e->broken != 0 ? e->broken : verify(g));
+	finish(g, e->broken != 0 ? e->broken : g->io_rc != 0 ? g->io_rc : verify(g));
 	chunk_done_run(e);
 }
 

@@ -25,7 +25,7 @@ struct put {
 	struct list	     busy;	/* its bucket */
 	struct list	     node;	/* the stage it waits in */
 	struct chunk_done    done;
-	int		     rc;
+	int		     rc, io_rc;
 	bool		     indexed;	/* its space is in a row */
 	struct chunk_plan    plan;
 	struct chunk_pend    pend;	/* extents: new space */
@@ -279,12 +279,17 @@ wrote(struct disk_req *r)
 	struct put *p = container_of(r, struct chunk_io, req)->op;
 	struct chunk_engine *e = p->e;
 
-	if (r->rc != 0)
+	/* Without space nothing is lost but this write: no row names its blocks yet, and
+	 * what is behind a chunk's length is not believed. */
+	if (r->rc == -ENOSPC || r->rc == -EDQUOT) {
+		stat_add(&e->stat.full_errors, 1);
+		p->io_rc = -ENOSPC;
+	} else if (r->rc != 0)
 		chunk_engine_break(e, r->rc, "write");
 	if (--p->io_left > 0)
 		return;
-	if (e->broken != 0) {
-		finish(p, e->broken);
+	if (e->broken != 0 || p->io_rc != 0) {
+		finish(p, e->broken != 0 ? e->broken : p->io_rc);
 		chunk_done_run(e);
 		return;
 	}
@@ -414,10 +419,8 @@ check_edges(struct put *p)
 		memset(p->edge[i].p + g->valid, 0, p->plan.sum - g->valid);
 		if (!g->read || crc32c(0, p->edge[i].p, g->valid) == g->crc)
 			continue;
-		log_error(p->e->conf.log, "stored bytes fail their checksum",
-		    "disk=%s target=%u ino=%" PRIx64 " index=%u block=%u", p->e->name,
-		    w->target, w->id.ino, w->id.index, g->at / p->plan.sum);
-		stat_add(&p->e->stat.corrupt_blocks, 1);
+		chunk_damage_note(p->e, w->target, w->id, p->pend.base,
+		    g->at / p->plan.sum, ERR_CORRUPT);
 		return ERR_CORRUPT;
 	}
 	return 0;
@@ -430,11 +433,21 @@ edges_read(struct disk_req *r)
 	struct chunk_engine *e = p->e;
 	int rc;
 
-	if (r->rc != 0)
+	if (chunk_disk_gone(r->rc))
 		chunk_engine_break(e, r->rc, "read");
+	else if (r->rc != 0) {
+		unsigned i = r->iov[0].iov_base >= (void *)p->edge[0].p &&
+		    (const uint8_t *)r->iov[0].iov_base < p->edge[0].p + p->plan.sum ?
+		    0 : 1;
+
+		chunk_damage_note(e, p->w->target, p->w->id, p->pend.base,
+		    p->plan.edge[i].at / p->plan.sum, r->rc);
+		p->io_rc = ERR_CORRUPT;
+	}
 	if (--p->io_left > 0)
 		return;
-	if ((rc = e->broken) == 0 && (rc = check_edges(p)) == 0)
+	rc = e->broken != 0 ? e->broken : p->io_rc;
+	if (rc == 0 && (rc = check_edges(p)) == 0)
 		rc = start_write(p);
 	if (rc != 0)
 		finish(p, rc);

@@ -8,6 +8,7 @@
 #define CHUNK_STATE_H
 
 #include "chunk/alloc.h"
+#include "chunk/damage.h"
 #include "chunk/index.h"
 #include "chunk/known.h"
 #include "chunk/label.h"
@@ -43,6 +44,20 @@ struct chunk_limbo {
 	struct chunk_extents extents;
 };
 
+/* Whether it is still the disk that was opened (presence.c). */
+#define CHUNK_CHECK_MS		2000u
+#define CHUNK_CHECK_DEAD_MS	60000u
+#define CHUNK_CHECK_TRIES	3u
+struct chunk_presence {
+	struct clock_timer timer;
+	struct disk_check  check;
+	struct disk_req	   label_req;
+	struct iovec	   iov;
+	uint8_t		  *buf;
+	bool		   names, label;	/* under way */
+	unsigned	   strikes;
+};
+
 struct chunk_engine {
 	struct chunk_engine_conf conf;
 	struct disk	   *data;
@@ -50,6 +65,8 @@ struct chunk_engine {
 	struct chunk_index  index;
 	struct chunk_alloc *alloc;
 	struct chunk_known  known;
+	struct chunk_damages damages;
+	struct chunk_presence presence;
 	struct chunk_label  label;
 	char		    name[UID128_TEXT];	/* disk id, for the log */
 	struct chunk_disk_stat stat;
@@ -117,6 +134,11 @@ void	chunk_done_push(struct chunk_engine *e, struct chunk_done *d);
 void	chunk_done_starved(struct chunk_engine *e, struct list *which, struct list *node);
 /* Run what is due. The engine may be gone when this returns. */
 void	chunk_done_run(struct chunk_engine *e);
+
+/* presence.c */
+int	chunk_presence_open(struct chunk_engine *e);
+void	chunk_presence_start(struct chunk_engine *e);
+void	chunk_presence_close(struct chunk_engine *e);	/* the data is closed */
 
 /* commit.c */
 void	chunk_commit_init(struct chunk_engine *e);

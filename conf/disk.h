@@ -67,8 +67,16 @@ disk_close(struct disk *d)
 }
 
 /* A directory of files that belong to one role or one data disk; for use at
- * start-up only (these calls may block). */
+ * start-up only (these calls may block), but for check. */
 struct disk_dir;
+struct disk_check;
+
+/* One look at whether a directory is still there; embedded by its owner. */
+struct disk_check {
+	int	rc;		/* 0; -ENODEV: other files have the names now; -errno */
+	void  (*fn)(struct disk_check *);
+	void   *impl;
+};
 struct table_store;
 
 struct disk_dir_ops {
@@ -86,7 +94,14 @@ struct disk_dir_ops {
 	 * another length). */
 	int (*blob)(struct disk_dir *, const char *name, void *buf, size_t len,
 	    bool create);
-	/* All that was opened from it must be closed. NULL is not fine. */
+	/* See whether the directory and what was opened from it are still there
+	 * under their names.  Does not block; one at a time.  0: fn runs once, later;
+	 * else it does not. NULL: this directory cannot go away. */
+	int (*check)(struct disk_dir *, struct disk_check *);
+	/* Forget a check: its fn does not run any more. One that ended is fine. */
+	void (*uncheck)(struct disk_dir *);
+	/* All that was opened from it must be closed, and no check be under way.
+	 * NULL is not fine. */
 	void (*close)(struct disk_dir *);
 };
 

@@ -1147,14 +1147,13 @@ END_TEST
 /* A disk or table that fails takes the engine with it, and the log says which. */
 static const struct {
 	const char *what;
-	uint32_t read, write, sync, table;
+	uint32_t write, sync, table;
 	bool full;
 } io_errors[] = {
-	{ "data write",		0, 1000000, 0, 0, false },
-	{ "sync",		0, 0, 1000000, 0, false },
-	{ "table",		0, 0, 0, 1000000, false },
-	{ "table full",		0, 0, 0, 0, true },
-	{ "read",		1000000, 0, 0, 0, false },
+	{ "data write",		1000000, 0, 0, false },
+	{ "sync",		0, 1000000, 0, false },
+	{ "table",		0, 0, 1000000, false },
+	{ "table full",		0, 0, 0, true },
 };
 
 START_TEST(io_error)
@@ -1171,13 +1170,11 @@ START_TEST(io_error)
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 5000, 5, 1, true), 0);
 	run_for(&w, 200);
 	c = sim_box_conf(w.box);
-	c->read_eio_ppm = io_errors[_i].read;
 	c->write_eio_ppm = io_errors[_i].write;
 	c->sync_eio_ppm = io_errors[_i].sync;
 	c->table.eio_ppm = io_errors[_i].table;
 	c->table.full = io_errors[_i].full;
-	rc = io_errors[_i].read ? do_read(&w, one_id, 0, 0, 1, &r) :
-	    put_fill(&w, one_id, 16, 0, 100, 6, 2, false);
+	rc = put_fill(&w, one_id, 16, 0, 100, 6, 2, false);
 	ck_assert_int_eq(rc, -EIO);
 	ck_assert(strstr(w.said, "disk failed disk=01020304") != NULL);
 	ck_assert_int_eq(chunk_engine_state(w.e), -EIO);
@@ -1185,6 +1182,233 @@ START_TEST(io_error)
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 100, 6, 2, false), -EIO);
 	ck_assert_int_eq(chunk_engine_info(w.e, 1, one_id, &info), -EIO);
 	ck_assert_int_eq(chunk_engine_commit(w.e, 1, one_id, 2), -EIO);
+	world_fini(&w);
+}
+END_TEST
+
+/* Where a chunk of one run lies on the disk. */
+static uint64_t
+place_of(struct world *w, struct chunk_id id)
+{
+	struct chunk_row row = { 0 };
+	uint64_t at;
+
+	ck_assert_int_eq(chunk_index_get(&w->e->index, 1, id, true, &row), 0);
+	ck_assert_uint_eq(row.extents.n, 1);
+	at = row.extents.v[0].disk * CHUNK_BLOCK;
+	chunk_row_fini(&row);
+	return at;
+}
+
+static unsigned
+times_said(const struct world *w, const char *text)
+{
+	unsigned n = 0;
+
+	for (const char *p = w->said; (p = strstr(p, text)) != NULL; p++)
+		n++;
+	return n;
+}
+
+static void
+count_call(void *ctx)
+{
+	(*(unsigned *)ctx)++;
+}
+
+/* A block that cannot be read costs its chunk, not the disk, and is remembered until the
+ * chunk is whole again. */
+static const struct {
+	const char *what;
+	int how;		/* 0: replaced, 1: removed, 2: overwritten, 3: read again */
+	bool forgotten;
+} heals[] = {
+	{ "replaced under the same version", 0, true },
+	{ "removed", 1, true },
+	{ "a block beside it overwritten", 2, false },
+	{ "verified after all", 3, true },
+};
+
+START_TEST(unreadable)
+{
+	static const struct chunk_id other = { 7, 4 }, third = { 9, 1 };
+	struct world w;
+	struct sim_disk_faults *x;
+	struct chunk_damage d;
+	struct chunk_read r;
+	struct chunk_write c = { .target = 1, .id = one_id, .kind = UPDATE_REPLACE,
+	    .shift = 20, .version = 1, .len = 20000 };
+	uint8_t *b = malloc(20000);
+	unsigned called = 0;
+
+	memset(b, 5, 20000);
+	world_init(&w, 5);
+	world_format(&w, 9 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	w.e->conf.damaged = count_call;
+	w.e->conf.damaged_ctx = &called;
+	w.e->conf.path = "/d";
+	ck_assert_int_eq(put_fill(&w, one_id, 20, 0, 20000, 5, 1, true), 0);
+	ck_assert_int_eq(put_fill(&w, other, 20, 0, 20000, 6, 1, true), 0);
+	ck_assert_int_eq(put_fill(&w, third, 20, 0, 20000, 7, 1, true), 0);
+	x = sim_disk_faults(w.box, "/d");
+	x->from = place_of(&w, one_id) + 8192;
+	x->to = x->from + 4096;
+	x->read_eio_ppm = 1000000;
+	ck_assert_int_eq(chunk_engine_next_damaged(w.e, 0, (struct chunk_id){ 0 },
+	    false, &d), -ENOENT);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(do_read(&w, one_id, 0, 8000, 5000, &r), ERR_CORRUPT);
+	expect_fill(&w, one_id, 0, 0, 8192, 5);
+	expect_fill(&w, other, 0, 0, 20000, 6);
+	ck_assert_uint_eq(times_said(&w, "stored bytes cannot be read"), 1);
+	ck_assert(strstr(w.said, "path=/d target=1 ino=7 index=3 block=1 version=1")
+	    != NULL);
+	ck_assert_uint_eq(called, 1);
+	ck_assert_uint_eq(w.e->stat.read_errors, 3);
+	ck_assert_uint_eq(w.e->stat.damaged_chunks, 1);
+	/* An edge that a write has to copy is no better. */
+	ck_assert_int_eq(put_fill(&w, one_id, 20, 8200, 10, 8, 2, false), ERR_CORRUPT);
+	ck_assert_int_eq(chunk_engine_state(w.e), 0);
+	ck_assert_int_eq(put_fill(&w, other, 20, 8200, 10, 8, 2, true), 0);
+	/* The list is in order, across targets. */
+	ck_assert_int_eq(sim_disk_flip(w.box, "/d", "data", place_of(&w, third), 1), 0);
+	ck_assert_int_eq(do_read(&w, third, 0, 0, 1, &r), ERR_CORRUPT);
+	ck_assert_int_eq(chunk_engine_next_damaged(w.e, 0, (struct chunk_id){ 0 },
+	    false, &d), 0);
+	ck_assert(d.target == 1 && chunk_id_cmp(d.id, one_id) == 0 && d.version == 1);
+	ck_assert_int_eq(chunk_engine_next_damaged(w.e, 1, one_id, true, &d), 0);
+	ck_assert(chunk_id_cmp(d.id, third) == 0);
+	ck_assert_int_eq(chunk_engine_next_damaged(w.e, 1, third, true, &d), -ENOENT);
+	ck_assert_uint_eq(called, 2);
+	switch (heals[_i].how) {
+	case 0:
+		payload(&w, &c, b);
+		ck_assert_int_eq(do_write(&w, &c), 0);
+		ck_assert_int_eq(chunk_engine_next_damaged(w.e, 1, one_id, false, &d),
+		    0);
+		ck_assert_uint_eq(d.id.ino, 7);		/* not before it is committed */
+		ck_assert_int_eq(chunk_engine_commit(w.e, 1, one_id, 1), 0);
+		expect_fill(&w, one_id, 0, 0, 20000, 5);
+		break;
+	case 1:
+		ck_assert_int_eq(do_kind(&w, one_id, UPDATE_REMOVE, 20, 0, 2, true), 0);
+		break;
+	case 2:
+		ck_assert_int_eq(put_fill(&w, one_id, 20, 4096, 4096, 8, 2, true), 0);
+		break;
+	case 3:
+		x->read_eio_ppm = 0;
+		expect_fill(&w, one_id, 0, 0, 20000, 5);
+		chunk_engine_healed(w.e, 1, one_id);
+	}
+	ck_assert_int_eq(chunk_engine_next_damaged(w.e, 1, one_id, false, &d), 0);
+	ck_assert_msg((d.id.ino == 9) == heals[_i].forgotten, "%s", heals[_i].what);
+	chunk_engine_check(w.e);
+	free(b);
+	world_fini(&w);
+}
+END_TEST
+
+/* A disk that is not there any more is noticed by itself, soon, and takes no write. */
+static const struct {
+	const char *what;
+	bool gone, dead, label, recovers;
+} absences[] = {
+	{ "unmounted",		true, false, false, false },
+	{ "device dead",	false, true, false, false },
+	{ "labels overwritten",	false, false, true, false },
+	{ "a short absence",	false, true, false, true },
+};
+
+START_TEST(vanished)
+{
+	struct world w;
+	struct sim_disk_faults *x;
+
+	world_init(&w, 5);
+	world_format(&w, 9 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 5000, 5, 1, true), 0);
+	run_for(&w, 20000);
+	ck_assert_int_eq(chunk_engine_state(w.e), 0);
+	x = sim_disk_faults(w.box, "/d");
+	x->gone = absences[_i].gone;
+	x->dead = absences[_i].dead;
+	for (uint64_t at = 8; absences[_i].label && at < 8192; at += 4096)
+		ck_assert_int_eq(sim_disk_flip(w.box, "/d", "data", at, 1), 0);
+	run_for(&w, absences[_i].recovers ? 3000 : 8000);
+	x->dead = false;
+	run_for(&w, 20000);
+	ck_assert_msg(chunk_engine_state(w.e) == (absences[_i].recovers ? 0 : -EIO),
+	    "%s", absences[_i].what);
+	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 100, 6, 2, false),
+	    absences[_i].recovers ? 0 : -EIO);
+	world_fini(&w);
+}
+END_TEST
+
+/* The file system below has no space although the disk has: that write fails, no more. */
+START_TEST(no_space)
+{
+	struct world w;
+	struct sim_disk_faults *x;
+
+	world_init(&w, 5);
+	world_format(&w, 9 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 5000, 5, 1, true), 0);
+	x = sim_disk_faults(w.box, "/d");
+	x->full = true;
+	ck_assert_int_eq(put_fill(&w, one_id, 16, 4000, 3000, 6, 2, false), -ENOSPC);
+	ck_assert_int_eq(put_fill(&w, one_id, 16, 5000, 3000, 6, 2, false), -ENOSPC);
+	ck_assert_int_eq(chunk_engine_state(w.e), 0);
+	ck_assert_uint_gt(w.e->stat.full_errors, 1);
+	expect_fill(&w, one_id, 0, 0, 5000, 5);
+	chunk_engine_check(w.e);
+	x->full = false;
+	ck_assert_int_eq(put_fill(&w, one_id, 16, 5000, 3000, 6, 2, true), 0);
+	expect_fill(&w, one_id, 0, 0, 5000, 5);
+	expect_fill(&w, one_id, 0, 5000, 3000, 6);
+	x->full = true;
+	ck_assert_int_eq(do_kind(&w, one_id, UPDATE_REMOVE, 16, 0, 3, true), 0);
+	run_for(&w, 200);
+	ck_assert_uint_eq(used(&w), 0);
+	chunk_engine_check(w.e);
+	world_fini(&w);
+}
+END_TEST
+
+/* Writes that a disk acknowledged and did not do, or did elsewhere: never wrong bytes. */
+START_TEST(lies)
+{
+	struct world w;
+	struct sim_disk_faults *x;
+	unsigned bad = 0;
+
+	world_init(&w, 50 + (uint64_t)_i);
+	world_format(&w, 9 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	x = sim_disk_faults(w.box, "/d");
+	x->lost_ppm = _i % 2 == 0 ? 100000 : 0;
+	x->astray_ppm = _i % 2 == 0 ? 0 : 100000;
+	for (uint32_t k = 0; k < 60; k++)
+		ck_assert_int_eq(put_fill(&w, (struct chunk_id){ 7, k }, 16, 0, 40000,
+		    (uint8_t)(k + 1), 1, true), 0);
+	for (uint32_t k = 0; k < 60; k++) {
+		struct chunk_read r;
+		int rc = do_read(&w, (struct chunk_id){ 7, k }, 0, 0, 40000, &r);
+
+		ck_assert(rc == 0 || rc == ERR_CORRUPT);
+		bad += rc != 0;
+		for (uint32_t i = 0; rc == 0 && i < r.got; i++)
+			if (r.data[i] != (uint8_t)(k + 1))
+				ck_abort_msg("wrong bytes were read");
+		mem_put(&r.buf);
+	}
+	ck_assert_uint_gt(sim_disk_lies(w.box), 0);
+	ck_assert_uint_ge(bad, sim_disk_lies(w.box));
+	ck_assert_uint_eq(w.e->stat.damaged_chunks, bad);
 	world_fini(&w);
 }
 END_TEST
@@ -1458,6 +1682,10 @@ main(void)
 	tcase_add_test(tc, full_disk);
 	tcase_add_test(tc, full_index);
 	tcase_add_loop_test(tc, io_error, 0, sizeof(io_errors) / sizeof(io_errors[0]));
+	tcase_add_loop_test(tc, unreadable, 0, sizeof(heals) / sizeof(heals[0]));
+	tcase_add_loop_test(tc, vanished, 0, sizeof(absences) / sizeof(absences[0]));
+	tcase_add_test(tc, no_space);
+	tcase_add_loop_test(tc, lies, 0, 4);
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, reads_pin);
 	tcase_add_test(tc, close_in_callback);

@@ -38,6 +38,7 @@ enum kind { FILE_DATA, FILE_BLOB, FILE_TABLE };
 
 struct file {
 	struct list	  node;		/* in dir->files */
+	struct dir	 *dir;
 	char		 *name;
 	enum kind	  kind;
 	uint64_t	  size;
@@ -53,13 +54,14 @@ struct dir {
 	struct list node;		/* in box->dirs */
 	char	   *path;
 	struct list files;
+	struct sim_disk_faults faults;
 };
 
 struct sim_box {
 	struct rand	    *rand;
 	struct sim_disk_conf conf;
 	struct list	     dirs, handles;
-	unsigned	     inflight;
+	unsigned	     inflight, lies;
 };
 
 struct handle {				/* an open file */
@@ -85,6 +87,8 @@ struct dir_handle {
 	struct sim_box *box;
 	struct dir     *at;
 	struct clock   *clock;
+	struct clock_timer timer;	/* of a check */
+	struct disk_check *check;
 };
 
 static uint8_t nowhere[PAGE];
@@ -224,9 +228,10 @@ do_read(struct file *f, struct disk_req *r)
 
 /* Write all of it, or (@torn) a part by chance. */
 static void
-do_write(struct sim_box *b, struct file *f, const struct disk_req *r, bool torn)
+do_write(struct sim_box *b, struct file *f, const struct disk_req *r, uint64_t off,
+    bool torn)
 {
-	uint64_t no = r->off / PAGE;
+	uint64_t no = off / PAGE;
 	uint64_t mood = torn ? rand_below(b->rand, 4) : 1;
 
 	if (mood == 0)
@@ -327,6 +332,52 @@ next_sync(struct sim_box *b, struct file *f)
 	}
 }
 
+static bool
+by_chance(struct sim_box *b, uint32_t ppm)
+{
+	return ppm > 0 && rand_chance(b->rand, ppm, 1000000);
+}
+
+/* Whether the disk's faults have to do with this request. */
+static bool
+touched(const struct sim_disk_faults *x, const struct disk_req *r)
+{
+	return x->to == 0 || r->op == DISK_SYNC ||
+	    (r->off < x->to && r->off + r->len > x->from);
+}
+
+/* What the faults of its disk make of a request: 0 or -errno. */
+static int
+fails(struct sim_box *b, const struct sim_disk_faults *x, const struct disk_req *r)
+{
+	uint32_t ppm = r->op == DISK_READ ? x->read_eio_ppm :
+	    r->op == DISK_SYNC ? x->sync_eio_ppm : x->write_eio_ppm;
+
+	if (x->dead)
+		return -EIO;
+	if (r->op == DISK_WRITE && x->full)
+		return -ENOSPC;
+	return touched(x, r) && by_chance(b, ppm) ? -EIO : 0;
+}
+
+/* A write that ended well, as far as anybody can tell. */
+static void
+write_well(struct sim_box *b, struct file *f, const struct disk_req *r)
+{
+	const struct sim_disk_faults *x = &f->dir->faults;
+	uint64_t low = 1 << 20, off = r->off;
+
+	if (touched(x, r) && by_chance(b, x->lost_ppm)) {
+		b->lies++;
+		return;
+	}
+	if (f->size >= low + 2 * r->len && touched(x, r) && by_chance(b, x->astray_ppm)) {
+		b->lies++;
+		off = low + rand_below(b->rand, (f->size - low - r->len) / PAGE) * PAGE;
+	}
+	do_write(b, f, r, off, false);
+}
+
 static void
 finish(struct clock_timer *t)
 {
@@ -342,9 +393,14 @@ finish(struct clock_timer *t)
 	eio = r->op == DISK_READ ? b->conf.read_eio_ppm :
 	    r->op == DISK_SYNC ? b->conf.sync_eio_ppm : b->conf.write_eio_ppm;
 	r->rc = rand_chance(b->rand, eio, 1000000) ? -EIO : 0;
+	if (r->rc == 0)
+		r->rc = fails(b, &f->dir->faults, r);
 	switch (r->op) {
 	case DISK_READ:
 		if (r->rc == 0 && rand_chance(b->rand, b->conf.flip_ppm, 1000000))
+			flip(b, f, r);
+		if (r->rc == 0 && touched(&f->dir->faults, r) &&
+		    by_chance(b, f->dir->faults.flip_ppm))
 			flip(b, f, r);
 		if (r->rc == 0)
 			do_read(f, r);
@@ -352,7 +408,10 @@ finish(struct clock_timer *t)
 	case DISK_WRITE:
 		/* The bytes are the disk's until it calls back. */
 		assert(crc_of(r) == q->crc);
-		do_write(b, f, r, r->rc != 0);
+		if (r->rc == 0)
+			write_well(b, f, r);
+		else
+			do_write(b, f, r, r->off, true);
 		break;
 	case DISK_SYNC:
 		if (r->rc == 0)
@@ -417,7 +476,7 @@ abandon(struct handle *h)
 
 		clock_timer_stop(h->clock, &q->timer);
 		if (q->req->op == DISK_WRITE)
-			do_write(h->box, h->file, q->req, true);
+			do_write(h->box, h->file, q->req, q->req->off, true);
 		else if (q->req->op == DISK_DISCARD)
 			do_discard(h->box, h->file, q->req);
 		if (h->file->syncing == q)
@@ -477,6 +536,7 @@ make_file(struct dir *d, const char *name, enum kind kind, uint64_t size)
 	struct file *f = must(calloc(1, sizeof(*f)));
 
 	f->name = must(strdup(name));
+	f->dir = d;
 	f->kind = kind;
 	f->size = size;
 	map_init(&f->pages);
@@ -497,7 +557,7 @@ dir_open(struct disk_dir *dd, const char *name, bool create, uint64_t size,
 	if (create) {
 		if (f != NULL)
 			return -EEXIST;
-		if (dh->box->conf.full)
+		if (dh->box->conf.full || dh->at->faults.full)
 			return -ENOSPC;
 		assert(size > 0 && size % DISK_ALIGN == 0);
 		f = make_file(dh->at, name, FILE_DATA, size);
@@ -529,6 +589,7 @@ dir_table(struct disk_dir *dd, const char *name, uint64_t max_bytes,
 			return -ENOSPC;
 		f = make_file(dh->at, name, FILE_TABLE, max_bytes);
 		f->table = sim_table_open(dh->box->rand, &dh->box->conf.table);
+		sim_table_fault(f->table, &dh->at->faults.table);
 	}
 	assert(f->kind == FILE_TABLE);
 	return sim_table_store(f->table, out);
@@ -558,15 +619,61 @@ dir_blob(struct disk_dir *dd, const char *name, void *buf, size_t len,
 }
 
 static void
+checked(struct clock_timer *t)
+{
+	struct dir_handle *dh = container_of(t, struct dir_handle, timer);
+	struct disk_check *c = dh->check;
+
+	dh->check = NULL;
+	c->rc = dh->at->faults.gone ? -ENODEV : dh->at->faults.dead ? -EIO : 0;
+	c->fn(c);
+}
+
+static int
+dir_check(struct disk_dir *dd, struct disk_check *c)
+{
+	struct dir_handle *dh = container_of(dd, struct dir_handle, dir);
+
+	assert(dh->check == NULL);
+	dh->check = c;
+	clock_timer_start(dh->clock, &dh->timer, clock_now(dh->clock) + NS_PER_MS,
+	    checked);
+	return 0;
+}
+
+static void
+dir_uncheck(struct disk_dir *dd)
+{
+	struct dir_handle *dh = container_of(dd, struct dir_handle, dir);
+
+	clock_timer_stop(dh->clock, &dh->timer);
+	dh->check = NULL;
+}
+
+static void
 dir_close(struct disk_dir *dd)
 {
-	free(container_of(dd, struct dir_handle, dir));
+	struct dir_handle *dh = container_of(dd, struct dir_handle, dir);
+
+	assert(dh->check == NULL);
+	free(dh);
 }
 
 static const struct disk_dir_ops dir_ops = {
 	.open = dir_open, .table = dir_table, .blob = dir_blob,
-	.close = dir_close
+	.check = dir_check, .uncheck = dir_uncheck, .close = dir_close
 };
+
+static struct dir *
+make_dir(struct sim_box *b, const char *path)
+{
+	struct dir *d = must(calloc(1, sizeof(*d)));
+
+	d->path = must(strdup(path));
+	list_init(&d->files);
+	list_push_back(&b->dirs, &d->node);
+	return d;
+}
 
 int
 sim_disk_dir(struct sim_box *b, struct clock *clock, const char *path,
@@ -579,10 +686,7 @@ sim_disk_dir(struct sim_box *b, struct clock *clock, const char *path,
 	if (d == NULL) {
 		if (!create)
 			return -ENOENT;
-		d = must(calloc(1, sizeof(*d)));
-		d->path = must(strdup(path));
-		list_init(&d->files);
-		list_push_back(&b->dirs, &d->node);
+		d = make_dir(b, path);
 	}
 	dh = must(calloc(1, sizeof(*dh)));
 	dh->dir.ops = &dir_ops;
@@ -661,6 +765,20 @@ struct sim_disk_conf *
 sim_box_conf(struct sim_box *b)
 {
 	return &b->conf;
+}
+
+struct sim_disk_faults *
+sim_disk_faults(struct sim_box *b, const char *path)
+{
+	struct dir *d = find_dir(b, path);
+
+	return &(d != NULL ? d : make_dir(b, path))->faults;
+}
+
+unsigned
+sim_disk_lies(const struct sim_box *b)
+{
+	return b->lies;
 }
 
 void

@@ -34,6 +34,24 @@ struct sim_disk_conf {
 	struct sim_table_conf table;
 };
 
+/* What is wrong with one disk, that is with a directory; may be changed at any time.
+ * Chances are per request of its data files. */
+struct sim_disk_faults {
+	uint64_t from, to;		/* only requests that touch these bytes; 0, 0: all */
+	uint32_t flip_ppm;		/* a read finds a bit turned, for good */
+	uint32_t read_eio_ppm;
+	uint32_t write_eio_ppm;		/* the bytes may have been written in part */
+	uint32_t sync_eio_ppm;
+	uint32_t lost_ppm;		/* a write is acknowledged, and was not done */
+	uint32_t astray_ppm;		/* a write is done to another place, never to
+					 * the first MiB */
+	bool	 full;			/* writes of data get -ENOSPC, no new files */
+	bool	 dead;			/* every request of data gets -EIO */
+	bool	 gone;			/* its name leads elsewhere, as when it was
+					 * unmounted; what is open goes on */
+	struct sim_table_faults table;	/* the same for its tables */
+};
+
 struct sim_box;				/* one machine's disks */
 
 /* @rand is borrowed.  The knobs start out calm: fixed delays, no faults. */
@@ -46,6 +64,12 @@ struct sim_disk_conf *sim_box_conf(struct sim_box *b);
  * when it is not there and not @create. */
 int	sim_disk_dir(struct sim_box *b, struct clock *clock, const char *path,
 	    bool create, struct disk_dir **out);
+
+/* The faults of the directory @path, to be changed; none at first.  It is made when it is
+ * not there; gone with sim_disk_wipe(). */
+struct sim_disk_faults *sim_disk_faults(struct sim_box *b, const char *path);
+/* How many writes were lost or went astray so far, on all disks of the box. */
+unsigned sim_disk_lies(const struct sim_box *b);
 
 void	sim_disk_kill(struct sim_box *b);
 void	sim_disk_crash(struct sim_box *b);

@@ -20,8 +20,17 @@ struct sim_table {
 	struct omap	map;
 	struct rand    *rand;
 	const struct sim_table_conf *conf;
+	const struct sim_table_faults *faults;
 	struct handle  *handle;		/* NULL: not open */
 };
+
+static const struct sim_table_faults no_faults;
+
+void
+sim_table_fault(struct sim_table *d, const struct sim_table_faults *f)
+{
+	d->faults = f;
+}
 
 struct sim_table *
 sim_table_open(struct rand *rand, const struct sim_table_conf *conf)
@@ -33,6 +42,7 @@ sim_table_open(struct rand *rand, const struct sim_table_conf *conf)
 	omap_init(&d->map);
 	d->rand = rand;
 	d->conf = conf;
+	d->faults = &no_faults;
 	return d;
 }
 
@@ -84,7 +94,7 @@ get(struct table_store *s, const void *key, size_t key_len, const void **value,
 {
 	struct handle *h = container_of(s, struct handle, store);
 
-	if (h->data == NULL)
+	if (h->data == NULL || h->data->faults->dead)
 		return -EIO;
 	return give(omap_get(&h->data->map, key, key_len), value, value_len);
 }
@@ -97,7 +107,7 @@ seek(struct table_store *s, const void *key, size_t key_len, bool after,
 	struct handle *h = container_of(s, struct handle, store);
 	const struct omap_entry *e;
 
-	if (h->data == NULL)
+	if (h->data == NULL || h->data->faults->dead)
 		return -EIO;
 	if ((e = omap_seek(&h->data->map, key, key_len, after)) == NULL)
 		return -ENOENT;
@@ -117,7 +127,10 @@ finish(struct clock_timer *t)
 	b->rc = 0;
 	if (rand_chance(d->rand, d->conf->eio_ppm, 1000000))
 		b->rc = -EIO;
-	for (size_t i = 0; i < b->n && d->conf->full && b->rc == 0; i++)
+	if (d->faults->dead)
+		b->rc = -EIO;
+	for (size_t i = 0; i < b->n && (d->conf->full || d->faults->full) &&
+	    b->rc == 0; i++)
 		if (b->changes[i].value != NULL)
 			b->rc = -ENOSPC;
 	/* After an error nobody knows, as after a crash. */

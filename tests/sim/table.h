@@ -24,9 +24,17 @@ struct sim_table_conf {
 	void	*tick_ctx;
 };
 
+/* What is wrong with one table; may be changed at any time. */
+struct sim_table_faults {
+	bool full;			/* as above */
+	bool dead;			/* every request gets -EIO */
+};
+
 /* @rand and @conf are borrowed until sim_table_close(). */
 struct sim_table *sim_table_open(struct rand *rand,
 	    const struct sim_table_conf *conf);
+/* @f is borrowed until sim_table_close(). */
+void	sim_table_fault(struct sim_table *d, const struct sim_table_faults *f);
 /* All handles must be closed. NULL is fine. */
 void	sim_table_close(struct sim_table *d);
 /* Open a handle; one at a time, as for a real file (-EBUSY). */

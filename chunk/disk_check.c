@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* disk_check.c - is a directory, and what was opened from it, still there under its name?
+ * A file system that was unmounted, forced off or replaced goes on to live in the open
+ * descriptors; only its names tell.
+ *
+ * Looking up a name may block for as long as a dying device likes, so a short-lived thread
+ * does it.  Its answer is a block of its own, which outlives whoever asked. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "chunk/disk_io.h"
+
+struct disk_check_job {
+	struct clock_post post;
+	struct clock	 *clock;
+	struct disk_checker *c;		/* NULL: nobody waits; free me */
+	char		 *path;
+	struct disk_known known[DISK_KNOWN_MAX];
+	unsigned	  n;
+	int		  rc;
+};
+
+static bool
+same(const struct disk_known *k, const struct stat *st)
+{
+	return k->dev == st->st_dev && k->ino == st->st_ino && k->rdev == st->st_rdev;
+}
+
+static int
+look(const struct disk_check_job *j)
+{
+	int fd = open(j->path, O_PATH | O_DIRECTORY | O_CLOEXEC), rc = 0;
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) != 0)
+		rc = -errno;
+	else if (!same(&j->known[0], &st))
+		rc = -ENODEV;
+	for (unsigned i = 1; i < j->n && rc == 0; i++)
+		if (fstatat(fd, j->known[i].name, &st, 0) != 0)
+			rc = -errno;
+		else if (!same(&j->known[i], &st))
+			rc = -ENODEV;
+	close(fd);
+	return rc;
+}
+
+static void
+job_free(struct disk_check_job *j)
+{
+	free(j->path);
+	free(j);
+}
+
+/* On the owner's loop. */
+static void
+answered(struct clock_post *p)
+{
+	struct disk_check_job *j = container_of(p, struct disk_check_job, post);
+	struct disk_checker *c = j->c;
+	struct disk_check *check;
+	int rc = j->rc;
+
+	if (c == NULL) {
+		job_free(j);
+		return;
+	}
+	pthread_join(c->thread, NULL);		/* it has nothing left to do */
+	job_free(j);
+	c->job = NULL;
+	check = c->check;
+	c->check = NULL;
+	check->rc = rc;
+	check->fn(check);
+}
+
+static void *
+thread_main(void *arg)
+{
+	struct disk_check_job *j = arg;
+
+	pthread_setname_np(pthread_self(), "disk check");
+	j->rc = look(j);
+	clock_post(j->clock, &j->post, answered);
+	return NULL;
+}
+
+void
+disk_checker_know(struct disk_checker *c, const char *name, const struct stat *st)
+{
+	struct disk_known *k = &c->known[c->n];
+
+	for (unsigned i = 0; i < c->n; i++)
+		if (strcmp(c->known[i].name, name) == 0)
+			k = &c->known[i];
+	if (k == &c->known[c->n]) {
+		if (c->n == DISK_KNOWN_MAX || strlen(name) >= sizeof(k->name))
+			return;
+		c->n++;
+	}
+	strcpy(k->name, name);
+	k->dev = st->st_dev;
+	k->ino = st->st_ino;
+	k->rdev = st->st_rdev;
+}
+
+int
+disk_checker_start(struct disk_checker *c, struct clock *clock, const char *path,
+    struct disk_check *check)
+{
+	struct disk_check_job *j;
+	int rc;
+
+	assert(c->job == NULL);
+	assert(c->n > 0);			/* the directory itself */
+	if ((j = calloc(1, sizeof(*j))) == NULL)
+		return -ENOMEM;
+	if ((j->path = strdup(path)) == NULL) {
+		free(j);
+		return -ENOMEM;
+	}
+	j->clock = clock;
+	j->c = c;
+	j->n = c->n;
+	memcpy(j->known, c->known, sizeof(j->known));
+	c->job = j;
+	c->check = check;
+	if ((rc = -pthread_create(&c->thread, NULL, thread_main, j)) != 0) {
+		c->job = NULL;
+		c->check = NULL;
+		job_free(j);
+	}
+	return rc;
+}
+
+void
+disk_checker_end(struct disk_checker *c)
+{
+	if (c->job == NULL)
+		return;
+	pthread_join(c->thread, NULL);		/* its post needs the loop */
+	c->job->c = NULL;			/* it frees itself on arrival */
+	c->job = NULL;
+	c->check = NULL;
+}
