@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define PAUSE_FIRST_NS	(2 * NS_PER_MS)
-#define PAUSE_LAST_NS	(500 * NS_PER_MS)
+#define PAUSE_LAST_NS	(100 * NS_PER_MS)
 #define SESSION_PAGE	2048u		/* opens told in one call */
 #define SESSION_LEAVE_NS NS_PER_S	/* the goodbye need not arrive */
 
@@ -56,9 +56,15 @@ void
 client_pause_start(struct client *c, struct client_pause *p, bool refresh,
     void (*fn)(struct client_pause *))
 {
-	uint32_t n = p->attempts < 16 ? p->attempts : 16;
-	uint64_t ns = PAUSE_FIRST_NS << n;
+	uint64_t version = routing_version(member_routing(c->member));
+	uint64_t ns;
 
+	/* What failed under older routing says little about the next attempt. */
+	if (refresh && p->routing != version) {
+		p->routing = version;
+		p->attempts = 0;
+	}
+	ns = PAUSE_FIRST_NS << (p->attempts < 16 ? p->attempts : 16);
 	if (ns > PAUSE_LAST_NS)
 		ns = PAUSE_LAST_NS;
 	ns = ns / 2 + rand_below(c->env.rand, ns / 2 + 1);
@@ -492,6 +498,7 @@ client_open(struct client **out, const struct role_env *env,
 	list_init(&c->chunk_keep.list);
 	map_init(&c->targets);
 	list_init(&c->rcalls);
+	list_init(&c->late);
 	list_init(&c->rcall_keep.list);
 	list_init(&c->read_keep.list);
 	list_init(&c->reads);

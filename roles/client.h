@@ -46,6 +46,8 @@ const struct conf *client_conf(const struct client *c);
 	X(counter, store_errors,  "pieces of chunks that could not be stored")   \
 	X(counter, retries,       "metadata calls, reads and stores sent again") \
 	X(counter, failovers,     "pieces of chunks another replica was asked for") \
+	X(counter, hedges,        "reads that were late and asked of another replica too") \
+	X(counter, hedge_wins,    "of those, reads that the other one answered first") \
 	X(counter, crc_failures,  "pieces of chunks that failed their checksum") \
 	X(counter, fuse_requests, "requests of the kernel")                      \
 	X(gauge,   dirty_bytes,   "buffers of data that is not stored yet")      \

@@ -5,7 +5,12 @@
  * A piece is a part of one chunk.  Pieces of one chain go to one replica in one call.
  * `tried` replicas failed in a way that may pass: when all are tried there is a pause, and
  * they count as not tried again; `hard` ones said they never will: when all are, the whole
- * fetch fails.  Both are by place in the chain and start anew with its next version. */
+ * fetch fails.  Both are by place in the chain and start anew with its next version.
+ *
+ * A call that is late has a twin: the same question to another replica.  The first good
+ * answer ends the other call.  The twin's answer goes into memory of its own, and from
+ * there to where the pieces belong when the other call has been cancelled: so nothing of
+ * a loser, however late, is ever written into what was given to the application. */
 #include "roles/client_impl.h"
 
 #include <assert.h>
@@ -17,23 +22,20 @@
 #include "roles/client_pick.h"
 #include "roles/client_stripe.h"
 
-#define FAILED_NS	NS_PER_S	/* avoid a target that did not answer */
 #define FIRST_SHARE	5u		/* of client.call, while others are left */
 
 enum { TODO, SENT, DONE };
 
-struct client_target {
-	target_id id;
-	uint32_t  inflight;
-	uint64_t  failed_until_ns;
-};
-
 struct rcall {
 	struct list	     node;	/* first: client_keep; c->rcalls */
 	struct list	     fetch_node;
+	struct list	     late_node;	/* c->late */
 	struct net_call	     call;
 	struct client_fetch *f;
 	struct client_target *t;
+	struct rcall	    *twin;	/* asks the same; NULL: none */
+	struct mem_buf	     buf;	/* where a twin's answer goes; else none */
+	uint64_t	     sent_ns, late_ns;
 	chain_id	     chain;
 	uint32_t	     bit;	/* of the replica, as in tried */
 	uint32_t	     n;
@@ -43,6 +45,7 @@ struct rcall {
 _Static_assert(STORAGE_BATCH_MAX <= NET_BULK_PIECES, "one iovec an item");
 
 static void	dispatch(struct client_fetch *f);
+static void	late_watch(struct rcall *r);
 
 static struct client_target *
 target_get(struct client *c, target_id id)
@@ -67,8 +70,13 @@ rcall_put(struct rcall *rc)
 	struct client *c = rc->f->c;
 
 	rc->t->inflight--;
+	if (rc->twin != NULL)
+		rc->twin->twin = NULL;
+	rc->twin = NULL;
 	list_remove(&rc->node);
 	list_remove(&rc->fetch_node);
+	list_remove(&rc->late_node);
+	client_mem_put(c, &rc->buf);
 	client_keep_put(&c->rcall_keep, &rc->node);
 }
 
@@ -127,19 +135,26 @@ fail(struct client_fetch *f, int rc)
 
 /* ---- answers ---- */
 
+/* The whole call failed: what does that say about its server? */
 static void
-piece_failed(struct client_fetch *f, struct client_fpiece *p,
-    struct client_target *t, uint32_t bit, int rc)
+server_failed(struct rcall *r, int rc)
 {
-	p->state = TODO;
-	if (rc == ERR_STALE_CHAIN || rc == ERR_CHAIN_RECOVERING) {
-		f->hold = true;
+	struct client *c = r->f->c;
+	enum err_next next = err_next(rc);
+
+	if (next != ERR_NEXT_REFRESH && next != ERR_NEXT_OTHER)
 		return;
-	}
-	if (err_next(rc) == ERR_NEXT_REFRESH) {
-		t->failed_until_ns = clock_now(f->c->clock) + FAILED_NS;
-		member_refresh(f->c->member);
-	}
+	member_refresh(c->member);
+	/* It is well, but the chain has changed or is about to. */
+	if (rc != ERR_STALE_CHAIN && rc != ERR_CHAIN_RECOVERING)
+		client_health_failed(r->t, clock_now(c->clock));
+}
+
+/* Another replica is next, without waiting for anything. */
+static void
+piece_failed(struct client_fetch *f, struct client_fpiece *p, uint32_t bit,
+    int rc)
+{
 	p->tried |= bit;
 	stat_add(&f->c->stat.failovers, 1);
 	/* Damaged data may be repaired from another replica, but not while we wait. */
@@ -149,31 +164,96 @@ piece_failed(struct client_fetch *f, struct client_fpiece *p,
 	}
 }
 
-static void
-piece_answered(struct client_fetch *f, struct client_fpiece *p,
-    struct client_target *t, uint32_t bit, const struct msg_read_result *res)
+/* What is wrong with the answer @data for @p. */
+static int
+piece_check(struct client_fetch *f, const struct client_fpiece *p,
+    const struct rcall *r, const struct msg_read_result *res, const uint8_t *data)
 {
-	uint32_t len = res->rc == 0 ? res->len : 0;
-	int rc = res->rc == -ENOENT ? 0 : res->rc;
+	if (res->rc != 0)
+		return res->rc == -ENOENT ? 0 : res->rc;
+	if (res->len > p->len)
+		return ERR_BAD_MESSAGE;
+	if (res->len == 0 || crc32c(0, data, res->len) == res->crc)
+		return 0;
+	log_warn(f->c->log, "read fails its checksum",
+	    "ino=%llu chunk=%u target=%u",
+	    (unsigned long long)f->inode->ino, p->index, r->t->id);
+	stat_add(&f->c->stat.crc_failures, 1);
+	return ERR_CORRUPT;
+}
 
-	if (rc == 0 && len > p->len)
-		rc = ERR_BAD_MESSAGE;
-	if (rc == 0 && len > 0 && crc32c(0, p->dst, len) != res->crc) {
-		log_warn(f->c->log, "read fails its checksum",
-		    "ino=%llu chunk=%u target=%u",
-		    (unsigned long long)f->inode->ino, p->index, t->id);
-		stat_add(&f->c->stat.crc_failures, 1);
-		rc = ERR_CORRUPT;
+/* Take over the results of @r whose call has succeeded, which has no twin any more. */
+static void
+take(struct rcall *r, const struct msg_read_rep *rep, const int *rcs)
+{
+	struct client_fetch *f = r->f;
+
+	for (uint32_t k = 0; k < r->n; k++) {
+		struct client_fpiece *p = &f->pieces[r->pieces[k]];
+		const struct msg_read_result *res = &rep->items.v[k];
+		uint32_t len = res->rc == 0 ? res->len : 0;
+
+		p->state = TODO;
+		if (rcs[k] != 0) {
+			piece_failed(f, p, r->bit, rcs[k]);
+			continue;
+		}
+		if (r->buf.p != NULL)
+			memcpy(p->dst, r->iov[k].iov_base, len);
+		/* A hole, or a chunk that ends early: the file goes on, with zeros. */
+		f->missing |= len < p->len;
+		memset(p->dst + len, 0, p->len - len);
+		p->state = DONE;
+		f->left--;
 	}
-	if (rc != 0) {
-		piece_failed(f, p, t, bit, rc);
-		return;
+}
+
+/* @r has nothing to give: its pieces are its twin's alone, or to be asked for again. */
+static void
+give_up(struct rcall *r, const int *rcs, int rc)
+{
+	for (uint32_t k = 0; k < r->n; k++) {
+		struct client_fpiece *p = &r->f->pieces[r->pieces[k]];
+
+		if (r->twin == NULL)
+			p->state = TODO;
+		if (rc != 0 || rcs[k] != 0)
+			piece_failed(r->f, p, r->bit, rc != 0 ? rc : rcs[k]);
 	}
-	/* A hole, or a chunk that ends early: the file goes on, with zeros. */
-	f->missing |= len < p->len;
-	memset(p->dst + len, 0, p->len - len);
-	p->state = DONE;
-	f->left--;
+}
+
+/* Not a word from its target since it was sent. */
+static bool
+silent(const struct rcall *r)
+{
+	return r->t->answered_ns < r->sent_ns;
+}
+
+/* @r has answered before its twin. */
+static void
+twin_lost(struct rcall *r)
+{
+	struct rcall *loser = r->twin;
+	struct client *c = r->f->c;
+
+	net_call_cancel(&loser->call);
+	if (loser->sent_ns < r->sent_ns) {
+		stat_add(&c->stat.hedge_wins, 1);
+		/* Slow is one thing; not a word since is another. */
+		if (silent(loser))
+			client_health_failed(loser->t, clock_now(c->clock));
+	}
+	rcall_put(loser);
+}
+
+/* @r ends and its twin goes on alone; it may be late, too. */
+static void
+leave_to_twin(struct rcall *r)
+{
+	struct rcall *twin = r->twin;
+
+	rcall_put(r);
+	late_watch(twin);
 }
 
 static void
@@ -181,48 +261,56 @@ answered(struct net_call *call, int rc)
 {
 	struct rcall *r = container_of(call, struct rcall, call);
 	struct client_fetch *f = r->f;
+	struct client *c = f->c;
 	const struct msg_read_rep *rep = call->rep;
+	int rcs[STORAGE_BATCH_MAX];
+	bool good = true, mine;
 
 	if (rc == 0 && rep->items.n != r->n)
 		rc = ERR_BAD_MESSAGE;
 	if (rc == 0)
-		r->t->failed_until_ns = 0;
-	for (uint32_t k = 0; k < r->n; k++) {
-		struct client_fpiece *p = &f->pieces[r->pieces[k]];
-
-		if (rc == 0)
-			piece_answered(f, p, r->t, r->bit, &rep->items.v[k]);
-		else
-			piece_failed(f, p, r->t, r->bit, rc);
+		client_health_answered(&c->health, r->t, r->sent_ns,
+		    clock_now(c->clock));
+	else
+		server_failed(r, rc);
+	for (uint32_t k = 0; rc == 0 && k < r->n; k++) {
+		rcs[k] = piece_check(f, &f->pieces[r->pieces[k]], r,
+		    &rep->items.v[k], r->iov[k].iov_base);
+		good &= rcs[k] == 0;
+	}
+	/* With a twin on its way only an answer that is good throughout is taken. */
+	mine = rc == 0 && (good || r->twin == NULL);
+	if (mine && r->twin != NULL)
+		twin_lost(r);
+	if (mine)
+		take(r, rep, rcs);
+	else
+		give_up(r, rcs, rc);
+	if (r->twin != NULL) {
+		leave_to_twin(r);
+		return;
 	}
 	rcall_put(r);
 	if (f->left == 0)
 		complete(f, 0);
-	else if (f->hold) {
-		f->hold = false;
-		client_pause_start(f->c, &f->pause, true, paused);
-	} else
+	else
 		dispatch(f);
 }
 
 /* ---- calls ---- */
 
-/* Which replica of @chain serves @p now; CLIENT_PICK_NONE: none left to try. */
+/* Which of the serving replicas of @chain, without @not, is asked now: CLIENT_PICK_NONE
+ * when none is left to try.  @well: how many of those left have not failed lately. */
 static unsigned
-pick(struct client_fetch *f, const struct routing_chain *chain,
-    struct client_fpiece *p, struct net_addr addrs[ROUTING_REPLICAS_MAX],
-    bool *others)
+pick(struct client *c, const struct routing_chain *chain, uint32_t not,
+    struct net_addr addrs[ROUTING_REPLICAS_MAX], unsigned *well)
 {
-	struct client *c = f->c;
 	const struct routing *r = member_routing(c->member);
 	struct client_pick_cand cand[ROUTING_REPLICAS_MAX];
-	unsigned i, usable = 0;
+	unsigned n = routing_serving_n(chain);
 
-	if (p->chain_version != chain->version) {
-		p->chain_version = chain->version;
-		p->tried = p->hard = 0;
-	}
-	for (i = 0; i < chain->target_n; i++) {
+	*well = 0;
+	for (unsigned i = 0; i < n; i++) {
 		const struct client_target *t = map_get(&c->targets,
 		    chain->targets[i]);
 
@@ -233,15 +321,209 @@ pick(struct client_fetch *f, const struct routing_chain *chain,
 		    addrs[i].kind == NET_ADDR_LOCAL;
 		if (t != NULL) {
 			cand[i].inflight = t->inflight;
-			cand[i].failed = t->failed_until_ns >
-			    clock_now(c->clock);
+			cand[i].failed = client_health_avoid(t,
+			    clock_now(c->clock));
 		}
-		usable += cand[i].known && !cand[i].failed &&
-		    ((p->tried | p->hard) & 1u << i) == 0;
+		*well += cand[i].known && !cand[i].failed &&
+		    (not & 1u << i) == 0;
 	}
-	*others = usable > 1;
-	return client_pick(cand, chain->target_n, p->tried | p->hard,
-	    c->turn++);
+	return client_pick(cand, n, not, c->turn++);
+}
+
+/* A call to replica @slot of @chain, not sent; NULL: no memory. */
+static struct rcall *
+rcall_get(struct client_fetch *f, const struct routing_chain *chain, unsigned slot)
+{
+	struct client *c = f->c;
+	struct rcall *r = client_keep_get(&c->rcall_keep, sizeof(*r));
+
+	if (r == NULL)
+		return NULL;
+	memset(r, 0, offsetof(struct rcall, pieces));
+	list_init(&r->node);
+	list_init(&r->fetch_node);
+	list_init(&r->late_node);
+	if ((r->t = target_get(c, chain->targets[slot])) == NULL) {
+		client_keep_put(&c->rcall_keep, &r->node);
+		return NULL;
+	}
+	r->f = f;
+	r->chain = chain->id;
+	r->bit = 1u << slot;
+	r->t->inflight++;
+	list_push_back(&c->rcalls, &r->node);
+	list_push_back(&f->calls, &r->fetch_node);
+	return r;
+}
+
+static int
+rcall_send(struct rcall *r, const struct routing_chain *chain,
+    const struct net_addr *to, uint64_t within_ms)
+{
+	struct client_fetch *f = r->f;
+	struct client *c = f->c;
+	struct msg_read_item items[STORAGE_BATCH_MAX];
+	struct msg_read req = { .chain = chain->id,
+		.chain_version = chain->version, .target = r->t->id,
+		.items = { items, r->n } };
+	struct net_call_opts opts = { .recv = r->iov, .recv_n = r->n };
+
+	for (uint32_t k = 0; k < r->n; k++) {
+		const struct client_fpiece *p = &f->pieces[r->pieces[k]];
+
+		items[k] = (struct msg_read_item){
+			.chunk = { f->inode->ino, p->index },
+			.offset = p->offset, .len = p->len };
+	}
+	r->sent_ns = clock_now(c->clock);
+	opts.deadline_ns = r->sent_ns + within_ms * NS_PER_MS;
+	return net_call_start(&r->call, c->env.hub, to, MSG_read, &req, &opts,
+	    answered);
+}
+
+/* ---- late calls ---- */
+
+static void	late_over(struct clock_timer *t);
+
+static void
+late_watch(struct rcall *r)
+{
+	struct client *c = r->f->c;
+	uint64_t least_ns = c->conf->client_hedge * NS_PER_MS;
+
+	list_remove(&r->late_node);
+	if (least_ns == 0)
+		return;
+	r->late_ns = clock_now(c->clock) +
+	    client_health_late_ns(&c->health, least_ns);
+	list_push_back(&c->late, &r->late_node);
+	if (c->late_timer.pos == 0)
+		clock_timer_start(c->clock, &c->late_timer, r->late_ns,
+		    late_over);
+}
+
+/* @r has waited long enough for an answer that its twin may give as well. */
+static void
+abandon(struct rcall *r)
+{
+	struct client_fetch *f = r->f;
+
+	net_call_cancel(&r->call);
+	client_health_failed(r->t, clock_now(f->c->clock));
+	for (uint32_t k = 0; k < r->n; k++)
+		piece_failed(f, &f->pieces[r->pieces[k]], r->bit, -ETIMEDOUT);
+	rcall_put(r);
+}
+
+/* @r is late: ask another replica the same. If it is the twin of one that has not been
+ * answered either, that one ends. False: nothing was done. */
+static bool
+twin_start(struct rcall *r)
+{
+	struct client_fetch *f = r->f;
+	struct client *c = f->c;
+	const struct routing_chain *chain = routing_chain(
+	    member_routing(c->member), r->chain);
+	struct net_addr addrs[ROUTING_REPLICAS_MAX];
+	uint32_t not = r->bit;
+	size_t bytes = 0;
+	struct mem_buf buf;
+	struct rcall *twin;
+	unsigned slot, well;
+
+	if (r->twin != NULL && !silent(r->twin))
+		return false;
+	for (uint32_t k = 0; k < r->n; k++) {
+		const struct client_fpiece *p = &f->pieces[r->pieces[k]];
+
+		not |= p->tried | p->hard | (r->twin != NULL ? r->twin->bit : 0);
+		bytes += p->len;
+		if (chain == NULL || p->chain_version != chain->version)
+			return false;
+	}
+	slot = pick(c, chain, not, addrs, &well);
+	/* One that is known to be gone need not be late to be given up. */
+	if (well == 0 || (r->t->fails == 0 && !client_health_extra(&c->health)) ||
+	    mem_get(c->pool, bytes, &buf) != 0)
+		return false;
+	if ((twin = rcall_get(f, chain, slot)) == NULL) {
+		client_mem_put(c, &buf);
+		return false;
+	}
+	twin->buf = buf;
+	twin->n = r->n;
+	bytes = 0;
+	for (uint32_t k = 0; k < r->n; k++) {
+		twin->pieces[k] = r->pieces[k];
+		twin->iov[k] = (struct iovec){ buf.p + bytes,
+			r->iov[k].iov_len };
+		bytes += r->iov[k].iov_len;
+	}
+	if (rcall_send(twin, chain, &addrs[slot], c->conf->client_call) != 0) {
+		rcall_put(twin);
+		return false;
+	}
+	if (r->twin != NULL)
+		abandon(r->twin);
+	twin->twin = r;
+	r->twin = twin;
+	stat_add(&c->stat.hedges, 1);
+	late_watch(twin);
+	return true;
+}
+
+static void
+late_over(struct clock_timer *t)
+{
+	struct client *c = container_of(t, struct client, late_timer);
+
+	while (!list_empty(&c->late)) {
+		struct rcall *r = list_entry(c->late.next, struct rcall,
+		    late_node);
+
+		if (r->late_ns > clock_now(c->clock)) {
+			clock_timer_start(c->clock, t, r->late_ns, late_over);
+			return;
+		}
+		list_remove(&r->late_node);
+		if (!twin_start(r))	/* perhaps later */
+			late_watch(r);
+	}
+}
+
+/* ---- calls ---- */
+
+/* What failed under another version of the chain is no matter now. */
+static void
+renew(struct client_fpiece *p, const struct routing_chain *chain)
+{
+	if (p->chain_version == chain->version)
+		return;
+	p->chain_version = chain->version;
+	p->tried = p->hard = 0;
+}
+
+/* Give @r the pieces from @k on that its replica may be asked for. */
+static void
+gather(struct rcall *r, unsigned k, const struct routing_chain *chain)
+{
+	struct client_fetch *f = r->f;
+	uint64_t bytes = 0;
+
+	for (unsigned j = k; j < f->n && r->n < STORAGE_BATCH_MAX; j++) {
+		struct client_fpiece *q = &f->pieces[j];
+
+		if (q->state != TODO || (r->n > 0 &&
+		    (bytes + q->len > CLIENT_BATCH_BYTES ||
+		    client_inode_chain(f->inode, q->index) != chain->id)))
+			continue;
+		renew(q, chain);
+		if (((q->tried | q->hard) & r->bit) != 0)
+			continue;
+		r->iov[r->n] = (struct iovec){ q->dst, q->len };
+		r->pieces[r->n++] = j;
+		bytes += q->len;
+	}
 }
 
 /* Send piece @k and those like it. 0; or why it has to wait; or, with *over set, why the
@@ -251,88 +533,44 @@ send_batch(struct client_fetch *f, unsigned k, bool *over)
 {
 	struct client *c = f->c;
 	struct client_fpiece *p = &f->pieces[k];
-	chain_id id = client_inode_chain(f->inode, p->index);
 	const struct routing_chain *chain = routing_chain(
-	    member_routing(c->member), id);
-	struct msg_read_item items[STORAGE_BATCH_MAX];
-	struct msg_read req = { .items.v = items };
-	struct net_call_opts opts = { .deadline_ns = client_deadline(c) };
+	    member_routing(c->member), client_inode_chain(f->inode, p->index));
 	struct net_addr addrs[ROUTING_REPLICAS_MAX];
+	uint64_t within_ms = c->conf->client_call;
 	struct rcall *r;
-	uint64_t bytes = 0;
-	bool others;
-	unsigned slot;
+	unsigned slot, serving, well;
 	int rc;
 
-	if (chain == NULL || chain->state != CHAIN_SERVING ||
-	    chain->target_n == 0)
+	if (chain == NULL || (serving = routing_serving_n(chain)) == 0)
 		return -EHOSTUNREACH;
-	slot = pick(f, chain, p, addrs, &others);
+	renew(p, chain);
+	slot = pick(c, chain, p->tried | p->hard, addrs, &well);
 	if (slot == CLIENT_PICK_NONE) {
-		if (p->hard == (1u << chain->target_n) - 1) {
+		if (p->hard == (1u << serving) - 1) {
 			*over = true;
 			return p->rc;
 		}
 		p->tried = 0;
 		return -EHOSTUNREACH;
 	}
-	r = client_keep_get(&c->rcall_keep, sizeof(*r));
-	if (r == NULL)
+	if ((r = rcall_get(f, chain, slot)) == NULL)
 		return -ENOMEM;
-	memset(r, 0, offsetof(struct rcall, pieces));
-	list_init(&r->node);
-	list_init(&r->fetch_node);
-	if ((r->t = target_get(c, chain->targets[slot])) == NULL) {
-		client_keep_put(&c->rcall_keep, &r->node);
-		return -ENOMEM;
-	}
-	r->f = f;
-	r->chain = id;
-	r->bit = 1u << slot;
-	for (unsigned j = k; j < f->n && r->n < STORAGE_BATCH_MAX; j++) {
-		struct client_fpiece *q = &f->pieces[j];
-
-		if (q->state != TODO || (r->n > 0 &&
-		    (bytes + q->len > CLIENT_BATCH_BYTES ||
-		    client_inode_chain(f->inode, q->index) != id)))
-			continue;
-		if (q->chain_version == chain->version &&
-		    ((q->tried | q->hard) & r->bit) != 0)
-			continue;
-		items[r->n] = (struct msg_read_item){
-			.chunk = { f->inode->ino, q->index },
-			.offset = q->offset, .len = q->len };
-		r->iov[r->n] = (struct iovec){ q->dst, q->len };
-		r->pieces[r->n++] = j;
-		bytes += q->len;
-	}
-	req.chain = id;
-	req.chain_version = chain->version;
-	req.target = r->t->id;
-	req.items.n = r->n;
-	opts.recv = r->iov;
-	opts.recv_n = r->n;
+	gather(r, k, chain);
 	/* One that hangs must not hold us up for all of the deadline. */
-	if (others)
-		opts.deadline_ns = clock_now(c->clock) +
-		    c->conf->client_call * NS_PER_MS / FIRST_SHARE;
-	rc = net_call_start(&r->call, c->env.hub, &addrs[slot], MSG_read, &req,
-	    &opts, answered);
+	if (well > 1)
+		within_ms /= FIRST_SHARE;
+	rc = rcall_send(r, chain, &addrs[slot], within_ms);
 	if (rc != 0) {
-		client_keep_put(&c->rcall_keep, &r->node);
+		rcall_put(r);
 		if (client_retryable(rc))
 			return rc;
 		p->hard |= 1u << slot;
 		p->rc = rc;
 		return send_batch(f, k, over);	/* at most once a replica */
 	}
-	for (uint32_t j = 0; j < r->n; j++) {
+	for (uint32_t j = 0; j < r->n; j++)
 		f->pieces[r->pieces[j]].state = SENT;
-		f->pieces[r->pieces[j]].chain_version = chain->version;
-	}
-	r->t->inflight++;
-	list_push_back(&c->rcalls, &r->node);
-	list_push_back(&f->calls, &r->fetch_node);
+	late_watch(r);
 	return 0;
 }
 
@@ -425,7 +663,8 @@ client_fetch_reroute(struct client *c)
 		const struct routing_chain *chain = routing_chain(rt, r->chain);
 		bool stays = false;
 
-		for (unsigned k = 0; chain != NULL && k < chain->target_n; k++)
+		for (unsigned k = 0; chain != NULL &&
+		    k < routing_serving_n(chain); k++)
 			stays |= chain->targets[k] == r->t->id;
 		if (stays)
 			continue;
@@ -438,6 +677,10 @@ client_fetch_reroute(struct client *c)
 		struct rcall *r = list_entry(n, struct rcall, node);
 		struct client_fetch *f = r->f;
 
+		if (r->twin != NULL) {
+			leave_to_twin(r);
+			continue;
+		}
 		for (uint32_t k = 0; k < r->n; k++)
 			f->pieces[r->pieces[k]].state = TODO;
 		rcall_put(r);
@@ -452,6 +695,7 @@ client_fetch_close_all(struct client *c)
 	size_t it = 0;
 
 	assert(list_empty(&c->rcalls));	/* reads and read-ahead are closed */
+	clock_timer_stop(c->clock, &c->late_timer);
 	while ((t = map_next(&c->targets, &it, NULL)) != NULL)
 		free(t);
 	map_fini(&c->targets);

@@ -25,6 +25,7 @@
 #include "net/msg_all.h"
 #include "net/routing.h"
 #include "roles/client.h"
+#include "roles/client_health.h"
 
 #define CLIENT_BLOCK_MAX	(4u << 20)	/* bytes of one buffered write */
 #define CLIENT_WRITES_MAX	128u		/* writes in flight */
@@ -51,6 +52,7 @@ struct client_pause {
 	struct client	  *c;
 	void		 (*fn)(struct client_pause *);
 	uint32_t	   attempts;	/* so far; makes the next pause longer */
+	uint64_t	   routing;	/* version at the last one that waited for it */
 };
 
 /* Free objects of one kind, kept by a list node inside them. */
@@ -128,6 +130,9 @@ struct client {
 
 	/* reads */
 	struct map	      targets;		/* struct client_target */
+	struct client_health  health;
+	struct list	      late;		/* read calls by when they are late */
+	struct clock_timer    late_timer;
 	uint32_t	      turn;
 	struct list	      rcalls;		/* read calls in flight */
 	struct client_keep    rcall_keep, read_keep;
@@ -401,7 +406,6 @@ struct client_fetch {
 	unsigned	     n, left;
 	int		     rc;
 	bool		     active, starting;
-	bool		     hold;	/* pause before the next attempt */
 	bool		     missing;	/* some bytes were not there: zeros */
 	uint64_t	     start_ns;
 	struct list	     calls;

@@ -237,8 +237,7 @@ ext_send(struct client_ext *e)
 	e->chain = client_inode_chain(i, e->chunk->index);
 	chain = routing_chain(r, e->chain);
 	rc = -EHOSTUNREACH;
-	if (chain != NULL && chain->state == CHAIN_SERVING &&
-	    chain->target_n > 0 &&
+	if (chain != NULL && routing_serving_n(chain) > 0 &&
 	    routing_target_addr(r, chain->targets[0], &to) == 0) {
 		e->target = chain->targets[0];
 		req = (struct msg_write){
@@ -334,7 +333,7 @@ client_write_reroute(struct client *c)
 		if (!net_call_active(&e->call))
 			continue;
 		chain = routing_chain(r, e->chain);
-		if (chain != NULL && chain->target_n > 0 &&
+		if (chain != NULL && routing_serving_n(chain) > 0 &&
 		    chain->targets[0] == e->target)
 			continue;
 		net_call_cancel(&e->call);
