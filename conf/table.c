@@ -13,7 +13,8 @@
  *     not seen.
  *  4. changes[] of an overlay has room for each of its entries, so that freezing
  *     cannot fail.
- *  5. Once broken, nothing is frozen any more, and what is frozen stays readable. */
+ *  5. Once broken, nothing is frozen any more, and what is frozen stays readable.
+ *  6. An overlay that clears hides everything below it, not only its own keys. */
 #include "conf/table.h"
 
 #include <assert.h>
@@ -29,6 +30,7 @@ struct overlay {
 	struct omap	     map;
 	struct table_change *changes;
 	size_t		     cap;
+	bool		     clears;
 };
 
 struct table {
@@ -96,14 +98,23 @@ table_close(struct table *t)
 
 /* ---- reads ---- */
 
+static bool
+hides_store(const struct table *t)
+{
+	return t->active->clears || t->frozen->clears;
+}
+
 int
 table_get(struct table *t, const void *key, size_t key_len, const void **value,
     size_t *value_len)
 {
 	const struct omap_entry *e;
 
-	if ((e = omap_get(&t->active->map, key, key_len)) == NULL)
+	e = omap_get(&t->active->map, key, key_len);
+	if (e == NULL && !t->active->clears)
 		e = omap_get(&t->frozen->map, key, key_len);
+	if (e == NULL && hides_store(t))
+		return -ENOENT;
 	if (e == NULL)
 		return t->store->ops->get(t->store, key, key_len, value,
 		    value_len);
@@ -164,8 +175,11 @@ table_seek(struct table *t, const void *key, size_t key_len, bool after,
 
 	assert(prefix_len <= key_len);
 	from_entry(&src[0], omap_seek(&t->active->map, key, key_len, after), pre);
-	from_entry(&src[1], omap_seek(&t->frozen->map, key, key_len, after), pre);
-	rc = from_store(&src[2], t->store, key, key_len, after, pre);
+	if (!t->active->clears)
+		from_entry(&src[1], omap_seek(&t->frozen->map, key, key_len,
+		    after), pre);
+	rc = hides_store(t) ? 0 : from_store(&src[2], t->store, key, key_len,
+	    after, pre);
 	while (rc == 0) {
 		const struct source *top = NULL;
 		struct source best;
@@ -239,6 +253,46 @@ table_del(struct table *t, const void *key, size_t key_len)
 	return change(t, key, key_len, NULL, 0);
 }
 
+void
+table_clear(struct table *t)
+{
+	omap_fini(&t->active->map);
+	omap_init(&t->active->map);
+	t->active->clears = true;
+}
+
+uint64_t
+table_used_bytes(const struct table *t)
+{
+	return t->store->ops->used(t->store);
+}
+
+/* ---- images ---- */
+
+int
+table_image_open(struct table *t, uint64_t max_bytes, struct table_image **out)
+{
+	*out = NULL;
+	return t->store->ops->image(t->store, max_bytes, out);
+}
+
+int
+table_image_seek(struct table_image *m, const void *key, size_t key_len, bool after,
+    const void **found, size_t *found_len, const void **value, size_t *value_len)
+{
+	return m->ops->seek(m, key, key_len, after, found, found_len, value,
+	    value_len);
+}
+
+void
+table_image_close(struct table_image *m)
+{
+	if (m != NULL)
+		m->ops->close(m);
+}
+
+/* ---- how much waits ---- */
+
 size_t
 table_dirty_bytes(const struct table *t)
 {
@@ -293,8 +347,15 @@ drop_frozen(struct table *t)
 	omap_fini(&t->trash);		/* the one before took its time */
 	t->trash = t->frozen->map;
 	omap_init(&t->frozen->map);
+	t->frozen->clears = false;
 	if (!omap_fini_some(&t->trash, FREE_AT_ONCE))
 		clock_defer(t->clock, &t->free_trash, free_some);
+}
+
+static bool
+has_changes(const struct table *t)
+{
+	return t->active->map.n > 0 || t->active->clears;
 }
 
 static void written(struct table_batch *b);
@@ -318,7 +379,7 @@ freeze(struct table *t)
 	assert(n == o->map.n);
 	list_splice_back(&t->flying, &t->waiting);
 	t->batch = (struct table_batch){ .changes = o->changes, .n = n,
-	    .fn = written, .clock = t->clock };
+	    .clear = o->clears, .fn = written, .clock = t->clock };
 	t->batch_busy = true;
 	t->store->ops->write(t->store, &t->batch);
 }
@@ -337,7 +398,7 @@ written(struct table_batch *b)
 		drop_frozen(t);
 		/* The next batch goes out before anybody is told of this one: the
 		 * writer works while callbacks run. */
-		if (!list_empty(&t->waiting) && t->active->map.n > 0)
+		if (!list_empty(&t->waiting) && has_changes(t))
 			freeze(t);
 		else
 			list_splice_back(&t->ready, &t->waiting);
@@ -351,7 +412,7 @@ table_commit(struct table *t, struct table_commit *c, table_commit_fn *fn)
 	c->fn = fn;
 	c->rc = 0;
 	c->seq = ++t->seq;
-	if (t->broken != 0 || (!t->batch_busy && t->active->map.n == 0)) {
+	if (t->broken != 0 || (!t->batch_busy && !has_changes(t))) {
 		list_push_back(&t->ready, &c->node);
 		clock_defer(t->clock, &t->call_ready, run_ready);
 		return;

@@ -30,6 +30,7 @@
 
 struct table_store;
 struct table_batch;
+struct table_image;
 
 /* One change; value NULL deletes (deleting what is not there is fine). */
 struct table_change {
@@ -42,6 +43,7 @@ struct table_change {
 struct table_batch {
 	const struct table_change *changes;	/* ascending keys, no repeats */
 	size_t	    n;
+	bool	    clear;			/* first drop all that is there */
 	int	    rc;				/* 0, -ENOSPC, -EIO */
 	void	  (*fn)(struct table_batch *);	/* on the owner's thread */
 	struct clock *clock;			/* where fn runs */
@@ -61,8 +63,28 @@ struct table_store_ops {
 	/* Write a batch atomically and durably; one at a time. Reads see it as a
 	 * whole, at the latest when fn runs. */
 	void (*write)(struct table_store *, struct table_batch *);
-	/* Blocks until a batch in flight is done (its fn does not run). */
+	/* Bytes in use, of what max_bytes bounds; as of the last batch. */
+	uint64_t (*used)(struct table_store *);
+	/* A frozen image of what is durable now. It goes stale when more than
+	 * @max_bytes of space had to be kept for it.  0, -ENOMEM, -EIO. */
+	int  (*image)(struct table_store *, uint64_t max_bytes,
+	    struct table_image **out);
+	/* Blocks until a batch in flight is done (its fn does not run).  Images are
+	 * closed before. */
 	void (*close)(struct table_store *);
+};
+
+struct table_image_ops {
+	/* As seek of the store; -ESTALE too. Borrowed until the next call on the
+	 * image or return to the loop. */
+	int  (*seek)(struct table_image *, const void *key, size_t key_len,
+	    bool after, const void **found, size_t *found_len,
+	    const void **value, size_t *value_len);
+	void (*close)(struct table_image *);
+};
+
+struct table_image {
+	const struct table_image_ops *ops;
 };
 
 struct table_store {
@@ -111,6 +133,25 @@ int	table_del(struct table *t, const void *key, size_t key_len);
  * with the same code; the owner must stop serving. */
 void	table_commit(struct table *t, struct table_commit *c,
 	    table_commit_fn *fn);
+
+/* Forget all there is, and all changes that were not committed: the table is empty at
+ * once.  The next commit makes that durable, with what was put since, as one batch. */
+void	table_clear(struct table *t);
+
+/* A frozen image of what is durable: what the last commit that called back wrote, when no
+ * other is waiting.  The table may be changed and committed meanwhile; it is -ESTALE once
+ * its upkeep took more than @max_bytes of space, and has to be begun again.  Close it
+ * before the table.  0, -ENOMEM, -EIO. */
+int	table_image_open(struct table *t, uint64_t max_bytes,
+	    struct table_image **out);
+/* First key >= @key (@after: > @key), as table_seek(); -ESTALE. */
+int	table_image_seek(struct table_image *m, const void *key, size_t key_len,
+	    bool after, const void **found, size_t *found_len,
+	    const void **value, size_t *value_len);
+void	table_image_close(struct table_image *m);	/* NULL is fine */
+
+/* Bytes that the durable part takes, of the bound it was opened with. */
+uint64_t table_used_bytes(const struct table *t);
 
 /* Bytes held by changes that are not durable yet; the owner's back-pressure. */
 size_t	table_dirty_bytes(const struct table *t);

@@ -33,6 +33,16 @@
 
 struct store;
 
+/* A second read transaction, as old as the image. */
+struct image {
+	struct table_image image;
+	struct store	  *store;
+	struct list	   node;	/* in store->images */
+	MDB_txn		  *txn;		/* NULL: stale */
+	MDB_cursor	  *cursor;
+	uint64_t	   bytes, max_bytes;	/* kept for it, at most */
+};
+
 struct completion {
 	struct clock_post post;
 	struct store	 *store;	/* NULL: closed; free me */
@@ -48,6 +58,9 @@ struct store {
 	MDB_cursor	  *cursor;
 	bool		   at_key;	/* the cursor stands on an entry */
 	int		   read_rc;	/* why reads fail, or 0 */
+	uint64_t	   used;	/* bytes, as of the last batch */
+	size_t		   page;
+	struct list	   images;
 	struct completion *done;	/* kept for the next batch, or on its way */
 	bool		   done_posted;
 
@@ -159,6 +172,23 @@ seek(struct table_store *ts, const void *key, size_t key_len, bool after,
 	return 0;
 }
 
+/* Pages that hold rows; others in the file are used again first. */
+static void
+count_used(struct store *s)
+{
+	MDB_stat st;
+
+	if (mdb_stat(s->read, s->dbi, &st) == 0)
+		s->used = (st.ms_branch_pages + st.ms_leaf_pages +
+		    st.ms_overflow_pages) * (uint64_t)st.ms_psize;
+}
+
+static uint64_t
+used(struct table_store *ts)
+{
+	return of(ts)->used;
+}
+
 static void
 renew(struct store *s)
 {
@@ -169,6 +199,99 @@ renew(struct store *s)
 	if ((rc = mdb_txn_renew(s->read)) == 0)
 		rc = mdb_cursor_renew(s->read, s->cursor);
 	s->read_rc = translate(rc);
+	if (rc == 0)
+		count_used(s);
+}
+
+/* ---- images ---- */
+
+static void
+image_end(struct image *m)
+{
+	if (m->cursor != NULL)
+		mdb_cursor_close(m->cursor);
+	if (m->txn != NULL)
+		mdb_txn_abort(m->txn);
+	m->cursor = NULL;
+	m->txn = NULL;
+}
+
+static int
+image_seek(struct table_image *ti, const void *key, size_t key_len, bool after,
+    const void **found, size_t *found_len, const void **value, size_t *value_len)
+{
+	struct image *m = container_of(ti, struct image, image);
+	MDB_val k = { key_len, (void *)(uintptr_t)key }, v;
+	int rc;
+
+	if (m->txn == NULL)
+		return -ESTALE;
+	rc = mdb_cursor_get(m->cursor, &k, &v, key_len > 0 ? MDB_SET_RANGE :
+	    MDB_FIRST);
+	if (rc == 0 && after && k.mv_size == key_len &&
+	    memcmp(k.mv_data, key, key_len) == 0)
+		rc = mdb_cursor_get(m->cursor, &k, &v, MDB_NEXT);
+	if (rc != 0)
+		return translate(rc);
+	*found = k.mv_data;
+	*found_len = k.mv_size;
+	*value = v.mv_data;
+	*value_len = v.mv_size;
+	return 0;
+}
+
+static void
+image_close(struct table_image *ti)
+{
+	struct image *m = container_of(ti, struct image, image);
+
+	image_end(m);
+	list_remove(&m->node);
+	free(m);
+}
+
+static const struct table_image_ops image_ops = {
+	.seek = image_seek, .close = image_close
+};
+
+static int
+image_open(struct table_store *ts, uint64_t max_bytes, struct table_image **out)
+{
+	struct store *s = of(ts);
+	struct image *m = calloc(1, sizeof(*m));
+	int rc;
+
+	if (m == NULL)
+		return -ENOMEM;
+	m->image.ops = &image_ops;
+	m->store = s;
+	m->max_bytes = max_bytes;
+	list_push_back(&s->images, &m->node);
+	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &m->txn)) != 0 ||
+	    (rc = mdb_cursor_open(m->txn, s->dbi, &m->cursor)) != 0) {
+		image_close(&m->image);
+		return translate(rc) == -ENOMEM ? -ENOMEM : -EIO;
+	}
+	*out = &m->image;
+	return 0;
+}
+
+/* A batch goes out: old pages are kept for images, one for each change and level of the
+ * tree at worst; count one for each change and some. */
+static void
+images_age(struct store *s, const struct table_batch *b)
+{
+	uint64_t bytes = b->clear ? s->used : 0;
+
+	for (size_t i = 0; i < b->n; i++)
+		bytes += s->page + b->changes[i].value_len;
+	list_for_each(it, &s->images) {
+		struct image *m = list_entry(it, struct image, node);
+
+		m->bytes += bytes;
+		if (m->bytes > m->max_bytes)
+			image_end(m);
+	}
 }
 
 /* ---- batches ---- */
@@ -226,7 +349,8 @@ write_batch(struct store *s, const struct table_batch *b)
 
 	if ((rc = mdb_txn_begin(s->env, NULL, 0, &txn)) != 0)
 		return translate(rc);
-	if ((rc = put_all(txn, s->dbi, b)) != 0)
+	if ((b->clear && (rc = mdb_drop(txn, s->dbi, 0)) != 0) ||
+	    (rc = put_all(txn, s->dbi, b)) != 0)
 		mdb_txn_abort(txn);
 	else
 		rc = mdb_txn_commit(txn);	/* frees txn either way */
@@ -284,6 +408,7 @@ start_write(struct table_store *ts, struct table_batch *b)
 	struct store *s = of(ts);
 
 	assert(!s->done_posted);
+	images_age(s, b);
 	s->done_posted = true;
 	s->done->batch = b;
 	pthread_mutex_lock(&s->lock);
@@ -310,6 +435,7 @@ close_store(struct table_store *ts)
 		s->done->store = NULL;		/* it frees itself on arrival */
 	else
 		free(s->done);
+	assert(list_empty(&s->images));
 	if (s->cursor != NULL)
 		mdb_cursor_close(s->cursor);
 	if (s->read != NULL)
@@ -324,7 +450,8 @@ close_store(struct table_store *ts)
 }
 
 static const struct table_store_ops ops = {
-	.get = get, .seek = seek, .write = start_write, .close = close_store
+	.get = get, .seek = seek, .write = start_write, .used = used,
+	.image = image_open, .close = close_store
 };
 
 /* Make the name of @path durable. */
@@ -432,7 +559,7 @@ open_env(struct store *s, const char *path, uint64_t max_bytes)
 		max_bytes = 64 * page;
 	if ((rc = mdb_env_create(&s->env)) != 0 ||
 	    (rc = mdb_env_set_mapsize(s->env, max_bytes / page * page)) != 0 ||
-	    (rc = mdb_env_set_maxreaders(s->env, 4)) != 0 ||
+	    (rc = mdb_env_set_maxreaders(s->env, 16)) != 0 ||
 	    (rc = mdb_env_open(s->env, path, flags, 0600)) != 0 ||
 	    (rc = mdb_reader_check(s->env, NULL)) != 0)	/* slots of the dead */
 		return translate_open(rc);
@@ -445,6 +572,8 @@ open_env(struct store *s, const char *path, uint64_t max_bytes)
 	    (rc = mdb_dbi_open(s->read, NULL, 0, &s->dbi)) != 0 ||
 	    (rc = mdb_cursor_open(s->read, s->dbi, &s->cursor)) != 0)
 		return translate_open(rc);
+	s->page = page;
+	count_used(s);
 	if (!was_short)
 		return 0;
 	if ((rc = check_all(s->cursor, page)) != 0)
@@ -463,6 +592,7 @@ table_lmdb_open(struct table_store **out, const char *path, uint64_t max_bytes)
 		return -ENOMEM;
 	s->store.ops = &ops;
 	s->fd = -1;
+	list_init(&s->images);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->wake, NULL);
 	if ((s->done = calloc(1, sizeof(*s->done))) == NULL) {

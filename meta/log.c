@@ -15,8 +15,9 @@
  *   2  A write touches no block that holds an entry from a batch before it.
  *   3  Space is reused only after a header that no longer needs it is durable.
  *   4  At most one batch is on its way to the disk, so entries of one batch are all
- *      that a crash can tear; anything torn before a later batch is damage. */
-#include "meta/log.h"
+ *      that a crash can tear; anything torn before a later batch is damage.
+ *   5  While a cut is not durable in both headers (cut_ticket), no batch goes out. */
+#include "meta/log_impl.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -24,115 +25,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "conf/crc32c.h"
 #include "conf/err.h"
 #include "conf/stat.h"
 
-#define BATCH_MAX	(2u << 20)	/* bytes of one batch, at most */
-#define BATCH_MIN	(128u << 10)	/* holds the longest entry and then some */
-#define SLICE		(256u << 10)	/* bytes scanned in one turn */
-#define MARKS		1040u		/* ring_bytes / gap, and a few */
-#define IOS		3u		/* header and a batch that wraps */
-
-_Static_assert(BATCH_MIN >= 2 * META_LOG_BLOCK + META_LOG_ENTRY +
+_Static_assert(LOG_BATCH_MIN >= 2 * META_LOG_BLOCK + META_LOG_ENTRY +
     META_LOG_PAYLOAD_MAX, "a batch holds the longest entry");
-_Static_assert(SLICE >= 2 * META_LOG_BLOCK + META_LOG_ENTRY +
-    META_LOG_PAYLOAD_MAX, "a slice holds the longest entry");
-
-enum state { SYNC0, HEADERS, FORMAT, FORMAT_SYNC, SCAN, AFTER, CLAIM, CLAIM_SYNC,
-	IDLE, WRITE, SYNC, BROKEN };
-
-/* A place in the log where reading can begin. */
-struct mark {
-	uint64_t index, pos, term;
-	uint32_t prev;
-};
-
-struct batch {
-	uint8_t *buf;
-	uint64_t pos;			/* of its first byte; block-aligned */
-	uint64_t first, last;		/* indexes */
-	size_t	 len;			/* 0: empty */
-};
-
-struct io {
-	struct disk_req	 req;
-	struct iovec	 iov;
-	struct meta_log	*l;
-};
-
-struct meta_log {
-	struct meta_log_conf conf;
-	struct disk	*disk;
-	enum state	 state;
-	int		 rc;		/* what broke it */
-	struct clock_defer defer;	/* begin a cycle */
-	bool		*closed;	/* set when closed inside a callback */
-
-	struct io	 io[IOS];
-	unsigned	 io_wait;
-	int		 io_rc;
-
-	struct meta_log_header hdr;	/* newest, written or about to be */
-	uint8_t		*hdr_buf;	/* two blocks */
-	bool		 hdr_dirty;	/* hdr must be rewritten */
-	bool		 hdr_out;	/* it is in the cycle in flight */
-	uint64_t	 hdr_out_pos;	/* first_pos as it says there */
-
-	size_t		 batch_max;
-	struct batch	 batch[3];	/* gather, in flight, being told */
-	struct batch	*gather, *flight, *told;
-
-	uint64_t	 head_pos;	/* space before it is free (invariant 3) */
-	uint64_t	 tail_pos;	/* where the gathering batch begins */
-	uint64_t	 last_index;	/* appended */
-	uint64_t	 last_term;
-	uint32_t	 last_crc, last_run;
-	uint64_t	 synced_index;
-
-	struct mark	 marks[MARKS];	/* at and after hdr.first, sparse */
-	unsigned	 mark_at, mark_n;
-	uint64_t	 mark_gap;
-
-	/* scan: the window holds log positions win_pos .. + win_len */
-	uint64_t	 scan_pos, win_pos;
-	size_t		 win_len;
-	uint64_t	 after_pos, after_end;
-	uint8_t		*win;		/* SLICE bytes; while opening */
-};
+_Static_assert(LOG_SLICE >= 3 * META_LOG_BLOCK + META_LOG_ENTRY +
+    META_LOG_PAYLOAD_MAX, "a slice holds the longest entry, on the next block too");
 
 static void step(struct meta_log *l);
-
-static uint64_t
-down(uint64_t n)
-{
-	return n & ~(uint64_t)(META_LOG_BLOCK - 1);
-}
-
-static uint64_t
-up(uint64_t n)
-{
-	return down(n + META_LOG_BLOCK - 1);
-}
-
-static size_t
-entry_bytes(size_t len)
-{
-	return (META_LOG_ENTRY + len + 7) & ~(size_t)7;
-}
-
-static bool
-all_zero(const uint8_t *p, size_t n)
-{
-	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
 
 /* ---- I/O: up to three requests, then step() ---- */
 
 static void
 io_done(struct disk_req *r)
 {
-	struct meta_log *l = container_of(r, struct io, req)->l;
+	struct meta_log *l = container_of(r, struct log_io, req)->l;
 
 	assert(l->io_wait > 0);
 	if (r->rc != 0 && l->io_rc == 0)
@@ -143,12 +51,12 @@ io_done(struct disk_req *r)
 
 /* All requests of one step are begun in one go, and none ends before that: disk
  * callbacks never run inside disk_start(). */
-static void
-io_start(struct meta_log *l, enum disk_op op, uint64_t off, void *buf, size_t len)
+void
+log_io_start(struct meta_log *l, enum disk_op op, uint64_t off, void *buf, size_t len)
 {
-	struct io *io = &l->io[l->io_wait];
+	struct log_io *io = &l->io[l->io_wait];
 
-	assert(l->io_wait < IOS);
+	assert(l->io_wait < LOG_IOS);
 	if (l->io_wait++ == 0)
 		l->io_rc = 0;
 	io->l = l;
@@ -159,8 +67,8 @@ io_start(struct meta_log *l, enum disk_op op, uint64_t off, void *buf, size_t le
 }
 
 /* Log positions @pos .. + @len, which may go around the end of the ring. */
-static void
-io_ring(struct meta_log *l, enum disk_op op, uint64_t pos, uint8_t *buf, size_t len)
+void
+log_io_ring(struct meta_log *l, enum disk_op op, uint64_t pos, uint8_t *buf, size_t len)
 {
 	uint64_t at = pos % l->hdr.ring_bytes;
 	size_t n = len;
@@ -168,274 +76,31 @@ io_ring(struct meta_log *l, enum disk_op op, uint64_t pos, uint8_t *buf, size_t 
 	assert(pos % META_LOG_BLOCK == 0 && len % META_LOG_BLOCK == 0);
 	if (n > l->hdr.ring_bytes - at)
 		n = (size_t)(l->hdr.ring_bytes - at);
-	io_start(l, op, META_LOG_HEADERS + at, buf, n);
+	log_io_start(l, op, META_LOG_HEADERS + at, buf, n);
 	if (n < len)
-		io_start(l, op, META_LOG_HEADERS, buf + n, len - n);
+		log_io_start(l, op, META_LOG_HEADERS, buf + n, len - n);
 }
 
-static void
-write_header(struct meta_log *l)
+void
+log_write_header(struct meta_log *l)
 {
 	l->hdr.seq++;
 	l->hdr.synced_index = l->synced_index;
 	meta_log_header_encode(&l->hdr, l->hdr_buf);
-	io_start(l, DISK_WRITE, (l->hdr.seq & 1) ? 0 : META_LOG_BLOCK, l->hdr_buf,
-	    META_LOG_BLOCK);
-}
-
-/* ---- marks ---- */
-
-static struct mark *
-mark_get(struct meta_log *l, unsigned i)
-{
-	return &l->marks[(l->mark_at + i) % MARKS];
+	log_io_start(l, DISK_WRITE, (l->hdr.seq & 1) ? 0 : META_LOG_BLOCK,
+	    l->hdr_buf, META_LOG_BLOCK);
 }
 
 /* The entry that is about to be counted is at @pos. */
-static void
-mark_maybe(struct meta_log *l, uint64_t pos)
+void
+log_mark_maybe(struct meta_log *l, uint64_t pos)
 {
-	if (l->mark_n == MARKS || (l->mark_n > 0 &&
-	    pos - mark_get(l, l->mark_n - 1)->pos < l->mark_gap))
+	if (l->mark_n == LOG_MARKS || (l->mark_n > 0 &&
+	    pos - log_mark_get(l, l->mark_n - 1)->pos < l->mark_gap))
 		return;
-	*mark_get(l, l->mark_n++) = (struct mark){ .index = l->last_index + 1,
-		.pos = pos, .term = l->last_term, .prev = l->last_crc };
-}
-
-/* ---- open ---- */
-
-static void
-finish_open(struct meta_log *l, int rc)
-{
-	l->state = rc == 0 ? IDLE : BROKEN;
-	l->rc = rc;
-	l->conf.ops->ready(l->conf.ctx, rc);
-}
-
-static void
-damaged(struct meta_log *l, const char *why)
-{
-	log_error(l->conf.log, "log damaged",
-	    "why=\"%s\" index=%" PRIu64 " synced=%" PRIu64 " opened=%" PRIu64
-	    " position=%" PRIu64, why, l->last_index + 1, l->hdr.synced_index,
-	    l->hdr.open_index, l->scan_pos);
-	finish_open(l, ERR_LOG_DAMAGED);
-}
-
-static void
-window_start(struct meta_log *l, uint64_t pos, uint64_t end)
-{
-	l->win_pos = down(pos);
-	l->win_len = up(end) - l->win_pos > SLICE ? SLICE :
-	    (size_t)(up(end) - l->win_pos);
-	io_ring(l, DISK_READ, l->win_pos, l->win, l->win_len);
-}
-
-static void scan_begin(struct meta_log *l);
-
-/* Both headers are in hdr_buf. */
-static void
-headers_read(struct meta_log *l)
-{
-	struct meta_log_header h[2];
-	int rc[2];
-	int best;
-
-	for (unsigned i = 0; i < 2; i++)
-		rc[i] = meta_log_header_decode(&h[i],
-		    l->hdr_buf + i * META_LOG_BLOCK);
-	if (rc[0] == ERR_DISK_NEWER || rc[1] == ERR_DISK_NEWER) {
-		finish_open(l, ERR_DISK_NEWER);
-		return;
-	}
-	if (rc[0] != 0 && rc[1] != 0) {
-		if (!all_zero(l->hdr_buf + META_LOG_BLOCK, META_LOG_BLOCK)) {
-			finish_open(l, rc[0] == ERR_DISK_FOREIGN &&
-			    rc[1] == ERR_DISK_FOREIGN ? ERR_DISK_FOREIGN :
-			    ERR_LOG_DAMAGED);
-			return;
-		}
-		l->hdr = (struct meta_log_header){ .first_index = 1,
-			.ring_bytes = down(l->disk->size) - META_LOG_HEADERS };
-		l->state = FORMAT;
-		write_header(l);
-		return;
-	}
-	best = rc[0] != 0 || (rc[1] == 0 && h[1].seq > h[0].seq);
-	l->hdr = h[best];
-	if (l->hdr.ring_bytes > l->disk->size - META_LOG_HEADERS ||
-	    l->hdr.ring_bytes < META_LOG_BYTES_MIN - META_LOG_HEADERS) {
-		finish_open(l, ERR_LOG_DAMAGED);
-		return;
-	}
-	scan_begin(l);
-}
-
-static void
-scan_begin(struct meta_log *l)
-{
-	l->state = SCAN;
-	l->batch_max = (size_t)down(l->hdr.ring_bytes / 8);
-	if (l->batch_max > BATCH_MAX)
-		l->batch_max = BATCH_MAX;
-	if (l->batch_max < BATCH_MIN)
-		l->batch_max = BATCH_MIN;
-	l->mark_gap = l->hdr.ring_bytes / 1024;
-	if (l->mark_gap < META_LOG_BLOCK)
-		l->mark_gap = META_LOG_BLOCK;
-	for (unsigned i = 0; i < 3; i++) {
-		l->batch[i].buf = aligned_alloc(META_LOG_BLOCK, l->batch_max);
-		if (l->batch[i].buf == NULL) {
-			finish_open(l, -ENOMEM);
-			return;
-		}
-	}
-	l->head_pos = l->scan_pos = l->hdr.first_pos;
-	l->last_index = l->hdr.first_index - 1;
-	l->last_term = l->hdr.first_term;
-	l->last_crc = l->hdr.first_prev;
-	window_start(l, l->scan_pos, down(l->head_pos) + l->hdr.ring_bytes);
-}
-
-/* What an entry at @pos is: 1 whole and in the window, 0 not an entry, -1 the window
- * must move first.  Only what stands in the entry itself is checked. */
-static int
-entry_at(struct meta_log *l, uint64_t pos, uint64_t end, struct meta_log_head *h,
-    const uint8_t **payload)
-{
-	uint64_t win_end = l->win_pos + l->win_len;
-	const uint8_t *p;
-
-	if (pos + META_LOG_ENTRY > end)
-		return 0;
-	if (pos < l->win_pos || pos + META_LOG_ENTRY > win_end)
-		return -1;
-	p = l->win + (pos - l->win_pos);
-	meta_log_head_decode(h, p);
-	if (h->pos != pos || h->index == 0 || h->len > META_LOG_PAYLOAD_MAX ||
-	    h->back >= h->index || pos + entry_bytes(h->len) > end)
-		return 0;
-	if (pos + entry_bytes(h->len) > win_end)
-		return -1;
-	*payload = p + META_LOG_ENTRY;
-	return crc32c(crc32c(0, p + 4, META_LOG_ENTRY - 4), *payload, h->len) ==
-	    h->crc;
-}
-
-static bool
-entry_follows(const struct meta_log *l, const struct meta_log_head *h)
-{
-	return h->index == l->last_index + 1 && h->prev == l->last_crc &&
-	    h->term >= l->last_term && h->run >= l->last_run &&
-	    (h->index <= l->hdr.open_index ? h->run <= (uint32_t)l->hdr.run :
-	    h->run == (uint32_t)l->hdr.run);
-}
-
-/* The next entry is of a run that our header does not know.  A run writes nothing before
- * its header is durable: that one has been lost since, and with it where this run's
- * entries begin to count. */
-static bool
-is_of_newer_run(const struct meta_log *l, const struct meta_log_head *h)
-{
-	return h->index == l->last_index + 1 && h->prev == l->last_crc &&
-	    h->run > (uint32_t)l->hdr.run;
-}
-
-/* The log ends at scan_pos. */
-static void
-claim(struct meta_log *l)
-{
-	if (l->last_index < l->hdr.synced_index) {
-		damaged(l, "ends before what was synced");
-		return;
-	}
-	l->tail_pos = up(l->scan_pos);
-	l->synced_index = l->last_index;
-	l->hdr.run++;
-	l->hdr.open_index = l->last_index;
-	l->last_run = (uint32_t)l->hdr.run;
-	l->state = CLAIM;
-	write_header(l);
-}
-
-/* Look for the first entry of a batch that was only written after the missing entry was
- * durable.  The torn batch is no longer than batch_max, so the proof is near. */
-static void
-after(struct meta_log *l)
-{
-	const uint8_t *payload;
-	struct meta_log_head h;
-
-	for (; l->after_pos < l->after_end; l->after_pos += META_LOG_BLOCK) {
-		int found = entry_at(l, l->after_pos, l->after_end, &h, &payload);
-
-		if (found < 0) {
-			window_start(l, l->after_pos, l->after_end);
-			return;
-		}
-		if (found > 0 && h.run == (uint32_t)l->hdr.run &&
-		    h.index - h.back > l->last_index + 1) {
-			damaged(l, "an acknowledged entry is missing");
-			return;
-		}
-	}
-	claim(l);
-}
-
-static void
-scan(struct meta_log *l)
-{
-	uint64_t end = down(l->head_pos) + l->hdr.ring_bytes;
-	struct meta_log_head h;
-	const uint8_t *payload;
-	bool closed = false;
-
-	for (;;) {
-		int found = entry_at(l, l->scan_pos, end, &h, &payload);
-
-		if (found < 0) {
-			window_start(l, l->scan_pos, end);
-			return;
-		}
-		if (found > 0 && is_of_newer_run(l, &h)) {
-			damaged(l, "the newer header cannot be read");
-			return;
-		}
-		if (found == 0 || !entry_follows(l, &h)) {
-			if (l->scan_pos % META_LOG_BLOCK == 0)
-				break;
-			l->scan_pos = up(l->scan_pos);
-			continue;
-		}
-		mark_maybe(l, l->scan_pos);
-		l->scan_pos += entry_bytes(h.len);
-		l->last_index = h.index;
-		l->last_term = h.term;
-		l->last_crc = h.crc;
-		l->last_run = h.run;
-		l->closed = &closed;
-		l->conf.ops->entry(l->conf.ctx, &(struct meta_log_entry){
-			.index = h.index, .term = h.term, .type = h.type,
-			.len = h.len, .payload = payload });
-		if (closed)
-			return;
-		l->closed = NULL;
-	}
-	l->after_pos = l->scan_pos;
-	l->after_end = l->scan_pos + 2 * l->batch_max;
-	if (l->after_end > end)
-		l->after_end = end;
-	l->state = AFTER;
-	after(l);
-}
-
-/* The header with our run is durable: serve. */
-static void
-claimed(struct meta_log *l)
-{
-	free(l->win);
-	l->win = NULL;
-	finish_open(l, 0);
+	*log_mark_get(l, l->mark_n++) = (struct log_mark){
+		.index = l->last_index + 1, .pos = pos, .term = l->last_term,
+		.prev = l->last_crc };
 }
 
 /* ---- cycles: header and batch, then one sync ---- */
@@ -443,23 +108,25 @@ claimed(struct meta_log *l)
 static void
 begin(struct meta_log *l)
 {
-	struct batch *b = l->gather;
+	struct log_batch *b = l->gather;
+	bool cut = l->saved_ticket < l->cut_ticket;	/* invariant 5 */
 
-	assert(l->state == IDLE && l->flight == NULL);
-	if (b->len == 0 && !l->hdr_dirty)
+	assert(l->state == LOG_IDLE && l->flight == NULL);
+	if ((b->len == 0 || cut) && !l->hdr_dirty)
 		return;
-	l->state = WRITE;
+	l->state = LOG_WRITE;
 	if (l->hdr_dirty) {
 		l->hdr_dirty = false;
 		l->hdr_out = true;
 		l->hdr_out_pos = l->hdr.first_pos;
-		write_header(l);
+		l->hdr_ticket = l->ticket;
+		log_write_header(l);
 	}
-	if (b->len > 0) {
-		size_t n = (size_t)up(b->len);
+	if (b->len > 0 && !cut) {
+		size_t n = (size_t)log_up(b->len);
 
 		memset(b->buf + b->len, 0, n - b->len);
-		io_ring(l, DISK_WRITE, b->pos, b->buf, n);
+		log_io_ring(l, DISK_WRITE, b->pos, b->buf, n);
 		l->tail_pos = b->pos + n;
 		l->flight = b;
 		for (unsigned i = 0; i < 3; i++)
@@ -474,7 +141,7 @@ deferred(struct clock_defer *d)
 {
 	struct meta_log *l = container_of(d, struct meta_log, defer);
 
-	if (l->state == IDLE)
+	if (l->state == LOG_IDLE)
 		begin(l);
 }
 
@@ -482,43 +149,57 @@ deferred(struct clock_defer *d)
 static void
 poke(struct meta_log *l)
 {
-	if (l->state == IDLE)
+	if (l->state == LOG_IDLE)
 		clock_defer(l->conf.clock, &l->defer, deferred);
 }
 
 /* Hand out the entries of the batch whose sync has ended, while the next one is on its
- * way to the disk. */
+ * way to the disk.  Some may be taken back meanwhile. */
 static void
-tell(struct meta_log *l)
+tell(struct meta_log *l, const bool *closed)
 {
-	struct batch *b = l->told;
-	bool closed = false;
+	struct log_batch *b = l->told;
 
-	l->closed = &closed;
 	for (size_t at = 0; at < b->len;) {
 		struct meta_log_head h;
 
 		meta_log_head_decode(&h, b->buf + at);
-		at += entry_bytes(h.len);
+		if (h.index > b->last)
+			break;
+		at += log_entry_bytes(h.len);
 		l->conf.ops->entry(l->conf.ctx, &(struct meta_log_entry){
 			.index = h.index, .term = h.term, .type = h.type,
 			.len = h.len, .payload = b->buf + at -
-			entry_bytes(h.len) + META_LOG_ENTRY });
-		if (closed)
+			log_entry_bytes(h.len) + META_LOG_ENTRY });
+		if (*closed)
 			return;
 	}
-	l->closed = NULL;
 	l->told = NULL;
+}
+
+/* A header is durable: what it says is saved once the one before said it too. */
+static bool
+header_ended(struct meta_log *l)
+{
+	uint64_t was = l->saved_ticket;
+
+	l->hdr_out = false;
+	l->head_pos = l->hdr_out_pos;
+	l->saved_ticket = l->one_ticket;
+	l->one_ticket = l->hdr_ticket;
+	if (l->saved_ticket < l->ticket)
+		l->hdr_dirty = true;
+	return l->saved_ticket > was;
 }
 
 static void
 cycle_ended(struct meta_log *l)
 {
-	if (l->hdr_out) {
-		l->hdr_out = false;
-		l->head_pos = l->hdr_out_pos;
-	}
-	l->state = IDLE;
+	bool closed = false, saved = false;
+
+	if (l->hdr_out)
+		saved = header_ended(l);
+	l->state = LOG_IDLE;
 	if ((l->told = l->flight) != NULL) {
 		l->synced_index = l->told->last;
 		if (l->conf.batches != NULL)
@@ -526,14 +207,19 @@ cycle_ended(struct meta_log *l)
 	}
 	l->flight = NULL;
 	begin(l);
-	if (l->told != NULL)
-		tell(l);
+	l->closed = &closed;
+	if (saved && l->conf.ops->saved != NULL)
+		l->conf.ops->saved(l->conf.ctx);
+	if (!closed && l->told != NULL)
+		tell(l, &closed);
+	if (!closed)
+		l->closed = NULL;
 }
 
 static void
 cycle_broke(struct meta_log *l)
 {
-	l->state = BROKEN;
+	l->state = LOG_BROKEN;
 	l->rc = l->io_rc;
 	log_error(l->conf.log, "log write failed", "error=%s last=%" PRIu64,
 	    err_name(l->rc), l->synced_index);
@@ -544,52 +230,17 @@ cycle_broke(struct meta_log *l)
 static void
 step(struct meta_log *l)
 {
-	if (l->io_rc != 0) {
-		if (l->state < IDLE)
-			finish_open(l, l->io_rc);
-		else
-			cycle_broke(l);
-		return;
-	}
-	switch (l->state) {
-	case SYNC0:
-		l->state = HEADERS;
-		io_start(l, DISK_READ, 0, l->hdr_buf, META_LOG_HEADERS);
-		break;
-	case HEADERS:
-		headers_read(l);
-		break;
-	case FORMAT:
-		l->state = FORMAT_SYNC;
-		io_start(l, DISK_SYNC, 0, NULL, 0);
-		break;
-	case FORMAT_SYNC:
-		scan_begin(l);
-		break;
-	case SCAN:
-		scan(l);
-		break;
-	case AFTER:
-		after(l);
-		break;
-	case CLAIM:
-		l->state = CLAIM_SYNC;
-		io_start(l, DISK_SYNC, 0, NULL, 0);
-		break;
-	case CLAIM_SYNC:
-		claimed(l);
-		break;
-	case WRITE:
-		l->state = SYNC;
-		io_start(l, DISK_SYNC, 0, NULL, 0);
-		break;
-	case SYNC:
+	if (l->io_rc != 0 && l->state < LOG_IDLE)
+		log_open_finish(l, l->io_rc);
+	else if (l->io_rc != 0)
+		cycle_broke(l);
+	else if (l->state == LOG_WRITE) {
+		l->state = LOG_SYNC;
+		log_io_start(l, DISK_SYNC, 0, NULL, 0);
+	} else if (l->state == LOG_SYNC)
 		cycle_ended(l);
-		break;
-	case IDLE:
-	case BROKEN:
-		assert(false);
-	}
+	else
+		log_open_step(l);
 }
 
 /* ---- what the owner calls ---- */
@@ -607,8 +258,9 @@ meta_log_open(struct meta_log **out, const struct meta_log_conf *conf)
 		return -ENOMEM;
 	l->conf = *conf;
 	l->gather = &l->batch[0];
+	list_init(&l->readers);
 	l->hdr_buf = aligned_alloc(META_LOG_BLOCK, META_LOG_HEADERS);
-	l->win = aligned_alloc(META_LOG_BLOCK, SLICE);
+	l->win = aligned_alloc(META_LOG_BLOCK, LOG_SLICE);
 	if (l->hdr_buf == NULL || l->win == NULL) {
 		rc = -ENOMEM;
 		goto fail;
@@ -616,15 +268,15 @@ meta_log_open(struct meta_log **out, const struct meta_log_conf *conf)
 	rc = conf->dir->ops->open(conf->dir, conf->name, false, 0, &l->disk);
 	if (rc == -ENOENT)
 		rc = conf->dir->ops->open(conf->dir, conf->name, true,
-		    down(conf->bytes), &l->disk);
+		    log_down(conf->bytes), &l->disk);
 	if (rc != 0)
 		goto fail;
 	if (l->disk->size < META_LOG_BYTES_MIN) {
 		rc = ERR_DISK_FOREIGN;
 		goto fail;
 	}
-	l->state = SYNC0;
-	io_start(l, DISK_SYNC, 0, NULL, 0);
+	l->state = LOG_SYNC0;
+	log_io_start(l, DISK_SYNC, 0, NULL, 0);
 	*out = l;
 	return 0;
 fail:
@@ -640,9 +292,11 @@ meta_log_close(struct meta_log *l)
 	if (l->closed != NULL)
 		*l->closed = true;
 	disk_close(l->disk);
+	log_readers_close(l);
 	clock_undefer(l->conf.clock, &l->defer);
 	for (unsigned i = 0; i < 3; i++)
 		free(l->batch[i].buf);
+	log_mem_close(l);
 	free(l->win);
 	free(l->hdr_buf);
 	free(l);
@@ -652,24 +306,27 @@ int
 meta_log_append(struct meta_log *l, uint64_t term, uint16_t type,
     const void *payload, size_t len, uint64_t *index)
 {
-	struct batch *b = l->gather;
+	struct log_batch *b = l->gather;
 	struct meta_log_head h;
 	uint64_t pos;
 
-	if (l->state == BROKEN)
+	if (l->state == LOG_BROKEN)
 		return l->rc;
-	assert(l->state >= IDLE && term >= l->last_term);
+	assert(l->state >= LOG_IDLE);
 	if (len > META_LOG_PAYLOAD_MAX)
 		return -EMSGSIZE;
+	if (term < l->last_term)
+		return -EINVAL;
 	pos = b->len == 0 ? l->tail_pos : b->pos + b->len;
-	if (b->len + entry_bytes(len) > l->batch_max ||
-	    up(pos + entry_bytes(len)) > down(l->head_pos) + l->hdr.ring_bytes)
+	if (b->len + log_entry_bytes(len) > l->batch_max ||
+	    log_up(pos + log_entry_bytes(len)) >
+	    log_down(l->head_pos) + l->hdr.ring_bytes || !log_mem_room(l))
 		return ERR_BUSY;
 	if (b->len == 0) {
 		b->pos = pos;
 		b->first = l->last_index + 1;
 	}
-	mark_maybe(l, pos);
+	log_mark_maybe(l, pos);
 	h = (struct meta_log_head){ .prev = l->last_crc, .len = (uint32_t)len,
 		.run = l->last_run, .index = l->last_index + 1, .pos = pos,
 		.term = term, .type = type,
@@ -678,12 +335,13 @@ meta_log_append(struct meta_log *l, uint64_t term, uint16_t type,
 	if (len > 0)
 		memcpy(b->buf + b->len + META_LOG_ENTRY, payload, len);
 	memset(b->buf + b->len + META_LOG_ENTRY + len, 0,
-	    entry_bytes(len) - META_LOG_ENTRY - len);
-	b->len += entry_bytes(len);
+	    log_entry_bytes(len) - META_LOG_ENTRY - len);
+	b->len += log_entry_bytes(len);
 	b->last = *index = h.index;
 	l->last_index = h.index;
 	l->last_term = term;
 	l->last_crc = h.crc;
+	log_mem_add(l, pos, &h, payload);
 	poke(l);
 	return 0;
 }
@@ -691,23 +349,23 @@ meta_log_append(struct meta_log *l, uint64_t term, uint16_t type,
 void
 meta_log_truncate(struct meta_log *l, uint64_t index)
 {
-	struct mark m;
+	struct log_mark m;
 
-	if (l->state == BROKEN)
+	if (l->state == LOG_BROKEN)
 		return;
-	assert(l->state >= IDLE && index <= l->synced_index);
+	assert(l->state >= LOG_IDLE && index <= l->synced_index);
 	if (index == l->last_index) {
-		m = (struct mark){ .index = index + 1, .pos = l->tail_pos,
+		m = (struct log_mark){ .index = index + 1, .pos = l->tail_pos,
 			.term = l->last_term, .prev = l->last_crc };
 		l->mark_n = 0;
 	} else {
-		while (l->mark_n > 1 && mark_get(l, 1)->index <= index + 1) {
-			l->mark_at = (l->mark_at + 1) % MARKS;
+		while (l->mark_n > 1 && log_mark_get(l, 1)->index <= index + 1) {
+			l->mark_at = (l->mark_at + 1) % LOG_MARKS;
 			l->mark_n--;
 		}
 		if (l->mark_n == 0)
 			return;
-		m = *mark_get(l, 0);
+		m = *log_mark_get(l, 0);
 	}
 	if (m.index > index + 1 || m.index <= l->hdr.first_index)
 		return;
@@ -740,11 +398,137 @@ meta_log_first(const struct meta_log *l)
 uint64_t
 meta_log_used_bytes(const struct meta_log *l)
 {
-	return l->tail_pos + l->gather->len - down(l->hdr.first_pos);
+	return l->tail_pos + l->gather->len - log_down(l->hdr.first_pos);
 }
 
 uint64_t
 meta_log_ring_bytes(const struct meta_log *l)
 {
 	return l->hdr.ring_bytes;
+}
+
+uint64_t
+meta_log_end(const struct meta_log *l)
+{
+	return l->last_index;
+}
+
+uint64_t
+meta_log_end_term(const struct meta_log *l)
+{
+	return l->last_term;
+}
+
+uint64_t
+meta_log_first_term(const struct meta_log *l)
+{
+	return l->hdr.first_term;
+}
+
+/* ---- what both headers must say ---- */
+
+const struct meta_log_hard *
+meta_log_hard(const struct meta_log *l)
+{
+	return &l->hdr.hard;
+}
+
+static uint64_t
+save(struct meta_log *l)
+{
+	assert(l->state >= LOG_IDLE);
+	l->hdr_dirty = true;
+	poke(l);
+	return ++l->ticket;
+}
+
+uint64_t
+meta_log_save(struct meta_log *l, const struct meta_log_hard *h)
+{
+	l->hdr.hard = *h;
+	return save(l);
+}
+
+uint64_t
+meta_log_saved(const struct meta_log *l)
+{
+	return l->saved_ticket;
+}
+
+/* A new run begins behind @index: what older runs wrote after it does not count, and what
+ * batches hold of it is neither told nor called durable. */
+static void
+new_run(struct meta_log *l, uint64_t index)
+{
+	struct log_batch *b[] = { l->flight, l->told };
+
+	for (unsigned i = 0; i < 2; i++)
+		if (b[i] != NULL && b[i]->last > index)
+			b[i]->last = index;
+	l->synced_index = index < l->synced_index ? index : l->synced_index;
+	l->last_index = index;
+	if (l->mem_first > index + 1)
+		l->mem_first = index + 1;
+	l->hdr.run++;
+	l->hdr.open_index = index;
+	l->last_run = (uint32_t)l->hdr.run;
+	l->gather->len = 0;
+	l->cuts++;
+	l->cut_ticket = save(l);
+}
+
+int
+meta_log_cut_back(struct meta_log *l, uint64_t index)
+{
+	const struct log_slot *s = log_mem_get(l, index);
+	struct log_batch *b = l->gather;
+	uint64_t end;
+
+	if (l->state == LOG_BROKEN)
+		return l->rc;
+	assert(l->state >= LOG_IDLE);
+	if (index >= l->last_index)
+		return index == l->last_index ? 0 : -EINVAL;
+	if (index + 1 < l->hdr.first_index ||
+	    (s == NULL && index + 1 != l->hdr.first_index))
+		return -EINVAL;
+	end = s != NULL ? s->pos + log_entry_bytes(s->len) : l->hdr.first_pos;
+	l->last_term = s != NULL ? s->term : l->hdr.first_term;
+	l->last_crc = s != NULL ? s->crc : l->hdr.first_prev;
+	while (l->mark_n > 0 && log_mark_get(l, l->mark_n - 1)->index > index)
+		l->mark_n--;
+	if (b->len > 0 && index + 1 >= b->first) {
+		/* Nothing of it has left: the batch is just shorter. */
+		b->len = index < b->first ? 0 : (size_t)(end - b->pos);
+		b->last = l->last_index = index;
+		l->cuts++;
+		return 0;
+	}
+	l->tail_pos = log_up(end);
+	new_run(l, index);
+	return 0;
+}
+
+uint64_t
+meta_log_restart(struct meta_log *l, uint64_t index, uint64_t term)
+{
+	if (l->state == LOG_BROKEN)
+		return ++l->ticket;		/* never saved */
+	l->mark_n = 0;
+	l->last_term = term;
+	l->last_crc = 0;
+	new_run(l, index);
+	l->synced_index = index;
+	if (l->flight != NULL) {
+		l->flight->last = index;	/* that is what follows its sync */
+		l->flight->len = 0;
+	}
+	if (l->told != NULL)
+		l->told->len = 0;
+	l->hdr.first_index = index + 1;
+	l->hdr.first_pos = l->tail_pos;
+	l->hdr.first_term = term;
+	l->hdr.first_prev = 0;
+	l->mem_first = index + 1;
+	return l->cut_ticket;
 }

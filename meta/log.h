@@ -14,19 +14,23 @@
  *   off  size  field         meaning
  *     0     8  magic         "FSDLOG01"
  *     8     4  crc           crc32c of bytes 12..4095
- *    12     4  version       1; a reader refuses anything newer
+ *    12     4  version       2; a reader refuses anything newer, and reads 1 (which
+ *                            ends before "vote_term") with those fields zero
  *    16     8  seq           +1 per rewrite; odd ones go to block 0, even to block 1
- *    24     8  run           +1 per open
+ *    24     8  run           +1 per open, and when entries are taken back
  *    32     8  ring_bytes    multiple of 4096, fixed when the file is made
  *    40     8  first_index   first entry that is still needed
  *    48     8  first_pos     where it is, or will be
  *    56     8  first_term    term of the entry before it
  *    64     4  first_prev    crc of the entry before it
  *    68     4  zero
- *    72     8  open_index    last entry that was found when this run began: entries
+ *    72     8  open_index    last entry that was there when this run began: entries
  *                            after it count only if this run wrote them
  *    80     8  synced_index  last entry known durable when this header was written
- *    88  4008  zero          kept zero and checked, so it can be used later
+ *    88     8  vote_term     Raft's current term
+ *    96     8  vote          member that was voted for in it, 0: none
+ *   104    16  owner         what the owner keeps here (the id of its group)
+ *   120  3976  zero          kept zero and checked, so it can be used later
  * Of the copies whose crc matches the higher seq counts.  Making a log writes block 0
  * first, and nothing is promised before block 1 was written too: with block 1 all zero
  * and block 0 not readable the file was never used.
@@ -44,7 +48,14 @@
  *    42     2  zero
  *    44     4  back     index - back is the first entry of its batch: when this was
  *                       written, everything before that one was durable
- * The next entry follows at once, or on the next block. */
+ * The next entry follows at once, or on the next block.  Where both places hold one that
+ * fits, that of the higher run counts.
+ *
+ * Taking entries back (another leader had others): first a header with a new run whose
+ * open_index is the last entry that stays, both copies; only then new entries, on the
+ * block after it, over the old ones.  A crash leaves either header, and with it either
+ * the old entries, untouched, or none of them.  What is left of them in the block before
+ * is of a lower run than what follows on the next block. */
 #ifndef META_LOG_H
 #define META_LOG_H
 
@@ -73,12 +84,16 @@ struct meta_log_entry {
 
 struct meta_log_ops {
 	/* The next durable entry, in order and without gaps: at open every entry that
-	 * is there, later each one that was appended. */
+	 * is there, later each one that was appended.  After entries were taken back
+	 * their indexes come again. */
 	void (*entry)(void *ctx, const struct meta_log_entry *e);
 	/* Open has ended: 0; ERR_LOG_DAMAGED when entries that were acknowledged
 	 * cannot be read; ERR_DISK_NEWER; ERR_DISK_FOREIGN; -errno.  After an error
 	 * only meta_log_close() is legal.  Entries given before are good. */
 	void (*ready)(void *ctx, int rc);
+	/* What meta_log_save(), _cut_back() and _restart() asked for is durable up to
+	 * meta_log_saved(). NULL: not wanted. */
+	void (*saved)(void *ctx);
 	/* A write or sync failed: nothing appended since the last entry() is known
 	 * to be durable, and nothing ever will be.  Called once. */
 	void (*broken)(void *ctx, int rc);
@@ -103,12 +118,59 @@ void	meta_log_close(struct meta_log *l);
 
 /* Copy an entry into the next batch; ops->entry() follows when it is durable.
  *   index   set to the index it got
- * 0; ERR_BUSY when the batch or the ring is full; -EMSGSIZE; or what broke the log. */
+ * 0; ERR_BUSY when the batch or the ring is full; -EMSGSIZE; -EINVAL when @term is less
+ * than the last one; or what broke the log. */
 int	meta_log_append(struct meta_log *l, uint64_t term, uint16_t type,
 	    const void *payload, size_t len, uint64_t *index);
 /* Entries up to @index (durable ones) are not needed any more; their space is used
  * again some time after the header says so. */
 void	meta_log_truncate(struct meta_log *l, uint64_t index);
+
+/* What must be durable before an answer leaves. */
+struct meta_log_hard {
+	uint64_t term, vote;
+	uint8_t	 owner[16];
+};
+const struct meta_log_hard *meta_log_hard(const struct meta_log *l);
+/* Keep @h; returns a ticket: it is durable, in both headers, when meta_log_saved() has
+ * reached that. */
+uint64_t meta_log_save(struct meta_log *l, const struct meta_log_hard *h);
+uint64_t meta_log_saved(const struct meta_log *l);
+/* Take back all entries after @index; the next one appended is @index + 1.  Nothing that
+ * is appended from here on becomes durable before the cut has.
+ * 0; -EINVAL when @index is not in the log or too far back to be in memory. */
+int	meta_log_cut_back(struct meta_log *l, uint64_t index);
+/* Forget all entries: the next is @index + 1, after one of @term.  Returns a ticket. */
+uint64_t meta_log_restart(struct meta_log *l, uint64_t index, uint64_t term);
+
+/* Last entry that was appended. */
+uint64_t meta_log_end(const struct meta_log *l);
+uint64_t meta_log_end_term(const struct meta_log *l);
+/* Term of the entry before the first. */
+uint64_t meta_log_first_term(const struct meta_log *l);
+/* Bytes of the log from the entry after @index on, as far as is known (more, not less,
+ * for entries that are not in memory). */
+uint64_t meta_log_bytes_after(const struct meta_log *l, uint64_t index);
+/* An entry that is in memory: the last few MiB are, durable or not.  Borrowed until the
+ * next append. 0; -EAGAIN when it must be read; -ENOENT when it is not in the log. */
+int	meta_log_get(const struct meta_log *l, uint64_t index,
+	    struct meta_log_entry *out);
+
+/* Reads older entries back, durable ones; one read at a time. */
+struct meta_log_reader;
+typedef void meta_log_reader_fn(void *ctx, struct meta_log_reader *r, int rc);
+/* 0 or -ENOMEM: it holds a buffer. */
+int	meta_log_reader_open(struct meta_log_reader **out, struct meta_log *l);
+/* At once; fn does not run. Before the log is closed. NULL is fine. */
+void	meta_log_reader_close(struct meta_log_reader *r);
+/* Read @index and what follows it.  fn runs once, never before this has returned: 0, and
+ * meta_log_reader_next() gives one entry at least; -ENOENT when @index is not in the log
+ * any more, or not durable; ERR_LOG_DAMAGED; -EIO. */
+void	meta_log_reader_start(struct meta_log_reader *r, uint64_t index,
+	    meta_log_reader_fn *fn, void *ctx);
+bool	meta_log_reader_busy(const struct meta_log_reader *r);
+/* The next entry of what was read; borrowed until the next start. False: no more. */
+bool	meta_log_reader_next(struct meta_log_reader *r, struct meta_log_entry *out);
 
 uint64_t meta_log_run(const struct meta_log *l);
 /* Last entry that was given to ops->entry(), or truncated. */
@@ -124,6 +186,7 @@ struct meta_log_header {
 	uint64_t first_index, first_pos, first_term;
 	uint32_t first_prev;
 	uint64_t open_index, synced_index;
+	struct meta_log_hard hard;
 };
 struct meta_log_head {			/* of an entry */
 	uint32_t crc, prev, len, run;

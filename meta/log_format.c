@@ -9,6 +9,8 @@
 #include "conf/crc32c.h"
 #include "conf/err.h"
 
+#define VERSION	2u
+
 static const char magic[8] = { 'F', 'S', 'D', 'L', 'O', 'G', '0', '1' };
 
 static bool
@@ -27,7 +29,7 @@ meta_log_header_encode(const struct meta_log_header *h, uint8_t out[META_LOG_BLO
 	bytes_writer_init(&w, out, META_LOG_BLOCK);
 	bytes_put_raw(&w, magic, sizeof(magic));
 	bytes_put_u32(&w, 0);
-	bytes_put_u32(&w, 1);
+	bytes_put_u32(&w, VERSION);
 	bytes_put_u64(&w, h->seq);
 	bytes_put_u64(&w, h->run);
 	bytes_put_u64(&w, h->ring_bytes);
@@ -38,7 +40,10 @@ meta_log_header_encode(const struct meta_log_header *h, uint8_t out[META_LOG_BLO
 	bytes_put_u32(&w, 0);
 	bytes_put_u64(&w, h->open_index);
 	bytes_put_u64(&w, h->synced_index);
-	assert(!w.failed && bytes_written(&w) == 88);
+	bytes_put_u64(&w, h->hard.term);
+	bytes_put_u64(&w, h->hard.vote);
+	bytes_put_raw(&w, h->hard.owner, sizeof(h->hard.owner));
+	assert(!w.failed && bytes_written(&w) == 120);
 	bytes_writer_init(&w, crc, sizeof(crc));
 	bytes_put_u32(&w, crc32c(0, out + 12, META_LOG_BLOCK - 12));
 	memcpy(out + 8, crc, sizeof(crc));
@@ -48,15 +53,16 @@ int
 meta_log_header_decode(struct meta_log_header *h, const uint8_t in[META_LOG_BLOCK])
 {
 	struct bytes_reader r;
-	uint32_t crc, zero;
+	uint32_t crc, version, zero;
 
+	memset(h, 0, sizeof(*h));
 	bytes_reader_init(&r, in, META_LOG_BLOCK);
 	if (memcmp(bytes_get_raw(&r, sizeof(magic)), magic, sizeof(magic)) != 0)
 		return ERR_DISK_FOREIGN;
 	crc = bytes_get_u32(&r);
 	if (crc != crc32c(0, in + 12, META_LOG_BLOCK - 12))
 		return ERR_CORRUPT;
-	if (bytes_get_u32(&r) > 1)
+	if ((version = bytes_get_u32(&r)) > VERSION)
 		return ERR_DISK_NEWER;
 	h->seq = bytes_get_u64(&r);
 	h->run = bytes_get_u64(&r);
@@ -68,6 +74,12 @@ meta_log_header_decode(struct meta_log_header *h, const uint8_t in[META_LOG_BLOC
 	zero = bytes_get_u32(&r);
 	h->open_index = bytes_get_u64(&r);
 	h->synced_index = bytes_get_u64(&r);
+	if (version > 1) {
+		h->hard.term = bytes_get_u64(&r);
+		h->hard.vote = bytes_get_u64(&r);
+		memcpy(h->hard.owner, bytes_get_raw(&r, sizeof(h->hard.owner)),
+		    sizeof(h->hard.owner));
+	}
 	if (zero != 0 || !all_zero(r.p, bytes_left(&r)) || h->seq == 0 ||
 	    h->first_index == 0 || h->ring_bytes == 0 ||
 	    h->ring_bytes % META_LOG_BLOCK != 0 || h->first_pos % 8 != 0 ||

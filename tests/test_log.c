@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_log.c - the durable log over disks that tear and forget.  tests/golden/log.1 pins
- * its bytes (GOLDEN=1 prints them); N=n runs n seeds of crashes, SEED=n just that one. */
+/* test_log.c - the durable log over disks that tear and forget.  tests/golden/log.2 pins
+ * its bytes (GOLDEN=1 prints them), log.1 those that version 1 wrote; N=n runs n seeds of crashes, SEED=n just that one. */
 #include "meta/log.h"
 
 #include <check.h>
@@ -13,7 +13,8 @@
 #include "tests/sim/clock.h"
 #include "tests/sim/disk.h"
 
-#define GOLDEN	"tests/golden/log.1"
+#define GOLDEN	"tests/golden/log.2"
+#define GOLDEN_OLD "tests/golden/log.1"
 #define INDEX_MAX 200000u
 
 /* A box, and the log of a process on it. */
@@ -206,6 +207,8 @@ static const struct meta_log_header golden_header = {
 	.seq = 0x0102030405060708, .run = 9, .ring_bytes = 0x100000,
 	.first_index = 100, .first_pos = 0x23450, .first_term = 3,
 	.first_prev = 0xa1b2c3d4, .open_index = 120, .synced_index = 0x1234567890,
+	.hard = { .term = 0x2233445566, .vote = 0x8877665544332211,
+	    .owner = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 } },
 };
 static const struct meta_log_head golden_entry = {
 	.prev = 0xcafe0102, .len = 5, .run = 9, .index = 0x1122334455667788,
@@ -228,7 +231,7 @@ golden_text(char *out)
 	struct meta_log_head h = golden_entry;
 
 	meta_log_header_encode(&golden_header, block);
-	hex(out, "header", block, 96);
+	hex(out, "header", block, 128);
 	memcpy(entry + META_LOG_ENTRY, "hello", 5);
 	meta_log_head_encode(&h, "hello", entry);
 	hex(out + strlen(out), "entry", entry, sizeof(entry));
@@ -244,6 +247,28 @@ START_TEST(golden_bytes)
 	fclose(f);
 	golden_text(got);
 	ck_assert_str_eq(got, want);
+}
+END_TEST
+
+/* What version 1 wrote still opens, with a vote for nobody. */
+START_TEST(version_1)
+{
+	uint8_t block[META_LOG_BLOCK] = { 0 };
+	struct meta_log_header h, want = golden_header;
+	char text[512] = "";
+	FILE *f = fopen(GOLDEN_OLD, "r");
+	unsigned byte;
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_ptr_nonnull(fgets(text, sizeof(text), f));
+	fclose(f);
+	for (unsigned i = 0; i < 96; i++) {
+		ck_assert_int_eq(sscanf(text + 7 + 2 * i, "%2x", &byte), 1);
+		block[i] = (uint8_t)byte;
+	}
+	memset(&want.hard, 0, sizeof(want.hard));
+	ck_assert_int_eq(meta_log_header_decode(&h, block), 0);
+	ck_assert(memcmp(&h, &want, sizeof(h)) == 0);
 }
 END_TEST
 
@@ -624,6 +649,7 @@ main(void)
 		return 0;
 	}
 	tcase_add_test(bytes, golden_bytes);
+	tcase_add_test(bytes, version_1);
 	tcase_add_test(bytes, header_decodes);
 	tcase_add_test(bytes, entry_decodes);
 	suite_add_tcase(s, bytes);

@@ -14,6 +14,7 @@ struct handle {
 	struct table_batch *batch;	/* in flight */
 	struct clock	   *clock;
 	struct clock_timer  timer;
+	struct list	    images;
 };
 
 struct sim_table {
@@ -31,6 +32,14 @@ sim_table_fault(struct sim_table *d, const struct sim_table_faults *f)
 {
 	d->faults = f;
 }
+
+/* A copy of everything. */
+struct image {
+	struct table_image image;
+	struct omap	   map;
+	struct list	   node;	/* in handle->images */
+	uint64_t	   bytes, max_bytes;
+};
 
 struct sim_table *
 sim_table_open(struct rand *rand, const struct sim_table_conf *conf)
@@ -65,6 +74,10 @@ sim_table_n(const struct sim_table *d)
 static void
 apply(struct sim_table *d, const struct table_batch *b)
 {
+	if (b->clear) {
+		omap_fini(&d->map);
+		omap_init(&d->map);
+	}
 	for (size_t i = 0; i < b->n; i++) {
 		const struct table_change *c = &b->changes[i];
 
@@ -116,6 +129,82 @@ seek(struct table_store *s, const void *key, size_t key_len, bool after,
 	return give(e, value, value_len);
 }
 
+static uint64_t
+used(struct table_store *s)
+{
+	struct handle *h = container_of(s, struct handle, store);
+
+	return h->data == NULL ? 0 : h->data->map.bytes;
+}
+
+/* ---- images ---- */
+
+static int
+image_seek(struct table_image *ti, const void *key, size_t key_len, bool after,
+    const void **found, size_t *found_len, const void **value, size_t *value_len)
+{
+	struct image *m = container_of(ti, struct image, image);
+	const struct omap_entry *e;
+
+	if (m->bytes > m->max_bytes)
+		return -ESTALE;
+	if ((e = omap_seek(&m->map, key, key_len, after)) == NULL)
+		return -ENOENT;
+	*found = omap_key(e);
+	*found_len = e->key_len;
+	return give(e, value, value_len);
+}
+
+static void
+image_close(struct table_image *ti)
+{
+	struct image *m = container_of(ti, struct image, image);
+
+	list_remove(&m->node);
+	omap_fini(&m->map);
+	free(m);
+}
+
+static const struct table_image_ops image_ops = {
+	.seek = image_seek, .close = image_close
+};
+
+static int
+image_open(struct table_store *s, uint64_t max_bytes, struct table_image **out)
+{
+	struct handle *h = container_of(s, struct handle, store);
+	struct image *m;
+
+	if (h->data == NULL)
+		return -EIO;
+	if ((m = calloc(1, sizeof(*m))) == NULL)
+		abort();
+	m->image.ops = &image_ops;
+	m->max_bytes = max_bytes;
+	omap_init(&m->map);
+	for (const struct omap_entry *e = omap_first(&h->data->map); e != NULL;
+	    e = omap_next(e))
+		if (omap_put(&m->map, omap_key(e), e->key_len, omap_value(e),
+		    e->value_len) != 0)
+			abort();
+	list_push_back(&h->images, &m->node);
+	*out = &m->image;
+	return 0;
+}
+
+static void
+images_age(struct handle *h, const struct table_batch *b)
+{
+	uint64_t bytes = b->clear ? h->data->map.bytes : 0;
+
+	for (size_t i = 0; i < b->n; i++)
+		bytes += b->changes[i].key_len + b->changes[i].value_len;
+	list_for_each(it, &h->images)
+		list_entry(it, struct image, node)->bytes += bytes;
+}
+
+/* ---- batches ---- */
+
 static void
 finish(struct clock_timer *t)
 {
@@ -151,6 +240,7 @@ write_batch(struct table_store *s, struct table_batch *b)
 	if (h->data == NULL)
 		return;			/* the dead are not answered */
 	c = h->data->conf;
+	images_age(h, b);
 	if (c->tick != NULL)
 		c->tick(c->tick_ctx);
 	assert(c->write_min_ns <= c->write_max_ns);
@@ -164,6 +254,7 @@ close_handle(struct table_store *s)
 {
 	struct handle *h = container_of(s, struct handle, store);
 
+	assert(list_empty(&h->images));
 	if (h->data != NULL) {
 		if (h->batch != NULL) {		/* the real one waits for it */
 			apply(h->data, h->batch);
@@ -191,7 +282,8 @@ sim_table_crash(struct sim_table *d)
 }
 
 static const struct table_store_ops ops = {
-	.get = get, .seek = seek, .write = write_batch, .close = close_handle
+	.get = get, .seek = seek, .write = write_batch, .used = used,
+	.image = image_open, .close = close_handle
 };
 
 int
@@ -204,6 +296,7 @@ sim_table_store(struct sim_table *d, struct table_store **out)
 	if ((h = calloc(1, sizeof(*h))) == NULL)
 		abort();
 	h->store.ops = &ops;
+	list_init(&h->images);
 	h->data = d;
 	d->handle = h;
 	*out = &h->store;
