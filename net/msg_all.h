@@ -6,12 +6,14 @@
 
 #include "net/msg_manager.h"
 #include "net/msg_meta.h"
+#include "net/msg_raft.h"
 #include "net/msg_storage.h"
 
 #define MSG_ALL_CALLS(X) \
 	MSG_MANAGER_CALLS(X) \
 	MSG_META_CALLS(X) \
-	MSG_STORAGE_CALLS(X)
+	MSG_STORAGE_CALLS(X) \
+	MSG_RAFT_CALLS(X)
 
 enum {
 #define X(id, name, request, reply, retry) MSG_##name = id,

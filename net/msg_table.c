@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* msg_table.c - every message of the four headers, and the table of calls. */
+/* msg_table.c - every message of the five headers, and the table of calls. */
 #include "net/msg_all.h"
 #include "net/msg_define.h"
 
@@ -77,7 +77,13 @@
 	X(list, MSG_LIST) \
 	X(list_rep, MSG_LIST_REP) \
 	X(fetch, MSG_FETCH) \
-	X(fetch_rep, MSG_FETCH_REP)
+	X(fetch_rep, MSG_FETCH_REP) \
+	/* net/msg_raft.h */ \
+	X(who, MSG_WHO) \
+	X(who_rep, MSG_WHO_REP) \
+	X(raft_step, MSG_RAFT_STEP) \
+	X(snapshot, MSG_SNAPSHOT) \
+	X(snapshot_rep, MSG_SNAPSHOT_REP)
 
 MESSAGES(MSG_DEFINE)
 
@@ -114,6 +120,9 @@ static const struct msg_method methods[METHODS] = {
 #undef X
 #define X(...) ROW("storage", __VA_ARGS__)
 	MSG_STORAGE_CALLS(X)
+#undef X
+#define X(...) ROW("raft", __VA_ARGS__)
+	MSG_RAFT_CALLS(X)
 #undef X
 };
 

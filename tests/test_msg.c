@@ -740,7 +740,8 @@ START_TEST(call_table)
 		ck_assert(m->request->size > 0 && m->reply->size > 0);
 		ck_assert_ptr_eq(type_named(m->reply->name), m->reply);
 		ck_assert_str_eq(m->service, m->id >> 8 == 1 ? "manager" :
-		    m->id >> 8 == 2 ? "metadata" : "storage");
+		    m->id >> 8 == 2 ? "metadata" :
+		    m->id >> 8 == 3 ? "storage" : "raft");
 	}
 	ck_assert_uint_ge(i, 36);
 	ck_assert_ptr_null(msg_method(0));
