@@ -5,11 +5,14 @@
  * Invariants, asserted by chunk_craq_check() or where they are made:
  *   1  only the first operation of a chunk is past QUEUED
  *   2  an entry has an operation or a doubt, never neither
- *   3  commit: stored here, and the tail, or the successor has committed the same version
+ *   3  commit: stored here, and nobody takes writes behind us, or the successor has
+ *	committed the same version
  *   4  abort: never when something behind us may hold the version
  *   5  a version is over the committed one it builds on
  *   6  operations of an older chain version start nothing
- *   7  a target's stale count is what it says */
+ *   7  a target's stale count is what it says
+ *   8  a reading tail, a SYNCING and a resting target leave nothing in doubt
+ *   9  what a SYNCING successor gets is stored here before */
 #include "chunk/craq.h"
 
 #include <assert.h>
@@ -18,6 +21,7 @@
 #include <string.h>
 
 #include "chunk/craq_impl.h"
+#include "conf/crc32c.h"
 #include "conf/err.h"
 
 struct chunk_craq {
@@ -135,8 +139,9 @@ chunk_craq_set_doubt(struct chunk_craq_op *op)
 {
 	struct chunk_craq_entry *e = op->entry;
 
-	/* A chain that recovers compares all replicas anyway. */
-	if (op->target->recovering)
+	/* What a reading tail has not got is not committed; a replica that comes back is
+	 * compared as a whole. */
+	if (!chunk_craq_may_doubt(op->target))
 		return;
 	e->doubt = op->job_version;
 	e->doubt_removed = op->job_kind == UPDATE_REMOVE;
@@ -199,6 +204,24 @@ chunk_craq_finish(struct chunk_craq *c, struct chunk_craq_op *op, int rc)
 	release_entry(c, e);
 }
 
+static bool
+takes(const struct chunk_craq_target *t, enum chunk_craq_kind kind)
+{
+	switch (kind) {
+	case CRAQ_WRITE:
+	case CRAQ_CUT:
+		return t->head;
+	case CRAQ_UPDATE:
+	case CRAQ_SETTLE:
+		return !t->head;
+	case CRAQ_SYNC:
+		return t->read_tail && t->whole;
+	case CRAQ_REPAIR:
+		return !t->syncing;
+	}
+	return false;
+}
+
 static int
 admit(struct chunk_craq *c, struct chunk_craq_op *op)
 {
@@ -207,23 +230,22 @@ admit(struct chunk_craq *c, struct chunk_craq_op *op)
 
 	if (op->chain_version != t->version)
 		return ERR_STALE_CHAIN;
-	if (op->kind == CRAQ_RECONCILE ? !t->recovering : !t->serving)
-		return t->recovering ? ERR_CHAIN_RECOVERING : ERR_STALE_CHAIN;
-	if (op->kind != CRAQ_RECONCILE && t->head == (op->kind == CRAQ_UPDATE ||
-	    op->kind == CRAQ_SETTLE))
+	if (!t->active || !takes(t, op->kind))
 		return ERR_NOT_OWNER;
+	if (!t->serving)
+		return ERR_CHAIN_RECOVERING;
 	if ((e = take_entry(c, t, op->id)) == NULL)
 		return ERR_BUSY;
 	if (e->ops_n >= CHUNK_CRAQ_WAIT_MAX)
 		return ERR_BUSY;
 	op->entry = e;
 	op->todo = 0;
-	op->stale = op->touched = op->whole = op->unknown = false;
+	op->stale = op->touched = op->whole = op->unknown = op->sent = false;
 	op->pending_here = op->job_own = op->job_loaded = false;
 	op->store = S_NONE;
 	op->forward = F_NONE;
 	op->rep_version = op->job_version = op->job_base = 0;
-	op->len = op->check_here = op->check_below = 0;
+	op->len = op->check_here = op->check_below = op->digest = 0;
 	op->store_rc = op->forward_rc = op->rc = 0;
 	op->state = QUEUED;
 	list_init(&op->in_ready);
@@ -283,9 +305,14 @@ chunk_craq_next(struct chunk_craq *c, struct chunk_craq_effect *out)
 	    .epoch = op->job_epoch, .update = op->job_kind,
 	    .loaded = op->job_loaded, .at_ns = op->wake_ns,
 	    .unsure = kind == CRAQ_FETCH || op->unknown };
-	if (kind == CRAQ_FORWARD && op->whole) {
-		out->update = UPDATE_REPLACE;
-		out->loaded = op->job_kind != UPDATE_REPLACE || op->job_loaded;
+	if (kind == CRAQ_FORWARD) {
+		out->force = op->target->whole;
+		out->check = op->digest;
+		if (op->whole) {
+			out->update = UPDATE_REPLACE;
+			out->loaded = op->job_kind != UPDATE_REPLACE ||
+			    op->job_loaded || out->force;
+		}
 	}
 	if (kind == CRAQ_REPLY) {
 		out->rc = op->rc;
@@ -299,31 +326,45 @@ chunk_craq_next(struct chunk_craq *c, struct chunk_craq_effect *out)
 
 /* ---- the chain ---- */
 
-void
-chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
-    uint32_t version, bool serving, bool head, bool tail)
+bool
+chunk_craq_may_doubt(const struct chunk_craq_target *t)
+{
+	return t->active && !t->read_tail && !t->syncing;
+}
+
+static void
+drop_doubts(struct chunk_craq *c, struct chunk_craq_target *t)
+{
+	list_for_each_safe(at, tmp, &t->doubts) {
+		struct chunk_craq_entry *e = list_entry(at, struct
+		    chunk_craq_entry, in_doubts);
+
+		chunk_craq_clear_doubt(e);
+		release_entry(c, e);
+	}
+}
+
+static void
+move(struct chunk_craq *c, struct chunk_craq_target *t,
+    const struct chunk_craq_place *p, bool active)
 {
 	struct list left, *it;
 
-	assert(version > t->version ||
-	    (version == t->version && t->recovering && serving));
+	assert(p->version > t->version);
+	assert(!p->syncing || (p->tail && !p->head && !p->read_tail));
+	assert(!p->whole || (p->read_tail && !p->tail));
 	assert(list_empty(&c->ready));		/* all effects were taken */
-	if (version > t->version)
-		t->floor = t->fence_n = 0;	/* calls carry the version */
-	t->version = version;
-	t->serving = serving;
-	t->recovering = !serving;
-	t->head = head;
-	t->tail = tail;
-	if (t->recovering) {
-		list_for_each_safe(at, tmp, &t->doubts) {
-			struct chunk_craq_entry *e = list_entry(at,
-			    struct chunk_craq_entry, in_doubts);
-
-			chunk_craq_clear_doubt(e);
-			release_entry(c, e);
-		}
-	}
+	t->floor = t->fence_n = 0;		/* calls carry the version */
+	t->version = p->version;
+	t->active = active;
+	t->serving = false;
+	t->head = p->head;
+	t->tail = p->tail;
+	t->read_tail = p->read_tail;
+	t->syncing = p->syncing;
+	t->whole = p->whole;
+	if (!chunk_craq_may_doubt(t))
+		drop_doubts(c, t);
 	list_for_each(at, &t->ops) {
 		struct chunk_craq_op *op = list_entry(at, struct chunk_craq_op,
 		    in_target);
@@ -346,16 +387,33 @@ chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
 }
 
 void
+chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
+    const struct chunk_craq_place *p)
+{
+	move(c, t, p, true);
+}
+
+void
+chunk_craq_serve(struct chunk_craq *c, struct chunk_craq_target *t)
+{
+	(void)c;
+	assert(t->active);
+	assert(t->stale == 0);
+	t->serving = true;
+}
+
+void
+chunk_craq_rest(struct chunk_craq *c, struct chunk_craq_target *t,
+    uint32_t version)
+{
+	move(c, t, &(struct chunk_craq_place){ .version = version }, false);
+}
+
+void
 chunk_craq_target_fini(struct chunk_craq *c, struct chunk_craq_target *t)
 {
 	assert(list_empty(&t->ops));
-	list_for_each_safe(it, tmp, &t->doubts) {
-		struct chunk_craq_entry *e = list_entry(it,
-		    struct chunk_craq_entry, in_doubts);
-
-		chunk_craq_clear_doubt(e);
-		release_entry(c, e);
-	}
+	drop_doubts(c, t);
 }
 
 int
@@ -421,6 +479,28 @@ chunk_craq_left(const struct chunk_craq *c, const struct chunk_craq_target *t,
 	    (e != NULL || (info != NULL && info->pending != 0));
 }
 
+uint32_t
+chunk_craq_digest(const struct chunk_info *info, uint64_t version)
+{
+	bool pending = version == info->pending && version != info->committed;
+	uint64_t w[4] = { version, pending ? info->pending_len :
+	    info->committed_len, pending ? info->pending_check :
+	    info->committed_check, pending ? info->pending_epoch :
+	    info->committed_epoch };
+	uint32_t sum = crc32c(0, w, sizeof(w));
+
+	for (uint32_t i = 0; i < info->dedupe_n; i++) {
+		const struct chunk_dedupe *d = &info->dedupe[i];
+
+		if (d->version > version)
+			continue;
+		sum = crc32c(sum, &d->client, sizeof(d->client));
+		sum = crc32c(sum, &d->seq, sizeof(d->seq));
+		sum = crc32c(sum, &d->version, sizeof(d->version));
+	}
+	return sum;
+}
+
 enum chunk_craq_pick
 chunk_craq_pick(const struct chunk_info *info, uint64_t tail_version)
 {
@@ -438,7 +518,7 @@ const char *
 chunk_craq_eff_name(enum chunk_craq_eff kind)
 {
 	static const char *const names[] = { "cancel", "commit", "abort", "look",
-	    "load", "fetch", "store", "forward", "wake", "reply" };
+	    "load", "fetch", "purge", "store", "forward", "wake", "reply" };
 
 	return (size_t)kind < sizeof(names) / sizeof(*names) ? names[kind] : "?";
 }
@@ -467,6 +547,8 @@ chunk_craq_check(const struct chunk_craq *c)
 			assert(n == e->ops_n);
 			assert(n != 0 || e->doubt != 0);		/* 2 */
 			assert((e->doubt != 0) != list_empty(&e->in_doubts));
+			assert(e->doubt == 0 ||
+			    chunk_craq_may_doubt(e->target));		/* 8 */
 			list_for_each(it, &e->target->ops)
 				stale += list_entry(it, struct chunk_craq_op,
 				    in_target)->stale;

@@ -7,10 +7,11 @@
 #include "chunk/craq.h"
 
 /* of op->state */
-enum { QUEUED, LOOKING, LOADING, FETCHING, RUNNING, ENDED };
+enum { QUEUED, LOOKING, LOADING, FETCHING, PURGING, RUNNING, ENDED };
 /* of op->store */
 enum { S_NONE, S_BUSY, S_RETRY, S_OK, S_FAILED };
-/* of op->forward; F_LOADING: our stored copy is read, to be sent whole */
+/* of op->forward; F_LOAD_WAIT: our store comes first; F_LOADING: our stored copy is read,
+ * to be sent whole */
 enum { F_NONE, F_BUSY, F_WAIT, F_LOAD_WAIT, F_LOADING, F_DONE, F_REFUSED, F_GAVE_UP };
 
 /* A chunk that is being worked on, or whose successors may be ahead of us. */
@@ -37,6 +38,7 @@ void	chunk_craq_finish(struct chunk_craq *c, struct chunk_craq_op *op, int rc);
 /* The version @op is about may be behind us, and is not here. */
 void	chunk_craq_set_doubt(struct chunk_craq_op *op);
 void	chunk_craq_clear_doubt(struct chunk_craq_entry *e);
+bool	chunk_craq_may_doubt(const struct chunk_craq_target *t);
 
 /* ---- craq_op.c: one event each ---- */
 void	chunk_craq_have(struct chunk_craq *c, struct chunk_craq_op *op,

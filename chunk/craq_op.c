@@ -5,6 +5,7 @@
  *               |  ^        ^  \-> FETCHING (what we could not store ourselves)
  *               |  +--------|-- an older version is settled first, then look again
  *               +-> LOADING-+
+ *               +-> PURGING --> LOOKING (SYNCING: what is here gives way)
  *
  * RUNNING is two things at once: store here, forward to the successor.
  *
@@ -20,6 +21,10 @@
  *       net/msg_storage.h lists say so, and only while no attempt has ended in any other
  *       way: a lost answer may hide a version that was stored.
  *
+ * A SYNCING successor gets what we have stored, whole, after we have stored it.  So it never
+ * holds a version that this reading tail may yet lose, none of its answers refuses, and what
+ * it does not take waits until it has left the chain.
+ *
  * The invariants are numbered in craq.c. */
 #include <assert.h>
 #include <errno.h>
@@ -29,6 +34,7 @@
 
 #define BACKOFF_MIN_NS	(2 * NS_PER_MS)
 #define BACKOFF_MAX_NS	(256 * NS_PER_MS)
+#define SYNC_TRY_NS	(10 * NS_PER_S)
 
 /* Errors that say: nothing of it is here or behind. */
 static bool
@@ -45,10 +51,14 @@ again(struct chunk_craq *c, struct chunk_craq_op *op, uint64_t now_ns)
 
 	if (ns > BACKOFF_MAX_NS)
 		ns = BACKOFF_MAX_NS;
-	if (op->stale || now_ns + ns >= op->deadline_ns)
+	if (op->stale || (op->kind != CRAQ_SYNC &&
+	    now_ns + ns >= op->deadline_ns))
 		return false;
 	op->tries++;
 	op->wake_ns = now_ns + ns;
+	/* A sync that gave up would leave an attempt under way that nobody knows of. */
+	if (op->kind == CRAQ_SYNC)
+		op->deadline_ns = op->wake_ns + SYNC_TRY_NS;
 	chunk_craq_want(c, op, CRAQ_WAKE);
 	return true;
 }
@@ -57,8 +67,24 @@ static void
 start_forward(struct chunk_craq *c, struct chunk_craq_op *op)
 {
 	assert(!op->stale);					/* 6 */
+	assert(!op->target->whole || op->store == S_OK);	/* 9 */
 	op->forward = F_BUSY;
+	op->sent = true;
+	if (op->target->whole && op->job_kind != UPDATE_REMOVE)
+		op->whole = true;
 	chunk_craq_want(c, op, CRAQ_FORWARD);
+}
+
+/* It is stored: now it is the successor's turn. */
+static void
+start_whole(struct chunk_craq *c, struct chunk_craq_op *op)
+{
+	if (op->job_kind == UPDATE_REMOVE) {
+		start_forward(c, op);
+		return;
+	}
+	op->forward = F_LOADING;
+	chunk_craq_want(c, op, CRAQ_LOAD);
 }
 
 static void
@@ -86,7 +112,7 @@ job(struct chunk_craq_op *op, bool own, uint8_t kind, bool loaded,
 	op->whole = kind == UPDATE_REPLACE;
 	op->store = S_NONE;
 	op->forward = F_NONE;
-	op->pending_here = false;
+	op->pending_here = op->sent = false;
 	op->tries = 0;
 }
 
@@ -95,7 +121,9 @@ run(struct chunk_craq *c, struct chunk_craq_op *op)
 {
 	op->state = RUNNING;
 	start_store(c, op);
-	if (!op->target->tail && op->kind != CRAQ_RECONCILE)
+	if (op->target->whole)
+		op->forward = F_LOAD_WAIT;
+	else if (!op->target->tail)
 		start_forward(c, op);
 }
 
@@ -112,7 +140,8 @@ done_already(struct chunk_craq *c, struct chunk_craq_op *op, uint64_t version,
 	chunk_craq_finish(c, op, 0);
 }
 
-/* At the head: a version that may be behind us comes first.  True: it does. */
+/* Where writes begin, and before a sync: a version that may be behind us comes first.
+ * True: it does. */
 static bool
 settle_older(struct chunk_craq *c, struct chunk_craq_op *op,
     const struct chunk_info *info)
@@ -225,6 +254,46 @@ fenced(const struct chunk_craq_op *op)
 	return false;
 }
 
+/* The reading tail brings us, who are SYNCING, to what it has, whatever is here. */
+static void
+have_forced(struct chunk_craq *c, struct chunk_craq_op *op,
+    const struct chunk_craq_event *ev)
+{
+	const struct chunk_info *info = ev->info;
+	uint64_t committed = info != NULL ? info->committed : 0;
+	uint64_t pending = info != NULL ? info->pending : 0;
+
+	if (op->update == UPDATE_REMOVE && info == NULL) {
+		done_already(c, op, op->version, NULL);
+		return;
+	}
+	if (op->update == UPDATE_REMOVE || committed > op->version ||
+	    (committed == op->version &&
+	    chunk_craq_digest(info, committed) != op->check)) {
+		job(op, false, UPDATE_REMOVE, false,
+		    (committed > pending ? committed : pending) + 1, 0, 0);
+		op->state = PURGING;
+		chunk_craq_want(c, op, CRAQ_PURGE);
+		return;
+	}
+	if (committed == op->version) {
+		if (pending != 0) {
+			op->job_version = pending;
+			chunk_craq_want(c, op, CRAQ_ABORT);
+		}
+		done_already(c, op, committed, info);
+		return;
+	}
+	if (!ev->room) {
+		chunk_craq_finish(c, op, -ENOSPC);
+		return;
+	}
+	job(op, true, op->update, false, op->version, committed, op->epoch);
+	op->pending_here = pending != 0;
+	op->touched = true;
+	run(c, op);
+}
+
 static void
 have_update(struct chunk_craq *c, struct chunk_craq_op *op,
     const struct chunk_craq_event *ev)
@@ -236,8 +305,12 @@ have_update(struct chunk_craq *c, struct chunk_craq_op *op,
 
 	if (e->doubt != 0 && committed >= e->doubt)
 		chunk_craq_clear_doubt(e);
-	if (fenced(op)) {
+	if (fenced(op) || op->force != op->target->syncing) {
 		chunk_craq_finish(c, op, ERR_VERSION_GAP);
+		return;
+	}
+	if (op->force) {
+		have_forced(c, op, ev);
 		return;
 	}
 	/* What is committed here was committed behind us before. */
@@ -247,6 +320,15 @@ have_update(struct chunk_craq *c, struct chunk_craq_op *op,
 	}
 	if (op->update == UPDATE_REMOVE && info == NULL) {
 		done_already(c, op, op->version, NULL);
+		return;
+	}
+	/* What an update builds on is committed where it comes from. */
+	if (pending != 0 && pending == op->base && pending > committed) {
+		op->job_version = pending;
+		chunk_craq_want(c, op, CRAQ_COMMIT);
+		if (e->doubt != 0 && e->doubt <= pending)
+			chunk_craq_clear_doubt(e);
+		chunk_craq_look(c, op);
 		return;
 	}
 	if (op->base != committed || (pending != 0 && pending != op->version) ||
@@ -291,48 +373,47 @@ have_settle(struct chunk_craq *c, struct chunk_craq_op *op,
 }
 
 static void
-have_reconcile(struct chunk_craq *c, struct chunk_craq_op *op,
-    const struct chunk_craq_event *ev)
+have_sync(struct chunk_craq *c, struct chunk_craq_op *op,
+    const struct chunk_info *info)
 {
-	const struct chunk_info *info = ev->info;
-	uint64_t committed = info != NULL ? info->committed : 0;
-	bool removal = op->update == UPDATE_REMOVE;
-
-	if (removal && info == NULL) {
-		done_already(c, op, op->version, NULL);
+	if (settle_older(c, op, info))
 		return;
-	}
-	if (op->version <= committed) {
-		if (op->version == committed && !removal &&
-		    op->check == info->committed_check)
-			done_already(c, op, committed, info);
-		else
-			chunk_craq_finish(c, op, op->version == committed ? ERR_CORRUPT :
-			    ERR_VERSION_GAP);
-		return;
-	}
-	job(op, true, op->update, false, op->version, committed, op->epoch);
-	op->touched = true;
-	/* What we hold as pending already needs no second copy. */
-	if (info != NULL && info->pending == op->version &&
-	    info->pending_removed == removal &&
-	    (removal || info->pending_check == op->check)) {
-		op->state = RUNNING;
+	if (info == NULL) {
+		/* The number says nothing: a forced removal takes all there is. */
+		job(op, true, UPDATE_REMOVE, false, 1, 0, 0);
+		op->unknown = true;
 		op->store = S_OK;
-		op->len = info->pending_len;
-		op->check_here = info->pending_check;
-		settle(c, op);
+		op->state = RUNNING;
+		start_forward(c, op);
 		return;
 	}
-	if (op->update == UPDATE_CONFIRM) {
-		chunk_craq_finish(c, op, ERR_VERSION_GAP);
+	job(op, true, UPDATE_REPLACE, true, info->committed, 0,
+	    info->committed_epoch);
+	op->unknown = true;
+	op->store = S_OK;
+	op->len = info->committed_len;
+	op->check_here = info->committed_check;
+	op->state = LOADING;
+	chunk_craq_want(c, op, CRAQ_LOAD);
+}
+
+static void
+have_repair(struct chunk_craq *c, struct chunk_craq_op *op,
+    const struct chunk_info *info)
+{
+	if (info == NULL) {
+		done_already(c, op, 0, NULL);
 		return;
 	}
-	if (!ev->room) {
-		chunk_craq_finish(c, op, -ENOSPC);
+	if (info->pending != 0) {
+		chunk_craq_finish(c, op, ERR_BUSY);
 		return;
 	}
-	run(c, op);
+	job(op, true, UPDATE_REPLACE, true, info->committed, 0,
+	    info->committed_epoch);
+	op->check = info->committed_check;
+	op->state = FETCHING;
+	chunk_craq_want(c, op, CRAQ_FETCH);
 }
 
 void
@@ -341,18 +422,32 @@ chunk_craq_have(struct chunk_craq *c, struct chunk_craq_op *op,
 {
 	assert(op->state == LOOKING);
 	assert(!op->stale);
-	if (ev->now_ns >= op->deadline_ns)
+	if (ev->now_ns >= op->deadline_ns && op->kind != CRAQ_SYNC) {
 		chunk_craq_finish(c, op, -ETIMEDOUT);
-	else if (ev->rc != 0)
+		return;
+	}
+	if (ev->rc != 0) {
 		chunk_craq_finish(c, op, ev->rc);
-	else if (op->kind == CRAQ_RECONCILE)
-		have_reconcile(c, op, ev);
-	else if (op->kind == CRAQ_UPDATE)
-		have_update(c, op, ev);
-	else if (op->kind == CRAQ_SETTLE)
-		have_settle(c, op, ev->info);
-	else
+		return;
+	}
+	switch (op->kind) {
+	case CRAQ_WRITE:
+	case CRAQ_CUT:
 		have_head(c, op, ev);
+		break;
+	case CRAQ_UPDATE:
+		have_update(c, op, ev);
+		break;
+	case CRAQ_SETTLE:
+		have_settle(c, op, ev->info);
+		break;
+	case CRAQ_SYNC:
+		have_sync(c, op, ev->info);
+		break;
+	case CRAQ_REPAIR:
+		have_repair(c, op, ev->info);
+		break;
+	}
 }
 
 /* ---- store and forward have both come to something ---- */
@@ -364,15 +459,14 @@ commit(struct chunk_craq *c, struct chunk_craq_op *op)
 	    op->rep_version == op->job_version;
 
 	assert(op->store == S_OK);				/* 3 */
-	assert(op->forward == F_DONE || op->target->tail ||
-	    op->kind == CRAQ_RECONCILE);			/* 3 */
+	assert(op->forward == F_DONE || op->target->tail);	/* 3 */
 	if (check && op->check_below != op->check_here) {
 		chunk_craq_finish(c, op, ERR_CORRUPT);
 		return;
 	}
-	if (op->kind == CRAQ_RECONCILE && op->job_kind != UPDATE_REMOVE &&
-	    op->check != op->check_here) {
-		chunk_craq_finish(c, op, ERR_CORRUPT);
+	if (op->kind == CRAQ_SYNC && op->job_own) {
+		op->rep_version = op->job_version;
+		chunk_craq_finish(c, op, 0);
 		return;
 	}
 	chunk_craq_want(c, op, CRAQ_COMMIT);
@@ -389,6 +483,20 @@ commit(struct chunk_craq *c, struct chunk_craq_op *op)
 	chunk_craq_finish(c, op, 0);
 }
 
+/* Its bytes are written anew, or not; the version is what it was. */
+static void
+repaired(struct chunk_craq *c, struct chunk_craq_op *op)
+{
+	int rc = op->store_rc;
+
+	if (op->store == S_OK) {
+		rc = op->check_here == op->check ? 0 : ERR_CORRUPT;
+		chunk_craq_want(c, op, rc == 0 ? CRAQ_COMMIT : CRAQ_ABORT);
+	}
+	op->rep_version = op->job_version;
+	chunk_craq_finish(c, op, rc);
+}
+
 static void
 settle(struct chunk_craq *c, struct chunk_craq_op *op)
 {
@@ -398,8 +506,12 @@ settle(struct chunk_craq *c, struct chunk_craq_op *op)
 	if (op->store == S_BUSY || op->store == S_RETRY ||
 	    (op->forward >= F_BUSY && op->forward <= F_LOADING))
 		return;
+	if (op->kind == CRAQ_REPAIR) {
+		repaired(c, op);
+		return;
+	}
 	if (op->stale && op->forward != F_DONE) {
-		if (op->store == S_FAILED && op->forward != F_REFUSED)
+		if (op->store == S_FAILED && op->sent && op->forward != F_REFUSED)
 			chunk_craq_set_doubt(op);
 		chunk_craq_finish(c, op, ERR_STALE_CHAIN);
 		return;
@@ -420,11 +532,9 @@ settle(struct chunk_craq *c, struct chunk_craq_op *op)
 		}
 		return;
 	}
-	if (op->kind == CRAQ_RECONCILE) {
-		chunk_craq_finish(c, op, op->store_rc);
-	} else if (op->forward == F_REFUSED) {
+	if (op->forward == F_REFUSED) {
 		chunk_craq_finish(c, op, op->forward_rc);
-	} else if (op->forward == F_NONE) {
+	} else if (!op->sent) {
 		chunk_craq_finish(c, op, op->store_rc);
 	} else if (op->forward == F_DONE && op->target->head && !op->job_loaded &&
 	    op->store_rc != -EIO && op->job_kind != UPDATE_REMOVE && !op->stale) {
@@ -447,6 +557,7 @@ chunk_craq_loaded(struct chunk_craq *c, struct chunk_craq_op *op,
 {
 	bool fetched = op->state == FETCHING;
 
+	op->digest = ev->check;
 	if (op->state == RUNNING) {
 		assert(op->forward == F_LOADING);
 		if (ev->rc == 0 && !op->stale)
@@ -459,6 +570,14 @@ chunk_craq_loaded(struct chunk_craq *c, struct chunk_craq_op *op,
 	assert(fetched || op->state == LOADING);
 	if (op->stale) {
 		chunk_craq_finish(c, op, ERR_STALE_CHAIN);
+		return;
+	}
+	if (op->kind == CRAQ_REPAIR && ev->rc != 0) {
+		chunk_craq_finish(c, op, ERR_BUSY);
+		return;
+	}
+	if (!fetched && ev->rc != 0 && op->kind == CRAQ_SYNC) {
+		chunk_craq_finish(c, op, ev->rc);
 		return;
 	}
 	if (!fetched && ev->rc == ERR_CORRUPT) {
@@ -491,8 +610,12 @@ chunk_craq_loaded(struct chunk_craq *c, struct chunk_craq_op *op,
 		op->job_epoch = ev->epoch;
 		op->whole = true;
 		start_store(c, op);
+		if (op->target->tail || op->kind == CRAQ_REPAIR)
+			return;
+		if (op->target->whole && op->forward != F_DONE)
+			op->forward = F_LOAD_WAIT;
 	}
-	if (op->forward != F_DONE)
+	if (op->forward == F_NONE)
 		start_forward(c, op);
 }
 
@@ -500,6 +623,15 @@ void
 chunk_craq_stored(struct chunk_craq *c, struct chunk_craq_op *op,
     const struct chunk_craq_event *ev)
 {
+	if (op->state == PURGING) {
+		if (op->stale)
+			chunk_craq_finish(c, op, ERR_STALE_CHAIN);
+		else if (ev->rc != 0)
+			chunk_craq_finish(c, op, ERR_BUSY);
+		else
+			chunk_craq_look(c, op);
+		return;
+	}
 	assert(op->state == RUNNING);
 	assert(op->store == S_BUSY);
 	if (ev->rc == 0) {
@@ -507,12 +639,10 @@ chunk_craq_stored(struct chunk_craq *c, struct chunk_craq_op *op,
 		op->len = ev->len;
 		op->check_here = ev->check;
 		if (op->forward == F_LOAD_WAIT) {
-			if (op->stale) {
+			if (op->stale)
 				op->forward = F_GAVE_UP;
-			} else {
-				op->forward = F_LOADING;
-				chunk_craq_want(c, op, CRAQ_LOAD);
-			}
+			else
+				start_whole(c, op);
 		}
 	} else if (op->pending_here && refusal(ev->rc)) {
 		/* The copy of an earlier attempt is still there and will do. */
@@ -539,13 +669,17 @@ chunk_craq_forwarded(struct chunk_craq *c, struct chunk_craq_op *op,
 	assert(op->forward == F_BUSY);
 	if (rc == 0 && ev->version < op->job_version)
 		rc = ERR_VERSION_GAP;
+	/* A SYNCING successor that differs is told again, all of it. */
+	if (rc == 0 && op->target->whole && op->job_kind != UPDATE_REMOVE &&
+	    ev->check != op->check_here)
+		rc = ERR_CORRUPT;
 	op->forward_rc = rc;
 	if (rc == 0) {
 		op->forward = F_DONE;
 		op->rep_version = ev->version;
 		op->len_below = ev->len;
 		op->check_below = ev->check;
-	} else if (refusal(rc) && !op->unknown) {
+	} else if (refusal(rc) && !op->unknown && !op->target->whole) {
 		op->forward = F_REFUSED;
 	} else {
 		op->unknown = true;
@@ -586,7 +720,8 @@ chunk_craq_end_stale(struct chunk_craq *c, struct chunk_craq_op *op)
 	case QUEUED:
 		chunk_craq_finish(c, op, ERR_STALE_CHAIN);
 		return;
-	case LOADING:			/* a disk read: ends by itself */
+	case LOADING:			/* a disk request: ends by itself */
+	case PURGING:
 		return;
 	case FETCHING:
 		chunk_craq_want(c, op, CRAQ_CANCEL);

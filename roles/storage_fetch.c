@@ -51,8 +51,6 @@ storage_list_call(struct storage_worker *w, struct net_req *req)
 	bool more = false;
 	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
 
-	if (rc == 0 && !t->craq.recovering)
-		rc = ERR_STALE_CHAIN;
 	if (rc == 0 && t->craq.stale != 0)
 		rc = ERR_BUSY;
 	if (rc == 0 && max == 0)

@@ -5,7 +5,6 @@
  *   storage_worker	one loop: listener, disks, targets, buffers
  *   storage_target	our replica of one chain
  *   storage_op		one write, update or cut of one chunk, driven by chunk/craq.c
- *   storage_reconcile	a recovering chain of which we are the head
  *
  * The main loop hands a worker its chains as a view, made for it and owned by it from then
  * on; what crosses threads besides is posts and a few atomics. */
@@ -16,7 +15,6 @@
 
 #include "chunk/craq.h"
 #include "chunk/engine.h"
-#include "chunk/reconcile.h"
 #include "conf/map.h"
 #include "conf/mem.h"
 #include "net/member.h"
@@ -27,12 +25,10 @@
 
 #define STORAGE_OPS_KEEP	256u	/* free operations kept by a worker */
 #define STORAGE_CUTS		1024u	/* recent cuts a worker remembers */
-#define STORAGE_RECONCILES	4u	/* chains a worker reconciles at once */
 #define STORAGE_LIST_PAGE	512u	/* rows of a list asked for at once */
 
 struct storage_worker;
 struct storage_target;
-struct storage_reconcile;
 
 struct storage_disk {
 	struct storage_worker *w;
@@ -70,11 +66,9 @@ struct storage_target {
 	struct storage_view_chain v;	/* as last seen */
 	bool	    gone;		/* routing does not give it to us any more */
 	bool	    seen;		/* by the view being applied */
-	bool	    reconciled;		/* in this chain version; the manager is told */
 	struct chunk_craq_target craq;
 	uint64_t    attempt;		/* of the last update sent to the successor */
 	struct list attempts;		/* those not answered, oldest first */
-	struct storage_reconcile *reconcile;
 };
 
 struct storage_cut_row {
@@ -128,14 +122,10 @@ struct storage_worker {
 	struct list	 reads;		/* storage_read requests in hand */
 	struct list	 fetches;
 	struct list	 cuts;
-	struct list	 reconciles;	/* all there are, also those that only wait for
-					 * their disk requests to end */
 	struct storage_cut_row cut_rows[STORAGE_CUTS];
 	struct list	 left;		/* chunks to settle (storage_left.c) */
 	unsigned	 left_n, left_busy;
 	struct clock_timer left_timer;
-	struct list	 queue;		/* reconciles waiting for a place */
-	unsigned	 reconciling;
 	struct storage_stat stat;
 	struct stat_set	 stat_set;
 	atomic_bool	 refresh_asked;
@@ -213,6 +203,8 @@ void	storage_worker_view(struct storage_worker *w, struct storage_view *view);
 /* Drain and flush; storage_worker_stopped() follows. */
 void	storage_worker_stop(struct storage_worker *w);
 void	storage_worker_close(struct storage_worker *w);
+/* Serve in the chain's version once operations of older ones have ended. */
+void	storage_settle(struct storage_target *t);
 /* Who may ask what: 0 and the target, or why not. */
 int	storage_check(struct storage_worker *w, target_id target, chain_id chain,
 	    uint32_t version, struct storage_target **out);
@@ -231,7 +223,7 @@ typedef void storage_op_fn(struct storage_op *op, int rc);
 struct storage_whole {
 	struct mem_buf buf;		/* owned; may hold nothing */
 	uint8_t	 *data;
-	uint32_t  len, crc, epoch;
+	uint32_t  len, crc, epoch, check;
 	uint64_t  version;
 	uint8_t	  shift;
 	uint32_t  dedupe_n;
@@ -311,13 +303,5 @@ void	storage_fetch_call(struct storage_worker *w, struct net_req *req);
 int	storage_list_rows(struct storage_target *t, const struct chunk_id *after,
 	    uint32_t max, struct msg_list_row *rows, uint32_t *n, bool *more);
 void	storage_fetches_close(struct storage_worker *w);
-
-/* ---- storage_reconcile.c ---- */
-/* The chain of @t is recovering and we are its head: soon reconcile it. */
-void	storage_reconcile_start(struct storage_target *t);
-/* It has moved on, or we stop. */
-void	storage_reconcile_stop(struct storage_target *t);
-/* Tear down; the engines are closed. */
-void	storage_reconciles_close(struct storage_worker *w);
 
 #endif

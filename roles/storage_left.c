@@ -47,7 +47,7 @@ try(struct storage_worker *w, const struct left *l)
 	struct storage_target *t = map_get(&w->targets, l->target);
 	struct storage_op *op;
 
-	/* Who is not the head of a serving chain leaves it to who is, or to a reconcile. */
+	/* Who is not the head of a serving chain leaves it to who is. */
 	if (t == NULL || t->gone || !t->craq.serving || !t->craq.head ||
 	    !unfinished(w, t, l->id))
 		return true;

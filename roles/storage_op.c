@@ -131,7 +131,7 @@ static void
 load_event(struct storage_op *op, int rc)
 {
 	struct chunk_craq_event ev = { .kind = CRAQ_EV_LOADED, .rc = rc,
-	    .epoch = op->whole.epoch };
+	    .epoch = op->whole.epoch, .check = op->whole.check };
 
 	step(op, &ev);
 }
@@ -162,14 +162,18 @@ load(struct storage_op *op, uint64_t version)
 
 	mem_put(&wh->buf);
 	if (chunk_engine_info(e, op->t->v.target, op->craq.id, &info) != 0 ||
-	    info.pending != version) {
+	    (info.pending != version && info.committed != version)) {
 		load_event(op, -EIO);
 		return;
 	}
-	*wh = (struct storage_whole){ .len = info.pending_len,
-	    .epoch = info.pending_epoch, .version = version,
-	    .shift = info.shift, .dedupe_n = info.dedupe_n };
-	memcpy(wh->dedupe, info.dedupe, sizeof(wh->dedupe));
+	*wh = (struct storage_whole){ .len = info.pending == version ?
+	    info.pending_len : info.committed_len, .epoch =
+	    info.pending == version ? info.pending_epoch :
+	    info.committed_epoch, .version = version, .shift = info.shift,
+	    .check = chunk_craq_digest(&info, version) };
+	for (uint32_t i = 0; i < info.dedupe_n; i++)
+		if (info.dedupe[i].version <= version)
+			wh->dedupe[wh->dedupe_n++] = info.dedupe[i];
 	if (wh->len == 0) {
 		load_event(op, 0);
 		return;
@@ -319,6 +323,29 @@ store(struct storage_op *op, const struct chunk_craq_effect *eff)
 }
 
 static void
+purge_done(struct chunk_write *cw, int rc)
+{
+	struct storage_op *op = container_of(cw, struct storage_op, store);
+	struct chunk_craq_event ev = { .kind = CRAQ_EV_STORED };
+
+	if (rc == 0)
+		rc = chunk_engine_commit(op->t->disk->engine, op->t->v.target,
+		    op->craq.id, cw->version);
+	ev.rc = rc;
+	step(op, &ev);
+	storage_run(op->w);
+}
+
+static void
+purge(struct storage_op *op, uint64_t version)
+{
+	op->store = (struct chunk_write){ .target = op->t->v.target,
+	    .id = op->craq.id, .kind = UPDATE_REMOVE, .shift = op->shift,
+	    .version = version };
+	chunk_write_start(&op->store, op->t->disk->engine, purge_done);
+}
+
+static void
 forward_event(struct storage_op *op, int rc, const struct msg_update_rep *rep)
 {
 	struct chunk_craq_event ev = { .kind = CRAQ_EV_FORWARDED, .rc = rc };
@@ -354,7 +381,8 @@ forward(struct storage_op *op, const struct chunk_craq_effect *eff)
 {
 	struct storage_target *t = op->t;
 	struct msg_dedupe dedupe[CHUNK_DEDUPE_MAX];
-	struct msg_update m = { .chain = t->v.chain,
+	struct msg_update m = { .chain = t->v.chain, .force = eff->force,
+	    .check = eff->check,
 	    .chain_version = t->v.version, .chunk = op->craq.id,
 	    .chunk_shift = op->shift, .kind = eff->update,
 	    .epoch = eff->epoch, .version = eff->version, .base = eff->base };
@@ -433,6 +461,7 @@ count(struct storage_op *op, const struct chunk_craq_effect *eff)
 static void
 reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 {
+	struct storage_target *t = op->t;
 	const struct log *log = &op->w->env->log;
 
 	if (eff->rc == ERR_CORRUPT || eff->rc == ERR_VERSION_GAP)
@@ -462,6 +491,7 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 		    NULL, NULL);
 	}
 	storage_op_drop(op);
+	storage_settle(t);
 }
 
 void
@@ -505,6 +535,9 @@ storage_run(struct storage_worker *w)
 			break;
 		case CRAQ_FETCH:
 			fetch(op, eff.version);
+			break;
+		case CRAQ_PURGE:
+			purge(op, eff.version);
 			break;
 		case CRAQ_STORE:
 			store(op, &eff);
@@ -626,14 +659,12 @@ storage_write_call(struct storage_worker *w, struct net_req *req)
 static bool
 update_valid(const struct msg_update *m, const struct net_req *req)
 {
-	bool reconcile = m->attempt == 0;
-
-	if (m->len != req->bulk_len || m->version == 0 || m->chunk.ino == 0 ||
+	if (m->attempt == 0 || m->len != req->bulk_len || m->version == 0 || m->chunk.ino == 0 ||
 	    m->dedupe.n > CHUNK_DEDUPE_MAX)
 		return false;
 	switch (m->kind) {
 	case UPDATE_WRITE:
-		if (m->len == 0 || reconcile)
+		if (m->len == 0)
 			return false;
 		break;
 	case UPDATE_REPLACE:
@@ -641,20 +672,18 @@ update_valid(const struct msg_update *m, const struct net_req *req)
 			return false;
 		break;
 	case UPDATE_TRUNCATE:
-		if (m->len != 0 || reconcile)
+		if (m->len != 0)
 			return false;
 		break;
 	case UPDATE_REMOVE:
 		return m->len == 0;
-	case UPDATE_CONFIRM:
-		return m->len == 0 && reconcile;
 	default:
 		return false;
 	}
 	return m->chunk_shift >= LAYOUT_SHIFT_MIN &&
 	    m->chunk_shift <= LAYOUT_SHIFT_MAX &&
 	    (uint64_t)m->offset + m->len <= 1u << m->chunk_shift &&
-	    (reconcile || m->version > m->base);
+	    m->version > m->base;
 }
 
 void
@@ -663,20 +692,17 @@ storage_update_call(struct storage_worker *w, struct net_req *req)
 	const struct msg_update *m = req->msg;
 	struct storage_target *t;
 	struct storage_op *op = NULL;
-	bool reconcile = m->attempt == 0;
 	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
 
-	if (rc == 0 && t->craq.serving == reconcile) {
-		rc = reconcile ? ERR_STALE_CHAIN : ERR_CHAIN_RECOVERING;
+	if (rc == 0 && !t->craq.serving) {
+		rc = ERR_CHAIN_RECOVERING;
 		storage_refresh(w);
 	}
-	if (rc == 0 && !reconcile && t->craq.head)
+	if (rc == 0 && t->craq.head)
 		rc = ERR_NOT_OWNER;
-	if (rc == 0 && reconcile && t->craq.stale != 0)
-		rc = ERR_BUSY;
 	if (rc == 0 && !update_valid(m, req))
 		rc = -EINVAL;
-	if (rc == 0 && !reconcile)
+	if (rc == 0)
 		rc = chunk_craq_fence(&t->craq, m->floor, m->chunk, m->fence);
 	if (rc == 0 && (op = storage_op_get(w, t)) == NULL)
 		rc = -ENOMEM;
@@ -693,7 +719,8 @@ storage_update_call(struct storage_worker *w, struct net_req *req)
 		storage_dedupe_in(op->dedupe_copy, &op->dedupe_n, &m->dedupe);
 		op->dedupe = op->dedupe_copy;
 	}
-	op->craq.kind = reconcile ? CRAQ_RECONCILE : CRAQ_UPDATE;
+	op->craq.kind = CRAQ_UPDATE;
+	op->craq.force = m->force;
 	op->craq.id = m->chunk;
 	op->craq.chain_version = m->chain_version;
 	op->craq.update = m->kind;

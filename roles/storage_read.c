@@ -231,7 +231,7 @@ start(struct item *it)
 		end(it, rc);
 		return;
 	}
-	if (!t->craq.tail &&
+	if (!t->craq.read_tail &&
 	    chunk_craq_dirty(rd->w->craq, &t->craq, it->r.id, info)) {
 		struct msg_committed m = { .chain = t->v.chain,
 		    .chain_version = t->v.version,
@@ -343,7 +343,7 @@ check_tail(struct storage_worker *w, target_id target, chain_id chain,
 
 	if (rc == 0 && !(*t)->craq.serving)
 		rc = ERR_CHAIN_RECOVERING;
-	if (rc == 0 && !(*t)->craq.tail)
+	if (rc == 0 && !(*t)->craq.read_tail)
 		rc = ERR_NOT_OWNER;
 	return rc;
 }

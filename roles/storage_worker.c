@@ -32,8 +32,6 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 	list_init(&w->fetches);
 	list_init(&w->cuts);
 	list_init(&w->left);
-	list_init(&w->reconciles);
-	list_init(&w->queue);
 	rc = mem_pool_open(&w->pool, c->storage_memory, c->storage_buffer_keep);
 	if (rc != 0)
 		return rc;
@@ -291,6 +289,27 @@ target_open(struct storage_worker *w, const struct storage_view_chain *v)
 	return t;
 }
 
+void
+storage_settle(struct storage_target *t)
+{
+	struct chunk_info info;
+
+	if (t->craq.serving || !t->craq.active || t->craq.stale != 0 ||
+	    !t->v.serving)
+		return;
+	while (t->craq.read_tail && chunk_engine_next_pending(t->disk->engine,
+	    t->v.target, (struct chunk_id){ 0, 0 }, false, &info) == 0) {
+		int rc = chunk_engine_commit(t->disk->engine, t->v.target,
+		    info.id, info.pending);
+
+		if (rc != 0) {
+			storage_disk_failed(t->disk, "commit", rc);
+			return;
+		}
+	}
+	chunk_craq_serve(t->w->craq, &t->craq);
+}
+
 static void
 target_view(struct storage_target *t, const struct storage_view_chain *v)
 {
@@ -304,19 +323,19 @@ target_view(struct storage_target *t, const struct storage_view_chain *v)
 		    "chain=%u version=%u state=%s target=%u pos=%u of=%u",
 		    v->chain, v->version, v->serving ? "serving" : "recovering",
 		    v->target, v->pos, v->n);
-		storage_reconcile_stop(t);
-		if (v->version > t->v.version)
-			t->reconciled = false;
 		t->v = *v;
-		chunk_craq_move(t->w->craq, &t->craq, v->version, v->serving,
-		    v->pos == 0, v->pos + 1u == v->n);
-		storage_run(t->w);
+		if (v->version > t->craq.version) {
+			struct chunk_craq_place p = { .version = v->version,
+			    .head = v->pos == 0, .tail = v->pos + 1u == v->n,
+			    .read_tail = v->pos + 1u == v->n };
+
+			chunk_craq_move(t->w->craq, &t->craq, &p);
+			storage_run(t->w);
+		}
+		storage_settle(t);
 	} else if (v->version == t->v.version) {
 		memcpy(t->v.addrs, v->addrs, sizeof(t->v.addrs));
 	}
-	if (t->craq.recovering && t->craq.head && !t->reconciled &&
-	    t->reconcile == NULL && !t->w->stopping)
-		storage_reconcile_start(t);
 }
 
 void
@@ -343,7 +362,6 @@ storage_worker_view(struct storage_worker *w, struct storage_view *view)
 		if (t->seen)
 			continue;
 		t->gone = true;
-		storage_reconcile_stop(t);
 	}
 	free(view);
 }
@@ -394,14 +412,9 @@ drain(struct clock_timer *timer)
 void
 storage_worker_stop(struct storage_worker *w)
 {
-	struct storage_target *t;
-	size_t it = 0;
-
 	w->stopping = true;
 	if (w->server != NULL)
 		net_server_drain(w->server);
-	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
-		storage_reconcile_stop(t);
 	w->stop_by_ns = clock_now(w->clock) + DRAIN_NS;
 	clock_timer_start(w->clock, &w->beat, clock_now(w->clock), drain);
 }
@@ -418,8 +431,6 @@ storage_worker_close(struct storage_worker *w)
 		return;
 	stat_remove(&w->stat_set);
 	clock_timer_stop(w->clock, &w->beat);
-	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
-		storage_reconcile_stop(t);
 	for (unsigned i = 0; i < w->disk_n; i++) {
 		chunk_engine_close(w->disks[i].engine);
 		w->disks[i].engine = NULL;
@@ -429,7 +440,6 @@ storage_worker_close(struct storage_worker *w)
 	storage_cuts_close(w);
 	storage_left_close(w);
 	storage_ops_close(w);
-	storage_reconciles_close(w);
 	net_server_close(w->server);
 	it = 0;
 	while ((t = map_next(&w->targets, &it, NULL)) != NULL)

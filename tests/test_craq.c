@@ -51,11 +51,14 @@ drain(void)
 			    (unsigned long long)e.version,
 			    (unsigned long long)e.base,
 			    e.loaded ? " loaded" : "");
+			if (e.kind == CRAQ_FORWARD && e.force)
+				say(" forced");
 			break;
 		case CRAQ_COMMIT:
 		case CRAQ_ABORT:
 		case CRAQ_LOAD:
 		case CRAQ_FETCH:
+		case CRAQ_PURGE:
 			say(" v%llu", (unsigned long long)e.version);
 			break;
 		case CRAQ_REPLY:
@@ -79,7 +82,9 @@ one_open(bool head, bool tail)
 	memset(&one, 0, sizeof(one));
 	ck_assert_int_eq(chunk_craq_open(&one.c, 8), 0);
 	chunk_craq_target_init(&one.t, 3);
-	chunk_craq_move(one.c, &one.t, 1, true, head, tail);
+	chunk_craq_move(one.c, &one.t, &(struct chunk_craq_place){ .version = 1,
+	    .head = head, .tail = tail, .read_tail = tail });
+	chunk_craq_serve(one.c, &one.t);
 	one.now = 1000;
 }
 
@@ -298,7 +303,8 @@ START_TEST(chain_moves)
 	admit(0, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 1);
 	event(0, CRAQ_EV_INFO, 0, 0, 0, NULL);
 	admit(1, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 2);
-	chunk_craq_move(one.c, &one.t, 2, false, true, false);
+	chunk_craq_move(one.c, &one.t, &(struct chunk_craq_place){ .version = 2,
+	    .head = true });
 	drain();
 	expect("what waits ends, a store is waited for",
 	    "0: look\n0: store kind1 v1 on v0\n0: forward kind1 v1 on v0\n"
