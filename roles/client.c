@@ -309,6 +309,10 @@ session_answered(struct net_call *call, int rc)
 		if (i != NULL)
 			client_inode_gone(i);
 	}
+	if (client_where_answered(c, s->server, rc, &s->tries)) {
+		session_send(c);
+		return;
+	}
 	if (s->leaving) {
 		member_leave(c->member, run_left, c);
 		return;
@@ -379,15 +383,29 @@ session_send(struct client *c)
 	if (s->leaving)
 		opts.deadline_ns = clock_now(c->clock) + SESSION_LEAVE_NS;
 	s->sent_ns = clock_now(c->clock);
-	if ((rc = routing_meta_addr(member_routing(c->member), &to)) == 0)
+	rc = -EHOSTUNREACH;
+	if ((s->server = client_where(c, &to)) != 0)
 		rc = net_call_start(&s->call, c->env.hub, &to, MSG_session,
 		    &req, &opts, session_answered);
-	if (rc == 0)
+	if (rc == 0) {
+		client_where_watch(c);
 		return;
+	}
 	if (s->leaving)
 		member_leave(c->member, run_left, c);
 	else
 		client_pause_start(c, &s->pause, true, session_again);
+}
+
+void
+client_session_resend(struct client *c, node_id node)
+{
+	struct client_session *s = &c->session;
+
+	if (!net_call_active(&s->call) || s->server != node)
+		return;
+	net_call_cancel(&s->call);
+	session_send(c);
 }
 
 void
@@ -574,6 +592,7 @@ client_close(struct client *c)
 	net_call_cancel(&c->session.call);
 	client_pause_stop(c, &c->session.pause);
 	clock_timer_stop(c->clock, &c->session.timer);
+	clock_timer_stop(c->clock, &c->where.watch);
 	clock_timer_stop(c->clock, &c->ready_timer);
 	clock_undefer(c->clock, &c->ready_defer);
 	clock_undefer(c->clock, &c->stop_defer);

@@ -2,6 +2,7 @@
 /* client_impl.h - what the files of the client share; nobody else includes it.
  *
  *	client.c	open, stop, close; session; pauses; finished requests
+ *	client_where.c	which metadata server is asked
  *	client_meta.c	one metadata call with its retries; namespace operations
  *	client_inode.c	inodes in use: attributes, own length, errors, write-back waits
  *	client_file.c	handles: open, create, flush, release
@@ -61,8 +62,20 @@ struct client_keep {
 	unsigned    n;
 };
 
+/* Which metadata server is asked (client_where.c). */
+struct client_where {
+	node_id		   node;	/* the one that answered last, or is next */
+	struct net_addr	   addr;	/* its address */
+	unsigned	   n;		/* how many there are to ask */
+	uint64_t	   routing;	/* version that this was found in */
+	uint64_t	   heard_ns;	/* when it last said anything */
+	struct clock_timer watch;
+};
+
 struct client_session {
 	struct net_call	    call;
+	node_id		    server;/* it was sent to */
+	unsigned	    tries;	/* servers asked since the last pause */
 	struct client_pause pause;
 	struct clock_timer  timer;
 	uint64_t	    epoch;	/* 0: never told */
@@ -100,6 +113,7 @@ struct client {
 	struct stat_set	      stat_set;
 
 	/* metadata */
+	struct client_where   where;
 	struct list	      mcalls;		/* in use */
 	struct list	      changes;		/* those with a seq, in order */
 	struct client_keep    mcall_keep;
@@ -250,6 +264,23 @@ void	client_seen_set(struct client *c, ino_id ino, uint64_t change);
 void	client_seen_step(struct client *c, ino_id ino, uint64_t change);
 void	client_seen_fini(struct client *c);
 
+/* ---- client_where.c ---- */
+
+/* The metadata server to ask now: its node; 0: none is known. */
+node_id	client_where(struct client *c, struct net_addr *out);
+/* @node answered a call with @rc, or did not; @tries: servers that this call has asked
+ * since it last paused, counted here.  True: ask again at once, there is another one;
+ * false: pause first, or @rc is for who asked. */
+bool	client_where_answered(struct client *c, node_id node, int rc,
+	    unsigned *tries);
+/* A call was sent to c->where.node: watch whether anything comes back. */
+void	client_where_watch(struct client *c);
+/* All calls that wait for @node are sent again, elsewhere. */
+void	client_mcall_resend(struct client *c, node_id node);
+void	client_session_resend(struct client *c, node_id node);
+/* When the oldest call to @node was sent that has no answer yet; all ones: none. */
+uint64_t client_mcall_oldest(const struct client *c, node_id node);
+
 /* ---- client_meta.c ---- */
 
 #define CLIENT_TEXT_INLINE	640u
@@ -266,6 +297,8 @@ struct client_mcall {
 	void		  (*done)(struct client_mcall *, int rc, const void *rep);
 	uint16_t	    method;
 	bool		    in_changes, waiting;
+	node_id		    server;	/* it was last sent to */
+	unsigned	    tries;	/* servers asked since the last pause */
 	uint64_t	    start_ns, sent_ns;
 	struct client_inode *inode;	/* reference, or NULL */
 	struct client_file *file;	/* open and create: in the making; flush */

@@ -130,6 +130,12 @@ answered(struct net_call *call, int rc)
 	struct client_mcall *m = container_of(call, struct client_mcall, call);
 	struct client *c = m->c;
 
+	if (client_where_answered(c, m->server, rc, &m->tries) &&
+	    !client_expired(c, m->start_ns)) {
+		stat_add(&c->stat.retries, 1);
+		attempt(m);
+		return;
+	}
 	if (rc != 0 && client_retryable(rc) &&
 	    !client_expired(c, m->start_ns)) {
 		if (rc == ERR_SESSION)
@@ -153,11 +159,13 @@ attempt(struct client_mcall *m)
 	    list_entry(c->changes.next, struct client_mcall,
 	    seq_node)->req.ctx.seq - 1;
 	m->sent_ns = clock_now(c->clock);
-	if ((rc = routing_meta_addr(member_routing(c->member), &to)) == 0) {
+	if ((m->server = client_where(c, &to)) != 0) {
 		rc = net_call_start(&m->call, c->env.hub, &to, m->method,
 		    &m->req, &opts, answered);
-		if (rc == 0)
+		if (rc == 0) {
+			client_where_watch(c);
 			return;
+		}
 	} else
 		rc = -EHOSTUNREACH;
 	if (client_retryable(rc) && !client_expired(c, m->start_ns))
@@ -165,6 +173,40 @@ attempt(struct client_mcall *m)
 		    err_next(rc) == ERR_NEXT_REFRESH, again);
 	else
 		settle(m, rc, NULL);
+}
+
+uint64_t
+client_mcall_oldest(const struct client *c, node_id node)
+{
+	const struct client_session *s = &c->session;
+	uint64_t oldest = UINT64_MAX;
+
+	if (net_call_active(&s->call) && s->server == node)
+		oldest = s->sent_ns;
+	list_for_each(n, &c->mcalls) {
+		const struct client_mcall *m = list_entry(n,
+		    struct client_mcall, node);
+
+		if (net_call_active(&m->call) && m->server == node &&
+		    m->sent_ns < oldest)
+			oldest = m->sent_ns;
+	}
+	return oldest;
+}
+
+void
+client_mcall_resend(struct client *c, node_id node)
+{
+	list_for_each_safe(n, next, &c->mcalls) {
+		struct client_mcall *m = list_entry(n, struct client_mcall,
+		    node);
+
+		if (!net_call_active(&m->call) || m->server != node)
+			continue;
+		net_call_cancel(&m->call);
+		stat_add(&c->stat.retries, 1);
+		attempt(m);
+	}
 }
 
 void

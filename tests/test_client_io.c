@@ -17,6 +17,7 @@
 #define DELAY_NS	NS_PER_MS
 #define CHUNK		65536u
 #define META		9u		/* node */
+#define META_FIRST	7u		/* when there are several: 7, 8, 9 */
 #define SLOTS		512
 #define FILES		8
 #define CHUNKS		128
@@ -40,15 +41,24 @@ static struct {
 	bool	 damage;		/* a read has wrong bytes */
 } bad;
 
+/* Metadata servers other than META, when there are several: who leads, what the others
+ * say (0: not the leader), and who says nothing. */
+static struct {
+	uint32_t leads;
+	int	 rc[10];
+	bool	 silent[10];
+	unsigned asked[10];
+} metas;
+
 /* Reads of a node take so long; ~0: they are never answered, as by a stopped process. */
-static uint64_t read_ns[4];
+static uint64_t read_ns[10];
 
 static struct {
 	unsigned calls[0x400];
 	uint64_t last_seq, last_done, last_len;
 	uint32_t last_node, writes_at_once, writes_now, refreshes, acted;
 	uint32_t announced;
-	uint32_t reads_of[4];		/* by node */
+	uint32_t reads_of[10];		/* by node */
 	uint64_t server_run;
 	bool	 left;
 } saw;
@@ -383,7 +393,10 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 	if (!hit || bad.executed || damage) {
 		int got;
 
-		if (to->id == META)
+		if (to->id >= META_FIRST && to->id != metas.leads)
+			got = metas.rc[to->id] != 0 ? metas.rc[to->id] :
+			    ERR_NOT_LEADER;
+		else if (to->id >= META_FIRST)
 			got = serve_meta(s, method, req);
 		else if (method == MSG_write)
 			got = serve_write(s, req);
@@ -391,6 +404,11 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 			got = serve_read(s, req, damage);
 		if (rc == 0)
 			rc = got;
+	}
+	if (to->id >= META_FIRST) {
+		metas.asked[to->id]++;
+		if (metas.silent[to->id])
+			rc = -ETIMEDOUT;
 	}
 	if (method == MSG_read && read_ns[to->id] != 0)
 		at = clock_now(clk) + read_ns[to->id];
@@ -526,6 +544,29 @@ set_chain(uint32_t id, uint32_t version, uint8_t state, const uint32_t *t,
     unsigned n)
 {
 	set_chain_states(id, version, t, n, state == CHAIN_SERVING ? n : 0);
+}
+
+/* More metadata servers. */
+static void
+add_metas(void)
+{
+	static const char *const texts[] = { "sim:7:0", "sim:8:0" };
+	struct msg_str addrs[2];
+	struct msg_rt_node nodes[2];
+	struct msg_routing_rep d = { .version = ++routing_v };
+
+	d.cluster.b[0] = 1;
+	for (unsigned i = 0; i < 2; i++) {
+		addrs[i] = msg_str(texts[i]);
+		nodes[i] = (struct msg_rt_node){ .id = META_FIRST + i,
+			.changed = routing_v, .name = msg_str("m"),
+			.roles = NODE_METADATA, .state = NODE_UP };
+		nodes[i].addrs.v = &addrs[i];
+		nodes[i].addrs.n = 1;
+	}
+	d.nodes.v = nodes;
+	d.nodes.n = 2;
+	ck_assert_int_eq(routing_apply(routing, &d), 0);
 }
 
 static void
@@ -747,6 +788,8 @@ setup(void)
 	memset(chunks, 0, sizeof(chunks));
 	memset(slots, 0, sizeof(slots));
 	memset(read_ns, 0, sizeof(read_ns));
+	memset(&metas, 0, sizeof(metas));
+	metas.leads = META;
 	memset(reqs, 0, sizeof(reqs));
 	saw.server_run = 77;
 	routing_v = 0;
@@ -835,6 +878,118 @@ START_TEST(done_waits_for_the_oldest)
 	ck_assert_int_eq(wait_for(&reqs[0]), 0);
 	(void)size_of(client_file_ino(f[0]));
 	ck_assert_uint_eq(saw.last_done, 3);
+}
+END_TEST
+
+/* ---- several metadata servers ---- */
+
+static const struct {
+	const char *what;
+	int	 rc;			/* of the one that led; 0: silence */
+	bool	 executed;		/* it had acted before that */
+	uint32_t leads;		/* now */
+	int	 other_rc;		/* of the third; 0: not the leader */
+	bool	 other_silent;
+	uint64_t most_ms;
+} elections[] = {
+	{ "gave up", ERR_NOT_LEADER, false, 7, 0, false, 4 },
+	{ "gave up, the last one asked leads", ERR_NOT_LEADER, false, 8, 0,
+	  false, 5 },
+	{ "died", -ECONNRESET, false, 7, 0, false, 4 },
+	{ "died after it had acted", -ECONNRESET, true, 8, 0, false, 5 },
+	{ "stops", ERR_STOPPING, false, 8, 0, false, 5 },
+	{ "lost its lease", ERR_NO_LEASE, false, 7, 0, false, 5 },
+	{ "is silent", 0, false, 7, 0, false, 1300 },
+	{ "is silent after it had acted", 0, true, 8, 0, false, 1300 },
+	{ "died, and another with it", -ECONNREFUSED, false, 8, -ECONNREFUSED,
+	  false, 5 },
+	{ "died, and another is silent", -ECONNREFUSED, false, 8, 0, true, 1300 },
+};
+
+START_TEST(another_metadata_server_leads)
+{
+	struct client_file *f = NULL, *g = make("before");
+	uint32_t other = 7 + 8 - elections[_i].leads;
+	unsigned acted = saw.acted, asked;
+	uint64_t begun;
+
+	add_metas();
+	routing_told();
+	ck_assert_uint_eq(size_of(client_file_ino(g)), 0);
+	ck_assert_uint_eq(metas.asked[7] + metas.asked[8], 0);
+	metas.leads = elections[_i].leads;
+	metas.rc[META] = elections[_i].rc;
+	metas.silent[META] = elections[_i].rc == 0;
+	metas.rc[other] = elections[_i].other_rc;
+	metas.silent[other] = elections[_i].other_silent;
+	if (elections[_i].executed) {	/* the answer of its last act is lost */
+		metas.leads = META;
+		metas.silent[META] = false;
+		bad.method = MSG_create;
+		bad.times = 1;
+		bad.rc = elections[_i].rc != 0 ? elections[_i].rc : -ETIMEDOUT;
+		bad.executed = true;
+	}
+	begun = clock_now(clk);
+	client_file_create(c, &reqs[0].op, op_done, NULL, 1, "a", 0644, O_RDWR,
+	    &f);
+	metas.leads = elections[_i].leads;
+	metas.silent[META] = elections[_i].rc == 0;
+	ck_assert_msg(wait_for(&reqs[0]) == 0, "%s: %d", elections[_i].what,
+	    reqs[0].rc);
+	begun = (clock_now(clk) - begun) / NS_PER_MS;
+	ck_assert_msg(begun <= elections[_i].most_ms, "%s: %llu ms",
+	    elections[_i].what, (unsigned long long)begun);
+	ck_assert_msg(saw.acted == acted + 1, "%s", elections[_i].what);
+	/* it is remembered */
+	asked = metas.asked[META] + metas.asked[other];
+	for (unsigned i = 0; i < 10; i++)
+		(void)size_of(client_file_ino(f));
+	ck_assert_msg(metas.asked[META] + metas.asked[other] <= asked + 1, "%s",
+	    elections[_i].what);
+}
+END_TEST
+
+/* Nobody leads for a while: there are pauses, and all goes on when somebody does. */
+START_TEST(an_election_takes_a_while)
+{
+	struct client_file *f = NULL;
+	unsigned asked;
+
+	add_metas();
+	routing_told();
+	metas.leads = 0;
+	client_file_create(c, &reqs[0].op, op_done, NULL, 1, "a", 0644, O_RDWR,
+	    &f);
+	sim_clock_run(world, 2 * NS_PER_S);
+	asked = metas.asked[7] + metas.asked[8] + metas.asked[9];
+	ck_assert_uint_le(asked, 150);
+	metas.leads = 8;
+	sim_clock_run(world, 110 * NS_PER_MS);
+	ck_assert(reqs[0].done && reqs[0].rc == 0);
+	ck_assert_uint_eq(saw.acted, 1);
+}
+END_TEST
+
+/* A request that waits for others at a server that is well is not sent elsewhere. */
+START_TEST(slow_is_not_silent)
+{
+	struct client_file *f = make("a");
+	ino_id ino = client_file_ino(f);
+
+	add_metas();
+	routing_told();
+	bad.method = MSG_lookup;
+	bad.times = 1;
+	bad.rc = -ETIMEDOUT;
+	client_lookup(c, &reqs[5].op, op_done, NULL, 1, "a");
+	for (unsigned i = 0; i < 45; i++) {
+		sim_clock_run(world, 100 * NS_PER_MS);
+		(void)size_of(ino);
+	}
+	ck_assert(!reqs[5].done);
+	ck_assert_uint_eq(metas.asked[7] + metas.asked[8], 0);
+	ck_assert_int_eq(wait_for(&reqs[5]), 0);
 }
 END_TEST
 
@@ -1754,6 +1909,9 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	LOOP(changes_act_once, retries);
 	tcase_add_test(tc, done_waits_for_the_oldest);
+	LOOP(another_metadata_server_leads, elections);
+	tcase_add_test(tc, an_election_takes_a_while);
+	tcase_add_test(tc, slow_is_not_silent);
 	tcase_add_test(tc, gives_up_when_told_to);
 	tcase_add_test(tc, names_are_checked);
 	tcase_add_test(tc, ttl_is_what_is_left);

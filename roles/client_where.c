@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/* client_where.c - which of several metadata servers is asked.
+ *
+ * One of them leads and answers; it may change at any time and nobody tells us.  All calls
+ * go to the one that answered last.  When it refuses, or its connection breaks, the next
+ * is asked at once, by each call, until all have been; then there is a pause.  When it says
+ * nothing at all for PATIENCE_NS, to any call, every call that waits for it goes to the
+ * next: a process that was stopped keeps its connections.  (Silence is what counts, not a
+ * slow answer: some requests wait for other clients or for storage.)
+ *
+ * Sending again is safe: reads change nothing, changes are recognised by (client, seq),
+ * opens by their handle. */
+#include "roles/client_impl.h"
+
+#include <errno.h>
+
+#define PATIENCE_NS	NS_PER_S
+#define LOOK_NS		(200 * NS_PER_MS)
+
+static bool
+serves(const struct routing_node *n)
+{
+	return (n->roles & NODE_METADATA) != 0 && n->addr_n > 0 &&
+	    n->addrs[0].kind != NET_ADDR_NONE;
+}
+
+/* The first server after @after in the circle of ids, among those that are up; when none
+ * is, among all. */
+static void
+choose(struct client *c, node_id after)
+{
+	const struct routing *r = member_routing(c->member);
+	const struct routing_node *n, *first = NULL, *next = NULL;
+	struct client_where *w = &c->where;
+	bool any_up = false;
+
+	w->n = 0;
+	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++)
+		any_up |= serves(n) && n->state == NODE_UP;
+	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++) {
+		if (!serves(n) || (any_up && n->state != NODE_UP))
+			continue;
+		w->n++;
+		if (first == NULL)
+			first = n;
+		if (next == NULL && n->id > after)
+			next = n;
+	}
+	if (next == NULL)
+		next = first;
+	w->routing = routing_version(r);
+	w->node = next == NULL ? 0 : next->id;
+	if (next != NULL)
+		w->addr = next->addrs[0];
+}
+
+node_id
+client_where(struct client *c, struct net_addr *out)
+{
+	struct client_where *w = &c->where;
+
+	if (w->routing != routing_version(member_routing(c->member)))
+		choose(c, w->node == 0 ? 0 : w->node - 1);
+	*out = w->addr;
+	return w->node;
+}
+
+/* @node does not serve: whoever finds out first moves us on. */
+static void
+move_on(struct client *c, node_id node)
+{
+	struct client_where *w = &c->where;
+
+	if (w->node == node)
+		choose(c, node);
+}
+
+bool
+client_where_answered(struct client *c, node_id node, int rc, unsigned *tries)
+{
+	struct client_where *w = &c->where;
+	enum err_next next = err_next(rc);
+
+	if (rc == 0 || (next != ERR_NEXT_REFRESH && next != ERR_NEXT_OTHER) ||
+	    rc == ERR_SESSION) {
+		if (w->node == node)
+			w->heard_ns = clock_now(c->clock);
+		*tries = 0;
+		return false;
+	}
+	move_on(c, node);
+	member_refresh(c->member);
+	if (++*tries < w->n)
+		return true;
+	*tries = 0;
+	return false;
+}
+
+static void
+look(struct clock_timer *t)
+{
+	struct client *c = container_of(t, struct client, where.watch);
+	struct client_where *w = &c->where;
+	uint64_t now = clock_now(c->clock);
+	uint64_t oldest = client_mcall_oldest(c, w->node);
+	node_id node = w->node;
+
+	if (oldest != UINT64_MAX && w->n > 1 && w->heard_ns <= oldest &&
+	    oldest + PATIENCE_NS <= now) {
+		log_info(c->log, "metadata server is silent", "node=%u", node);
+		move_on(c, node);
+		member_refresh(c->member);
+		client_mcall_resend(c, node);
+		client_session_resend(c, node);
+		oldest = client_mcall_oldest(c, w->node);
+	}
+	if (oldest != UINT64_MAX)
+		client_where_watch(c);
+}
+
+void
+client_where_watch(struct client *c)
+{
+	struct client_where *w = &c->where;
+
+	if (w->watch.pos == 0 && w->n > 1)
+		clock_timer_start(c->clock, &w->watch,
+		    clock_now(c->clock) + LOOK_NS, look);
+}
