@@ -141,6 +141,26 @@ int	chunk_engine_next_damaged(const struct chunk_engine *e, target_id target,
 /* All of it was read and verified after all. */
 void	chunk_engine_healed(struct chunk_engine *e, target_id target, struct chunk_id id);
 
+/* ---- for a scrub (roles/storage_scrub.c) ---- */
+
+/* The next committed chunk >= @target, @id (@after: > that) of any target, and its length
+ * and the size of its checksum blocks. 0, -ENOENT, -ENOMEM, -EIO. */
+int	chunk_engine_walk(struct chunk_engine *e, target_id *target, struct chunk_id *id,
+	    bool after, uint32_t *len, uint32_t *sum);
+
+/* Where it is, kept in the index. */
+struct chunk_scrub {
+	bool	  running;		/* a pass is under way */
+	target_id target;		/* done up to here; zeros: nothing is */
+	struct chunk_id id;
+	int64_t	  begun_ns, ended_ns;	/* wall clock; ended: the last whole pass */
+	uint64_t  bytes, errors;	/* of this pass, or the last one */
+};
+/* 0; -ENOENT (zeros then); -ENOMEM; -EIO. */
+int	chunk_engine_scrub_get(struct chunk_engine *e, struct chunk_scrub *out);
+/* Durable with the next commit, soon. 0, -ENOMEM, -EIO. */
+int	chunk_engine_scrub_put(struct chunk_engine *e, const struct chunk_scrub *s);
+
 /* ---- one read ---- */
 struct chunk_read;
 typedef void chunk_read_fn(struct chunk_read *r, int rc);

@@ -25,13 +25,19 @@
  * Writer: rewrite the older copy, sync, then the other.  Reader: of the copies whose crc
  * matches take the higher epoch; if none does, it is not our disk.
  *
- * "index" has three kinds of rows, told apart by the first byte of the key:
+ * "index" has four kinds of rows, told apart by the first byte of the key:
  *   "L"                                    whose index this is
+ *   "S"                                    how far the scrub is
  *   "C" target be32, inode be64, index be32  a committed version of a chunk
  *   "P" target be32, inode be64, index be32  the pending version of a chunk
  * All rows start with a crc32c over the key and what follows the crc.
  *
  * Row "L":    crc u32, version u32 (FSD_DISK), disk_id 16 bytes
+ *
+ * Row "S" (may be missing, or of another format: then nothing is known): crc u32, format
+ * u32 (1), running u8, target u32, inode u64, index u32: done up to here; then i64 wall
+ * clock nanoseconds: when this pass began, when the last whole one ended; u64: bytes, then
+ * errors of this pass.
  *
  * Row "C":
  *   off  size  field       meaning
@@ -107,6 +113,9 @@
 
 #define CHUNK_KEY_BYTES		17u
 #define CHUNK_LABEL_ROW_BYTES	24u
+#define CHUNK_KEY_SCRUB		'S'
+#define CHUNK_SCRUB_FORMAT	1u
+#define CHUNK_SCRUB_BYTES	57u
 #define CHUNK_EXTENT_BYTES	9u
 #define CHUNK_DEDUPE_BYTES	32u
 #define CHUNK_COMMITTED_BYTES	32u	/* fixed part */

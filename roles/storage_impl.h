@@ -22,6 +22,8 @@
 #include "net/routing.h"
 #include "net/serve.h"
 #include "roles/storage.h"
+#include "roles/storage_repair.h"
+#include "roles/storage_scrub.h"
 
 #define STORAGE_OPS_KEEP	256u	/* free operations kept by a worker */
 #define STORAGE_CUTS		1024u	/* recent cuts a worker remembers */
@@ -35,6 +37,8 @@ struct storage_disk {
 	char	       *path;
 	struct disk_dir *dir;
 	struct chunk_engine *engine;
+	struct storage_scrub *scrub;	/* NULL: not open */
+	struct storage_repair *repair;
 	struct uid128	id;
 	bool		open;		/* engine is usable; set before workers serve */
 	uint64_t	storing_bytes;	/* payload of stores in flight */
@@ -214,6 +218,13 @@ void	storage_disk_failed(struct storage_disk *d, const char *what, int rc);
  * replicas get more, so that a full pool never waits for itself around a ring of nodes. */
 bool	storage_memory(const struct storage_worker *w, unsigned pos, unsigned n,
 	    size_t bytes);
+
+/* ---- storage_care.c ---- */
+/* The scrubber and the repair of a disk that is open. 0 or -ENOMEM. */
+int	storage_care_open(struct storage_disk *d);
+void	storage_care_damaged(void *disk);	/* for struct chunk_engine_conf */
+void	storage_care_stop(struct storage_disk *d);
+void	storage_care_close(struct storage_disk *d);	/* its engine is closed */
 
 /* ---- storage_op.c ---- */
 struct storage_op;

@@ -156,6 +156,9 @@ publish(struct storage_worker *w)
 
 		if (!d->open)
 			continue;
+		if (chunk_engine_state(d->engine) != 0)
+			storage_disk_failed(d, "engine",
+			    chunk_engine_state(d->engine));
 		chunk_engine_space(d->engine, &capacity, &used);
 		atomic_store(&d->capacity, capacity);
 		atomic_store(&d->used, used);
@@ -193,6 +196,8 @@ disk_opened(void *ctx, int rc)
 	struct storage_disk *d = ctx;
 	struct storage_worker *w = d->w;
 
+	if (rc == 0)
+		rc = storage_care_open(d);
 	if (rc == 0) {
 		d->open = true;
 		d->id = *chunk_engine_disk(d->engine);
@@ -214,7 +219,8 @@ disk_open(struct storage_disk *d)
 	struct chunk_engine_conf conf = { .clock = env->clock, .log = &env->log,
 	    .pool = d->w->pool, .index_bytes = env->conf->storage_index_size,
 	    .full_percent = (uint32_t)env->conf->storage_full,
-	    .stats = env->stats };
+	    .stats = env->stats, .path = d->path,
+	    .damaged = storage_care_damaged, .damaged_ctx = d };
 	int rc = env->dir(env->ctx, d->path, false, &d->dir);
 
 	if (rc != 0)
@@ -413,6 +419,8 @@ void
 storage_worker_stop(struct storage_worker *w)
 {
 	w->stopping = true;
+	for (unsigned i = 0; i < w->disk_n; i++)
+		storage_care_stop(&w->disks[i]);
 	if (w->server != NULL)
 		net_server_drain(w->server);
 	w->stop_by_ns = clock_now(w->clock) + DRAIN_NS;
@@ -434,6 +442,7 @@ storage_worker_close(struct storage_worker *w)
 	for (unsigned i = 0; i < w->disk_n; i++) {
 		chunk_engine_close(w->disks[i].engine);
 		w->disks[i].engine = NULL;
+		storage_care_close(&w->disks[i]);
 	}
 	storage_reads_close(w);
 	storage_fetches_close(w);
