@@ -196,7 +196,8 @@ MSG_DECLARE(open_row, MSG_OPEN_ROW)
 #define MSG_SESSION_REP(F) \
 	F(u64, epoch,    "of this server's run; differs: tell all opens again") \
 	F(u32, lease_ms, "session ends when not heard of for this long")       \
-	F(list_open_row, gone, "of the opens told: those whose inode has gone")
+	F(list_open_row, gone, "of the opens told: those whose inode has gone") \
+	F(u8,  ended,    "1: the session with the epoch asked for has ended")
 MSG_DECLARE(session, MSG_SESSION)
 MSG_DECLARE(session_rep, MSG_SESSION_REP)
 

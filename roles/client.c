@@ -309,6 +309,15 @@ session_answered(struct net_call *call, int rc)
 		if (i != NULL)
 			client_inode_gone(i);
 	}
+	/* Before the opens are told again: what of them was not saved is lost. */
+	if (rc == 0 && rep->ended && !s->leaving) {
+		log_warn(c->log, "session ended", "%s",
+		    "unheard for longer than metadata.session");
+		list_for_each(n, &c->files)
+			client_inode_lost(list_entry(n, struct client_file,
+			    node)->inode);
+		client_write_lost(c);
+	}
 	if (client_where_answered(c, s->server, rc, &s->tries)) {
 		session_send(c);
 		return;
@@ -340,10 +349,9 @@ session_answered(struct net_call *call, int rc)
 		check_ready(c);
 		return;
 	}
-	if (rc == ERR_SESSION && s->epoch != 0) {
-		s->epoch = 0;
+	/* The epoch stays: with it we are told whether that session has ended. */
+	if (rc == ERR_SESSION)
 		s->announcing = false;
-	}
 	client_pause_start(c, &s->pause, true, session_again);
 }
 
@@ -415,7 +423,6 @@ client_session_lost(struct client *c)
 
 	if (net_call_active(&s->call) || s->leaving)
 		return;			/* its answer will tell the epoch */
-	s->epoch = 0;
 	s->announcing = false;
 	session_send(c);
 }

@@ -224,6 +224,8 @@ struct client_inode {
 	uint32_t	 ahead_gen;	/* read-ahead of older ones is stale */
 	bool		 refreshing;	/* attributes are being fetched */
 	bool		 failed;	/* some handle may have an error to report */
+	uint64_t	 lost_id, lost_wrote; /* newest extent and writes then said to
+					 * be lost */
 	int		 gone;		/* not 0: why nothing can be read or written any more */
 };
 
@@ -246,6 +248,8 @@ bool	client_inode_striped(const struct client_inode *i);
 chain_id client_inode_chain(struct client_inode *i, uint32_t index);
 /* It was removed although we have it open: our session had ended. */
 void	client_inode_gone(struct client_inode *i);
+/* Our session has ended: what was not saved through its handles is lost, and they hear. */
+void	client_inode_lost(struct client_inode *i);
 /* A write-back failed: every handle shall hear of it. */
 void	client_inode_failed(struct client_inode *i, int rc);
 /* Start writing back all of @i; false when w->fn will run (maybe much later), true when
@@ -396,6 +400,7 @@ struct client_ext {
 	uint32_t	 tries;		/* errors that should pass by themselves */
 	uint8_t		 state;		/* enum client_ext_state */
 	bool		 drop;		/* truncated since: forget it if refused */
+	bool		 lost;		/* direct: our session ended before it was sent */
 	int		 rc;		/* fails with this when the pause is over */
 	struct mem_buf	 buf;
 	const uint8_t	*data;
@@ -409,6 +414,8 @@ void	client_ext_put(struct client_ext *e);
 void	client_ext_ready(struct client_ext *e);
 /* Forget what was written up to extent number @mark: the file was truncated since. */
 void	client_ext_drop(struct client_inode *i, uint64_t mark);
+/* Our session has ended: forget all that is not on storage yet. */
+void	client_write_lost(struct client *c);
 /* Routing has changed: what was sent to a head that is none any more goes again. */
 void	client_write_reroute(struct client *c);
 void	client_write_all(struct client *c);

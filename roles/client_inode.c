@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -177,9 +178,39 @@ client_inode_gone(struct client_inode *i)
 	i->gone = -ESTALE;
 	i->ahead_gen++;
 	/* What waits to be written fails when it is sent; what was written is lost, too. */
-	if (i->wrote_n != i->settled_n)
+	if (i->wrote_n != i->settled_n && i->lost_wrote != i->wrote_n)
 		client_inode_failed(i, -ESTALE);
 	client_inode_settle(i, i->wrote_n);
+}
+
+void
+client_inode_lost(struct client_inode *i)
+{
+	uint64_t bytes = 0;
+
+	i->ahead_gen++;			/* others may have written */
+	if (list_empty(&i->exts) && i->wrote_n == i->settled_n)
+		return;			/* nothing is at stake */
+	list_for_each(n, &i->exts)
+		bytes += list_entry(n, struct client_ext, inode_node)->len;
+	i->failed = true;
+	list_for_each(n, &i->files) {
+		struct client_file *f = list_entry(n, struct client_file,
+		    inode_node);
+
+		if ((f->flags & O_ACCMODE) != O_RDONLY && f->err == 0)
+			f->err = -EIO;
+	}
+	/* What storage has acknowledged is there, and is settled with the next flush; but
+	 * others may have written since, so it counts as lost. */
+	if (i->lost_id == i->c->ext_id && i->lost_wrote == i->wrote_n)
+		return;			/* said so for another handle */
+	i->lost_id = i->c->ext_id;
+	i->lost_wrote = i->wrote_n;
+	log_error(i->c->log, "unsaved data is lost: session ended",
+	    "ino=%llu unwritten_bytes=%llu unsynced_writes=%llu",
+	    (unsigned long long)i->ino, (unsigned long long)bytes,
+	    (unsigned long long)(i->wrote_n - i->settled_n));
 }
 
 void

@@ -223,8 +223,8 @@ ext_send(struct client_ext *e)
 	struct net_addr to;
 	int rc;
 
-	if (i->gone != 0 || e->drop) {
-		fail_later(e, i->gone);
+	if (i->gone != 0 || e->drop || e->lost) {
+		fail_later(e, i->gone != 0 || e->drop ? i->gone : -EIO);
 		return;
 	}
 	if (e->seq == 0) {
@@ -319,6 +319,38 @@ client_ext_drop(struct client_inode *i, uint64_t mark)
 		if (e->state == EXT_DIRTY)
 			client_ext_ready(e);
 	}
+}
+
+void
+client_write_lost(struct client *c)
+{
+	struct list *const all[] = { &c->age, &c->pending, &c->sending };
+
+	/* What waits for its turn ends when that comes, in its order; nobody is called
+	 * back from here. */
+	for (unsigned k = 0; k < 3; k++)
+		list_for_each(n, all[k]) {
+			struct client_ext *e = list_entry(n, struct client_ext,
+			    node);
+
+			if (e->direct != NULL)
+				e->lost = true;
+			else
+				e->drop = true;
+		}
+	while (!list_empty(&c->age))
+		client_ext_ready(list_entry(c->age.next, struct client_ext,
+		    node));
+	list_for_each(n, &c->sending) {
+		struct client_ext *e = list_entry(n, struct client_ext, node);
+
+		if (net_call_active(&e->call)) {
+			net_call_cancel(&e->call);
+			c->sending_n--;
+		}
+		fail_later(e, e->drop ? 0 : -EIO);
+	}
+	start_waiting(c);
 }
 
 void

@@ -555,6 +555,19 @@ ghosts_arm(struct metadata *m, uint64_t at_ns)
 
 /* ---- MSG_session ---- */
 
+/* The session that its client knows by @epoch is not @s: has it ended, or could its opens
+ * not have been told to this run before now?  Within a lease of our start nothing was
+ * removed or promised that they stand in the way of. */
+static bool
+has_ended(const struct metadata *m, const struct metadata_session *s,
+    uint64_t epoch)
+{
+	if (epoch == 0 || epoch == s->epoch)
+		return false;
+	return epoch >> 32 == s->epoch >> 32 ||
+	    metadata_now(m) >= m->start_ns + lease_ns(m);
+}
+
 void
 metadata_session_serve(struct metadata_op *op)
 {
@@ -577,6 +590,7 @@ metadata_session_serve(struct metadata_op *op)
 		metadata_reply(op, 0, &rep);
 		return;
 	}
+	rep.ended = has_ended(m, s, q->epoch);
 	for (uint32_t i = 0; i < q->opens.n; i++) {
 		const struct msg_open_row *row = &q->opens.v[i];
 		struct inode in;

@@ -60,6 +60,7 @@ static struct {
 	uint32_t announced;
 	uint32_t reads_of[10];		/* by node */
 	uint64_t server_run;
+	bool	 ended;			/* sessions of earlier runs have */
 	bool	 left;
 } saw;
 
@@ -161,6 +162,8 @@ serve_meta(struct slot *s, uint16_t method, const void *req)
 		saw.left |= q->leaving;
 		s->rep.session = (struct msg_session_rep){
 			.epoch = saw.server_run, .lease_ms = 3000,
+			.ended = saw.ended && q->epoch != 0 &&
+			    q->epoch != saw.server_run,
 			.gone.v = s->gone };
 		for (uint32_t k = 0; k < q->opens.n; k++)
 			if (file_of(q->opens.v[k].ino) == NULL)
@@ -1226,6 +1229,134 @@ START_TEST(written_while_unheard)
 }
 END_TEST
 
+/* We were not heard of for so long that the server gave our session up. */
+static void
+end_session(void)
+{
+	saw.server_run++;
+	saw.ended = true;
+	sim_clock_run(world, 2 * NS_PER_S);	/* the next beat tells */
+}
+
+static const struct {
+	const char *what;
+	bool	 acked, sync;	/* the write had reached storage; and was synced */
+	bool	 gone;		/* and the file was removed meanwhile */
+	char	 first;		/* what the application does next */
+	int	 want, then;
+	unsigned stored;	/* writes at storage after all */
+} losses[] = {
+	{ "unwritten, fsync", false, false, false, 's', -EIO, 0, 0 },
+	{ "unwritten, write", false, false, false, 'w', -EIO, 0, 0 },
+	{ "unwritten, direct write", false, false, false, 'd', -EIO, 0, 0 },
+	{ "unsynced, fsync", true, false, false, 's', -EIO, 0, 1 },
+	{ "unsynced, write", true, false, false, 'w', -EIO, 0, 1 },
+	{ "synced, fsync", true, true, false, 's', 0, 0, 1 },
+	{ "synced, write", true, true, false, 'w', 0, 0, 2 },
+	{ "unwritten and removed", false, false, true, 's', -EIO, 0, 0 },
+	{ "unsynced and removed", true, false, true, 'w', -EIO, 0, 1 },
+	{ "synced and removed", true, true, true, 'w', -ESTALE, 0, 1 },
+};
+
+START_TEST(unsaved_data_of_an_ended_session)
+{
+	struct client_file *f = make("a"), *g, *h = make("b");
+	ino_id ino = client_file_ino(f);
+
+	g = open_ino(ino, O_RDONLY);
+	ck_assert_int_eq(put(f, 0, pattern, 1000, losses[_i].acked), 0);
+	if (losses[_i].sync)
+		ck_assert_int_eq(sync_file(f), 0);
+	if (losses[_i].gone)
+		files[ino - 10].ino = 0;
+	end_session();
+	ck_assert_uint_eq(saw.announced, 3);
+	if (losses[_i].first == 's')
+		ck_assert_msg(sync_file(f) == losses[_i].want, "%s",
+		    losses[_i].what);
+	else {
+		ck_assert_msg(put(f, 0, pattern + 1, 10,
+		    losses[_i].first == 'd') == losses[_i].want, "%s",
+		    losses[_i].what);
+		/* a write tells, and so does the close that follows */
+		if (losses[_i].want == -EIO)
+			ck_assert_int_eq(sync_file(f), -EIO);
+		else
+			(void)sync_file(f);
+	}
+	ck_assert_msg(sync_file(f) == losses[_i].then, "%s", losses[_i].what);
+	ck_assert_int_eq(sync_file(g), 0);		/* it wrote nothing */
+	ck_assert_int_eq(sync_file(h), 0);
+	ck_assert_msg(saw.calls[MSG_write] == losses[_i].stored, "%s: %u",
+	    losses[_i].what, saw.calls[MSG_write]);
+	ck_assert_int_eq(put(h, 0, pattern, 1000, false), 0);
+	ck_assert_int_eq(sync_file(h), 0);
+	expect(h, 0, 1000, pattern, 1000);
+	if (losses[_i].gone) {
+		ck_assert_int_eq(put(f, 0, pattern, 1000, false), -ESTALE);
+	} else {
+		/* nothing dropped is read, nothing new is lost */
+		ck_assert_int_eq(put(f, 0, pattern + 7, 100, false), 0);
+		ck_assert_int_eq(sync_file(f), 0);
+		expect(f, 0, 100, pattern + 7, 100);
+	}
+	client_release(f);
+	client_release(g);
+	client_release(h);
+	sim_clock_run(world, NS_PER_S);
+	ck_assert_uint_eq(c->inodes.n, 0);
+	ck_assert_uint_eq(c->ext_n, 0);
+}
+END_TEST
+
+/* Writes of every stage: none is stored any more, whoever waits is told. */
+START_TEST(writes_under_way_when_a_session_ends)
+{
+	struct client_file *f = make("a");
+
+	bad.method = MSG_write;
+	bad.times = ~0u;
+	bad.rc = _i == 0 ? ERR_BUSY : -ETIMEDOUT;
+	client_write(f, &reqs[1].io, io_done, 0, pattern, 300000, false);
+	client_write(f, &reqs[2].io, io_done, 5000, pattern, 1000, true);
+	client_write(f, &reqs[4].io, io_done, 400000, pattern, 1000, true);
+	client_fsync(f, &reqs[5].op, op_done);
+	sim_clock_run(world, 5 * NS_PER_MS);
+	end_session();
+	bad.times = 0;
+	sim_clock_run(world, 100 * NS_PER_MS);
+	ck_assert(reqs[1].done);
+	ck_assert(reqs[2].done && reqs[2].rc == -EIO);
+	reqs[1].done = reqs[2].done = false;
+	ck_assert(reqs[4].done && reqs[4].rc == -EIO);
+	ck_assert(reqs[5].done && reqs[5].rc == -EIO);
+	ck_assert_uint_eq(c->ext_n, 0);
+	ck_assert_uint_eq(c->dirty_bytes, 0);
+	ck_assert_uint_eq(c->sending_n, 0);
+	ck_assert_int_eq(put(f, 0, pattern, 300000, false), 0);
+	ck_assert_int_eq(sync_file(f), 0);
+	expect(f, 0, 300000, pattern, 300000);
+}
+END_TEST
+
+/* The server was away as long, but it is a new run: nothing has happened to our data. */
+START_TEST(a_new_run_takes_nothing_away)
+{
+	struct client_file *f = make("a");
+
+	ck_assert_int_eq(put(f, 0, pattern, 1000, false), 0);
+	bad.method = MSG_session;
+	bad.times = ~0u;
+	bad.rc = -ETIMEDOUT;
+	sim_clock_run(world, 4 * NS_PER_S);
+	bad.times = 0;
+	saw.server_run++;
+	sim_clock_run(world, 10 * NS_PER_S);
+	ck_assert_int_eq(sync_file(f), 0);
+	expect(f, 0, 1000, pattern, 1000);
+}
+END_TEST
+
 START_TEST(memory_holds_writers_up)
 {
 	struct client_file *f = make("a");
@@ -1924,6 +2055,9 @@ main(void)
 	tcase_add_test(tc, direct_writes_are_stored_when_they_return);
 	tcase_add_test(tc, removed_while_unheard);
 	tcase_add_test(tc, written_while_unheard);
+	LOOP(unsaved_data_of_an_ended_session, losses);
+	tcase_add_loop_test(tc, writes_under_way_when_a_session_ends, 0, 2);
+	tcase_add_test(tc, a_new_run_takes_nothing_away);
 	tcase_add_test(tc, memory_holds_writers_up);
 	tcase_add_test(tc, reads_wait_for_memory);
 	tcase_add_test(tc, a_failed_write_is_told_once_to_each);

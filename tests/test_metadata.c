@@ -747,6 +747,7 @@ START_TEST(opens_are_told_again)
 	start();
 	s2 = session(1, s.epoch, NULL, 0, false);
 	ck_assert_uint_ne(s2.epoch, s.epoch);
+	ck_assert_uint_eq(s2.ended, 0);		/* in time */
 	s = session(1, s2.epoch, &row, 1, false);
 	ck_assert_uint_eq(s.epoch, s2.epoch);
 	for (unsigned i = 0; i < 14; i++) {
@@ -758,6 +759,11 @@ START_TEST(opens_are_told_again)
 	ck_assert_uint_eq(W.cuts, 3);
 	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), -ENOENT);
 	ck_assert_int_eq(fs_inode(W.m->fs, open_ino, &in), 0);
+	/* Whoever comes only now, from the run before, comes too late. */
+	s2 = session(2, s2.epoch - (1ull << 32), NULL, 0, false);
+	ck_assert_uint_eq(s2.ended, 1);
+	s2 = session(3, 0, NULL, 0, false);
+	ck_assert_uint_eq(s2.ended, 0);
 	/* Leaving ends all opens. */
 	session(1, s.epoch, NULL, 0, true);
 	run_ms(1000);
@@ -821,8 +827,13 @@ START_TEST(dead_clients_lose_their_opens)
 	run_ms(W.conf.metadata_session + 1000);
 	ck_assert(!metadata_session_is_open(W.m, ino));
 	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), -ENOENT);
+	ck_assert_uint_eq(s.ended, 0);
 	again = session(1, s.epoch, NULL, 0, false);
 	ck_assert_uint_ne(again.epoch, s.epoch);
+	ck_assert_uint_eq(again.ended, 1);
+	/* the answer may have been lost: it is said again */
+	again = session(1, s.epoch, NULL, 0, false);
+	ck_assert_uint_eq(again.ended, 1);
 	again = session(1, again.epoch, rows, 2, false);
 	ck_assert_uint_eq(again.gone.n, 1);
 	ck_assert(metadata_session_is_open(W.m, other));
