@@ -438,9 +438,13 @@ static int
 beat_send(struct member *m, struct asker *a, struct msg_disk_info *disks,
     unsigned disk_n)
 {
+	struct msg_sync_status syncs[MEMBER_SYNCS_MAX];
 	struct msg_beat req = { .node = m->node, .boot = m->conf.boot,
-		.disks = { disks, disk_n } };
+		.disks = { disks, disk_n }, .syncs = { syncs, 0 } };
 
+	if (m->conf.syncs != NULL)
+		req.syncs.n = m->conf.syncs(m->conf.ctx, syncs, MEMBER_SYNCS_MAX);
+	assert(req.syncs.n <= MEMBER_SYNCS_MAX);
 	return ask(m, a, MSG_beat, &req, beat_within_ms(m), presence_answered);
 }
 

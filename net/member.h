@@ -20,6 +20,7 @@
 
 #define MEMBER_MANAGERS_MAX	8u
 #define MEMBER_DISKS_MAX	64u	/* disks of one node */
+#define MEMBER_SYNCS_MAX	64u	/* replicas whose progress one node tells */
 
 struct member;
 
@@ -43,6 +44,9 @@ struct member_conf {
 	/* Storage: fill rows for register and beat, at most @max (MEMBER_DISKS_MAX);
 	 * borrowed until the message is encoded.  NULL: no disks. */
 	unsigned	     (*disks)(void *ctx, struct msg_disk_info *rows,
+				  unsigned max);
+	/* Likewise, for beats: the replicas that this node brings up to date. NULL: none. */
+	unsigned	     (*syncs)(void *ctx, struct msg_sync_status *rows,
 				  unsigned max);
 	/* Routing has changed, or a lease was won or lost before its time; never from
 	 * within a member call.  It may close the member. */
