@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* storage.c - a storage node as a whole: opening, membership, routing, stopping.
  *
- *   OPENING -> JOINING -> SERVING -> STOPPING -> LEAVING -> STOPPED
- *   engines    register,             drain,      goodbye
- *              lease, routing        flush
+ *   OPENING -> JOINING -> SERVING -> LEAVING -> STOPPING -> STOPPED
+ *   engines    register,             goodbye    drain,
+ *              lease, routing                   flush
  *
  * The main loop alone speaks to the manager.  Whether this process may serve is judged by
  * every request: lease not run out, and routing names this very process (boot id) as the
@@ -17,10 +17,6 @@
 
 #include "conf/err.h"
 #include "roles/storage_impl.h"
-
-#define READY_CALL_NS	(2 * NS_PER_S)
-#define READY_MIN_NS	(50 * NS_PER_MS)
-#define READY_MAX_NS	NS_PER_S
 
 /* ---- between loops ---- */
 
@@ -41,13 +37,13 @@ post_run(struct clock_post *post)
 		p->fn(st, p);
 	gate_put(p->gate);
 	free(p->view);
-	free(p->ready);
+	free(p->told);
+	free(p->progress);
 	free(p);
 }
 
-/* A post for loop @to, to be filled and sent; NULL: no memory. */
-static struct storage_post *
-post_make(storage_post_fn *fn)
+struct storage_post *
+storage_post_make(storage_post_fn *fn)
 {
 	struct storage_post *p = calloc(1, sizeof(*p));
 
@@ -56,118 +52,12 @@ post_make(storage_post_fn *fn)
 	return p;
 }
 
-static void
-post_send(struct storage *st, unsigned to, struct storage_post *p)
+void
+storage_post_send(struct storage *st, unsigned to, struct storage_post *p)
 {
 	p->gate = st->gate;
 	atomic_fetch_add(&p->gate->refs, 1);
 	clock_post(st->workers[to].clock, &p->post, post_run);
-}
-
-/* ---- telling the manager that a chain is reconciled ---- */
-
-static void
-ready_free(struct storage_ready *r)
-{
-	net_call_cancel(&r->call);
-	clock_timer_stop(r->st->env->clock, &r->timer);
-	list_remove(&r->node);
-	free(r);
-}
-
-static void ready_again(struct storage_ready *r);
-
-static void
-ready_answered(struct net_call *c, int rc)
-{
-	struct storage_ready *r = container_of(c, struct storage_ready, call);
-
-	if (rc == 0 || rc == ERR_STALE_CHAIN) {
-		member_refresh(r->st->member);
-		ready_free(r);
-	} else {
-		ready_again(r);
-	}
-}
-
-static void
-ready_send(struct storage_ready *r)
-{
-	struct storage *st = r->st;
-	struct msg_chain_ready m = { .node = member_node(st->member),
-	    .boot = st->boot, .chain = r->chain, .version = r->version };
-	struct net_call_opts opts = {
-	    .deadline_ns = clock_now(st->env->clock) + READY_CALL_NS };
-	struct net_addr to;
-
-	member_manager(st->member, &to);
-	if (to.kind == NET_ADDR_NONE || net_call_start(&r->call, st->env->hub,
-	    &to, MSG_chain_ready, &m, &opts, ready_answered) != 0)
-		ready_again(r);
-}
-
-static void
-ready_timer(struct clock_timer *t)
-{
-	ready_send(container_of(t, struct storage_ready, timer));
-}
-
-static void
-ready_again(struct storage_ready *r)
-{
-	struct clock *clock = r->st->env->clock;
-	uint64_t ns = READY_MIN_NS << (r->tries < 5 ? r->tries : 5);
-
-	r->tries++;
-	if (ns > READY_MAX_NS)
-		ns = READY_MAX_NS;
-	clock_timer_start(clock, &r->timer, clock_now(clock) + ns, ready_timer);
-}
-
-static void
-ready_add(struct storage *st, struct storage_ready *r)
-{
-	if (st->member == NULL || st->phase >= STORAGE_STOPPING) {
-		free(r);
-		return;
-	}
-	list_push_back(&st->readies, &r->node);
-	ready_send(r);
-}
-
-static void
-ready_posted(struct storage *st, struct storage_post *p)
-{
-	struct storage_ready *r = p->ready;
-
-	p->ready = NULL;
-	ready_add(st, r);
-}
-
-int
-storage_ready_start(struct storage_worker *w, chain_id chain, uint32_t version)
-{
-	struct storage *st = w->st;
-	struct storage_ready *r = calloc(1, sizeof(*r));
-	struct storage_post *p;
-
-	if (r == NULL)
-		return -ENOMEM;
-	r->st = st;
-	r->chain = chain;
-	r->version = version;
-	list_init(&r->node);
-	if (w->loop == 0) {
-		ready_add(st, r);
-		return 0;
-	}
-	if ((p = post_make(ready_posted)) == NULL) {
-		free(r);
-		return -ENOMEM;
-	}
-	p->ready = r;
-	post_send(st, 0, p);
-	return 0;
 }
 
 /* ---- routing ---- */
@@ -192,12 +82,33 @@ storage_refresh(struct storage_worker *w)
 	}
 	if (atomic_exchange(&w->refresh_asked, true))
 		return;
-	if ((p = post_make(refresh_posted)) == NULL) {
+	if ((p = storage_post_make(refresh_posted)) == NULL) {
 		atomic_store(&w->refresh_asked, false);
 		return;
 	}
 	p->loop = w->loop;
-	post_send(w->st, 0, p);
+	storage_post_send(w->st, 0, p);
+}
+
+static void
+beat_posted(struct storage *st, struct storage_post *p)
+{
+	(void)p;
+	if (st->member != NULL)
+		member_beat_now(st->member);
+}
+
+void
+storage_beat_now(struct storage_worker *w)
+{
+	struct storage_post *p;
+
+	if (w->loop == 0) {
+		if (w->st->member != NULL)
+			member_beat_now(w->st->member);
+	} else if ((p = storage_post_make(beat_posted)) != NULL) {
+		storage_post_send(w->st, 0, p);
+	}					/* else the next beat tells it */
 }
 
 static bool
@@ -213,10 +124,18 @@ view_row(const struct routing *r, const struct routing_chain *c,
     const struct routing_target *t, unsigned pos, struct storage_view_chain *v)
 {
 	*v = (struct storage_view_chain){ .target = t->id, .chain = c->id,
-	    .version = c->version, .serving = c->state == CHAIN_SERVING,
-	    .n = (uint8_t)c->target_n, .pos = (uint8_t)pos, .disk = t->disk };
+	    .version = c->version, .n = (uint8_t)c->target_n,
+	    .serving_n = (uint8_t)routing_serving_n(c),
+	    .active_n = (uint8_t)routing_active_n(c),
+	    .pos = (uint8_t)pos, .disk = t->disk };
 	for (unsigned i = 0; i < c->target_n; i++) {
+		const struct routing_target *other = routing_target(r,
+		    c->targets[i]);
+		const struct routing_node *n = other == NULL ? NULL :
+		    routing_node(r, other->node);
+
 		v->replicas[i] = c->targets[i];
+		v->up[i] = n != NULL && n->state == NODE_UP;
 		if (routing_target_addr(r, c->targets[i], &v->addrs[i]) != 0)
 			v->addrs[i] = (struct net_addr){ 0 };
 	}
@@ -284,27 +203,13 @@ spread_views(struct storage *st, const struct routing *r)
 			storage_worker_view(&st->workers[0], view);
 			continue;
 		}
-		if ((p = post_make(view_posted)) == NULL) {
+		if ((p = storage_post_make(view_posted)) == NULL) {
 			free(view);
 			continue;
 		}
 		p->view = view;
 		p->loop = i;
-		post_send(st, i, p);
-	}
-}
-
-static void
-drop_readies(struct storage *st, const struct routing *r)
-{
-	list_for_each_safe(it, tmp, &st->readies) {
-		struct storage_ready *rd = list_entry(it, struct storage_ready,
-		    node);
-		const struct routing_chain *c = routing_chain(r, rd->chain);
-
-		if (c != NULL && (c->version != rd->version ||
-		    c->state == CHAIN_SERVING))
-			ready_free(rd);
+		storage_post_send(st, i, p);
 	}
 }
 
@@ -315,10 +220,10 @@ changed(void *ctx)
 	struct storage *st = ctx;
 	const struct routing *r = member_routing(st->member);
 
-	if (st->phase >= STORAGE_STOPPING)
+	if (st->phase >= STORAGE_LEAVING)
 		return;
 	spread_views(st, r);
-	drop_readies(st, r);
+	storage_told_check(st, r);
 	if (st->phase == STORAGE_JOINING && ours(st, r) &&
 	    member_lease_until_ns(st->member) > clock_now(st->env->clock)) {
 		role_fn *fn = st->ready;
@@ -379,7 +284,8 @@ join(struct storage *st)
 	    .managers = st->managers, .manager_n = st->manager_n,
 	    .roles = NODE_STORAGE, .node_uid = st->node_uid, .boot = st->boot,
 	    .name = st->name, .addrs = addrs, .addr_n = st->loop_n,
-	    .disks = disk_rows, .changed = changed, .ctx = st };
+	    .disks = disk_rows, .syncs = storage_progress_rows,
+	    .changed = changed, .ctx = st };
 
 	for (unsigned i = 0; i < st->loop_n; i++)
 		addrs[i] = st->workers[i].addr;
@@ -429,13 +335,13 @@ storage_worker_opened(struct storage_worker *w, int rc)
 		loop_opened(w->st, rc);
 		return;
 	}
-	if ((p = post_make(opened_posted)) == NULL) {
+	if ((p = storage_post_make(opened_posted)) == NULL) {
 		log_error(&w->env->log, "no memory to start", "loop=%u",
 		    w->loop);
 		return;
 	}
 	p->rc = rc;
-	post_send(w->st, 0, p);
+	storage_post_send(w->st, 0, p);
 }
 
 static void
@@ -455,13 +361,13 @@ start_loops(struct storage *st, const struct storage_conf *conf)
 
 	st->loops_busy = st->loop_n;
 	for (unsigned i = 1; i < st->loop_n; i++) {
-		struct storage_post *p = post_make(start_posted);
+		struct storage_post *p = storage_post_make(start_posted);
 
 		if (p == NULL)
 			return -ENOMEM;
 		p->loop = i;
 		p->listen = conf->listen[i];
-		post_send(st, i, p);
+		storage_post_send(st, i, p);
 	}
 	/* The main loop's at once, so that its address is known. */
 	rc = storage_worker_start(&st->workers[0], &conf->listen[0]);
@@ -484,16 +390,17 @@ storage_open(struct storage **out, const struct storage_conf *conf,
 		return -ENOMEM;
 	st->env = env;
 	st->loop_n = conf->loop_n;
-	list_init(&st->readies);
+	list_init(&st->tolds);
 	st->workers = calloc(st->loop_n, sizeof(*st->workers));
+	st->progress = calloc(st->loop_n, sizeof(*st->progress));
 	if ((st->gate = calloc(1, sizeof(*st->gate))) != NULL) {
 		atomic_init(&st->gate->refs, 1);
 		atomic_init(&st->gate->st, st);
 	}
 	st->name = strdup(conf->name);
 	st->managers = calloc(conf->manager_n, sizeof(*st->managers));
-	if (st->workers == NULL || st->gate == NULL || st->name == NULL ||
-	    st->managers == NULL)
+	if (st->workers == NULL || st->progress == NULL || st->gate == NULL ||
+	    st->name == NULL || st->managers == NULL)
 		goto fail;
 	memcpy(st->managers, conf->managers,
 	    conf->manager_n * sizeof(*st->managers));
@@ -528,25 +435,13 @@ storage_addr(const struct storage *s, unsigned loop, struct net_addr *out)
 /* ---- stopping ---- */
 
 static void
-left(void *ctx)
-{
-	struct storage *st = ctx;
-
-	st->phase = STORAGE_STOPPED;
-	never(st, -ECANCELED);
-	st->stopped(st->stopped_ctx, 0);
-}
-
-static void
 loop_stopped(struct storage *st)
 {
 	if (--st->loops_busy > 0)
 		return;
-	st->phase = STORAGE_LEAVING;
-	if (st->member != NULL)
-		member_leave(st->member, left, st);
-	else
-		left(st);
+	st->phase = STORAGE_STOPPED;
+	never(st, -ECANCELED);
+	st->stopped(st->stopped_ctx, 0);
 }
 
 static void
@@ -563,8 +458,8 @@ storage_worker_stopped(struct storage_worker *w)
 
 	if (w->loop == 0)
 		loop_stopped(w->st);
-	else if ((p = post_make(stopped_posted)) != NULL)
-		post_send(w->st, 0, p);
+	else if ((p = storage_post_make(stopped_posted)) != NULL)
+		storage_post_send(w->st, 0, p);
 }
 
 static void
@@ -573,28 +468,49 @@ stop_posted(struct storage *st, struct storage_post *p)
 	storage_worker_stop(&st->workers[p->loop]);
 }
 
-void
-storage_stop(struct storage *st, role_fn *fn, void *ctx)
+/* The manager has our goodbye, or does not answer: the chains go on without us. */
+static void
+left(void *ctx)
 {
-	assert(st->phase < STORAGE_STOPPING);
+	struct storage *st = ctx;
+
 	st->phase = STORAGE_STOPPING;
-	st->stopped = fn;
-	st->stopped_ctx = ctx;
 	st->loops_busy = st->loop_n;
-	while (!list_empty(&st->readies))
-		ready_free(list_entry(st->readies.next, struct storage_ready,
-		    node));
 	for (unsigned i = 1; i < st->loop_n; i++) {
-		struct storage_post *p = post_make(stop_posted);
+		struct storage_post *p = storage_post_make(stop_posted);
 
 		if (p == NULL) {
 			st->loops_busy--;	/* it is cut off at close */
 			continue;
 		}
 		p->loop = i;
-		post_send(st, i, p);
+		storage_post_send(st, i, p);
 	}
 	storage_worker_stop(&st->workers[0]);
+}
+
+static void
+tolds_free(struct storage *st)
+{
+	while (!list_empty(&st->tolds))
+		storage_told_free(list_entry(st->tolds.next, struct storage_told,
+		    node));
+}
+
+/* Goodbye first: leaving gives up the lease, so that nothing new is taken while the chains
+ * move; what is under way may still end well until they have. */
+void
+storage_stop(struct storage *st, role_fn *fn, void *ctx)
+{
+	assert(st->phase < STORAGE_LEAVING);
+	st->phase = STORAGE_LEAVING;
+	st->stopped = fn;
+	st->stopped_ctx = ctx;
+	tolds_free(st);
+	if (st->member != NULL)
+		member_leave(st->member, left, st);
+	else
+		left(st);
 }
 
 void
@@ -606,9 +522,7 @@ storage_close(struct storage *st)
 		atomic_store(&st->gate->st, NULL);
 		gate_put(st->gate);
 	}
-	while (!list_empty(&st->readies))
-		ready_free(list_entry(st->readies.next, struct storage_ready,
-		    node));
+	tolds_free(st);
 	member_close(st->member);
 	st->member = NULL;
 	for (unsigned i = 0; st->workers != NULL && i < st->loop_n; i++)
@@ -616,6 +530,7 @@ storage_close(struct storage *st)
 	if (st->dir != NULL)
 		st->dir->ops->close(st->dir);
 	free(st->workers);
+	free(st->progress);
 	free(st->managers);
 	free(st->name);
 	free(st);

@@ -33,7 +33,7 @@ replace(void *ctx, target_id target, struct chunk_id id, uint8_t shift,
 	struct storage_target *t = map_get(&w->targets, target);
 	struct storage_op *op;
 
-	if (t == NULL || t->gone || t->v.n < 2)
+	if (t == NULL || t->gone || t->v.serving_n < 2)
 		return -ENODEV;
 	if (w->stopping || !t->craq.serving || t->craq.syncing)
 		return ERR_BUSY;	/* a resync makes it whole, or a later version */

@@ -202,12 +202,9 @@ storage_cut_call(struct storage_worker *w, struct net_req *req)
 	const struct msg_cut *m = req->msg;
 	struct storage_cut *cut = NULL;
 	struct storage_target *t;
-	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+	int rc = storage_check(w, STORAGE_WRITE, m->target, m->chain,
+	    m->chain_version, &t);
 
-	if (rc == 0 && !t->craq.serving)
-		rc = ERR_CHAIN_RECOVERING;
-	if (rc == 0 && !t->craq.head)
-		rc = ERR_NOT_OWNER;
 	if (rc == 0 && (m->ino == 0 || m->max == 0 || m->epoch == 0 ||
 	    m->keep > 1u << LAYOUT_SHIFT_MAX))
 		rc = -EINVAL;

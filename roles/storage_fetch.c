@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* storage_fetch.c - what a replica tells others of the chain: the list of its chunks while
- * the chain recovers, and whole chunks by version. */
+/* storage_fetch.c - what a replica tells others of the chain: while it syncs the list of its
+ * chunks, while it serves whole chunks by version. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -11,7 +11,7 @@
 
 int
 storage_list_rows(struct storage_target *t, const struct chunk_id *after, uint32_t max,
-    struct msg_list_row *rows, uint32_t *n, bool *more)
+    bool committed, struct msg_list_row *rows, uint32_t *n, bool *more)
 {
 	struct chunk_id at = { 0, 0 };
 	struct chunk_info info;
@@ -23,7 +23,7 @@ storage_list_rows(struct storage_target *t, const struct chunk_id *after, uint32
 		at = *after;
 	while ((rc = chunk_engine_next(t->disk->engine, t->v.target, at,
 	    after != NULL || *n > 0, &info)) == 0) {
-		bool pending = info.pending != 0;
+		bool pending = info.pending != 0 && !committed;
 
 		if (*n == max) {
 			*more = true;
@@ -32,8 +32,8 @@ storage_list_rows(struct storage_target *t, const struct chunk_id *after, uint32
 		rows[(*n)++] = (struct msg_list_row){ .chunk = info.id,
 		    .committed = info.committed, .pending = info.pending,
 		    .len = pending ? info.pending_len : info.committed_len,
-		    .check = pending ? info.pending_check :
-		    info.committed_check,
+		    .check = pending || info.committed != 0 ? chunk_craq_digest(
+			&info, pending ? info.pending : info.committed) : 0,
 		    .removed = pending && info.pending_removed };
 		at = info.id;
 	}
@@ -49,17 +49,16 @@ storage_list_call(struct storage_worker *w, struct net_req *req)
 	struct storage_target *t;
 	uint32_t max = m->max < STORAGE_LIST_MAX ? m->max : STORAGE_LIST_MAX;
 	bool more = false;
-	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+	int rc = storage_check(w, STORAGE_LIST, m->target, m->chain,
+	    m->chain_version, &t);
 
-	if (rc == 0 && t->craq.stale != 0)
-		rc = ERR_BUSY;
 	if (rc == 0 && max == 0)
 		rc = -EINVAL;
 	if (rc == 0 && (rows = malloc(max * sizeof(*rows))) == NULL)
 		rc = -ENOMEM;
 	if (rc == 0)
-		rc = storage_list_rows(t, m->start ? NULL : &m->after, max, rows,
-		    &rep.rows.n, &more);
+		rc = storage_list_rows(t, m->start ? NULL : &m->after, max, false,
+		    rows, &rep.rows.n, &more);
 	rep.rows.v = rows;
 	rep.more = more;
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
@@ -73,7 +72,8 @@ struct storage_fetch {
 	struct list	node;
 	struct storage_target *t;
 	struct net_req *req;
-	struct chunk_info info;
+	struct chunk_id	id;
+	struct storage_whole whole;	/* without the bytes */
 	struct chunk_read r;
 };
 
@@ -90,24 +90,23 @@ static void
 fetch_read(struct chunk_read *r, int rc)
 {
 	struct storage_fetch *f = container_of(r, struct storage_fetch, r);
-	const struct msg_fetch *m = f->req->msg;
+	const struct storage_whole *wh = &f->whole;
 	struct msg_dedupe dedupe[CHUNK_DEDUPE_MAX];
-	bool pending = f->info.pending == m->version;
-	struct msg_fetch_rep rep = { .version = m->version,
-	    .chunk_shift = f->info.shift, .len = r->got, .crc = r->crc,
-	    .epoch = pending ? f->info.pending_epoch :
-	    f->info.committed_epoch, .dedupe = { dedupe, 0 } };
+	struct msg_fetch_rep rep = { .version = wh->version,
+	    .chunk_shift = wh->shift, .len = r->got, .crc = r->crc,
+	    .epoch = wh->epoch, .dedupe = { dedupe, wh->dedupe_n } };
 	struct net_piece piece = { r->data, r->got, 0 };
 
-	/* The list includes the write that is pending. */
-	for (uint32_t i = 0; i < f->info.dedupe_n; i++)
-		if (f->info.dedupe[i].version <= m->version)
-			storage_dedupe_out(&dedupe[rep.dedupe.n++],
-			    &f->info.dedupe[i], 1);
+	if (rc == 0 && r->got != wh->len)
+		rc = ERR_CORRUPT;
+	if (rc != 0)
+		r->buf = (struct mem_buf){ 0 };
+	rc = storage_read_rc(f->t, f->id, wh->version, rc);
+	storage_dedupe_out(dedupe, wh->dedupe, wh->dedupe_n);
 	list_remove(&f->node);
 	if (rc != 0) {
-		r->buf = (struct mem_buf){ 0 };
 		net_reply(f->req, rc, NULL, NULL, 0, NULL, NULL);
+		mem_put(&r->buf);
 		free(f);
 	} else {
 		net_reply(f->req, 0, &rep, &piece, r->got > 0, fetch_sent, f);
@@ -127,23 +126,20 @@ fetch_start(struct storage_fetch *f)
 {
 	const struct msg_fetch *m = f->req->msg;
 	struct chunk_engine *e = f->t->disk->engine;
-	struct chunk_info *info = &f->info;
-	int rc = chunk_engine_info(e, m->target, m->chunk, info);
+	struct chunk_info info;
+	int rc = chunk_engine_info(e, m->target, m->chunk, &info);
 
-	if (rc == 0 && (m->version == 0 || (m->version != info->committed &&
-	    (m->version != info->pending || info->pending_removed))))
-		rc = -ENOENT;
-	if (rc == 0) {
-		f->r = (struct chunk_read){ .target = m->target,
-		    .id = m->chunk, .version = m->version,
-		    .len = m->version == info->pending ? info->pending_len :
-		    info->committed_len };
-		if (f->r.len > f->req->recv_len)
-			rc = -EMSGSIZE;
-	}
-	if (rc != 0)
+	if (rc == 0)
+		rc = storage_whole_of(&f->whole, &info, m->version);
+	if (rc == 0 && f->whole.len > f->req->recv_len)
+		rc = -EMSGSIZE;
+	if (rc != 0) {
 		fetch_end(f, rc);
-	else if (f->r.len > 0)
+		return;
+	}
+	f->r = (struct chunk_read){ .target = m->target, .id = m->chunk,
+	    .version = m->version, .len = f->whole.len };
+	if (f->r.len > 0)
 		chunk_read_start(&f->r, e, fetch_read);
 	else
 		fetch_read(&f->r, 0);
@@ -160,8 +156,8 @@ fetch_settled(struct storage_op *op, int rc)
 		fetch_end(f, ERR_BUSY);
 }
 
-/* In a serving chain our predecessor asks, and -ENOENT tells it that nobody from us on has
- * that version: so first let what is under way end, and clear up our own doubts. */
+/* To our predecessor -ENOENT tells that nobody from us on has that version: so first let
+ * what is under way end, and clear up our own doubts. */
 static int
 fetch_settle(struct storage_fetch *f)
 {
@@ -189,12 +185,11 @@ storage_fetch_call(struct storage_worker *w, struct net_req *req)
 	const struct msg_fetch *m = req->msg;
 	struct storage_fetch *f = NULL;
 	struct storage_target *t;
-	bool settle = false;
-	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+	bool settle = m->fence != 0;	/* else another replica repairs its copy */
+	int rc = storage_check(w, STORAGE_READ, m->target, m->chain,
+	    m->chain_version, &t);
 
-	if (rc == 0 && t->craq.stale != 0)
-		rc = ERR_BUSY;
-	if (rc == 0 && t->craq.serving) {
+	if (rc == 0 && settle) {
 		rc = t->craq.head ? ERR_NOT_OWNER : chunk_craq_fence(&t->craq,
 		    m->floor, m->chunk, m->fence);
 		settle = chunk_craq_busy(w->craq, &t->craq, m->chunk);
@@ -208,6 +203,7 @@ storage_fetch_call(struct storage_worker *w, struct net_req *req)
 	f->w = w;
 	f->t = t;
 	f->req = req;
+	f->id = m->chunk;
 	list_push_back(&w->fetches, &f->node);
 	if (!settle)
 		fetch_start(f);

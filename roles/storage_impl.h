@@ -2,9 +2,12 @@
 /* storage_impl.h - what the files of the storage role share; nobody else includes it.
  *
  *   storage		one node: membership, routing, ready and stop; on the main loop
+ *   storage_tell	what the manager is told besides beats; on the main loop
  *   storage_worker	one loop: listener, disks, targets, buffers
- *   storage_target	our replica of one chain
+ *   storage_target	our replica of one chain, from one chain version to the next
  *   storage_op		one write, update or cut of one chunk, driven by chunk/craq.c
+ *   storage_sync	the replica behind us is brought up to date
+ *   storage_pace	what clients leave of a worker for that
  *
  * The main loop hands a worker its chains as a view, made for it and owned by it from then
  * on; what crosses threads besides is posts and a few atomics. */
@@ -15,6 +18,7 @@
 
 #include "chunk/craq.h"
 #include "chunk/engine.h"
+#include "chunk/resync.h"
 #include "conf/map.h"
 #include "conf/mem.h"
 #include "net/member.h"
@@ -27,10 +31,12 @@
 
 #define STORAGE_OPS_KEEP	256u	/* free operations kept by a worker */
 #define STORAGE_CUTS		1024u	/* recent cuts a worker remembers */
+#define STORAGE_SYNCS		8u	/* replicas a worker brings up to date at once */
 #define STORAGE_LIST_PAGE	512u	/* rows of a list asked for at once */
 
 struct storage_worker;
 struct storage_target;
+struct storage_sync;
 
 struct storage_disk {
 	struct storage_worker *w;
@@ -52,11 +58,12 @@ struct storage_view_chain {
 	target_id target;		/* ours */
 	chain_id  chain;
 	uint32_t  version;
-	bool	  serving;
-	uint8_t	  n, pos;		/* replicas, and which is ours */
+	uint8_t	  n, serving_n, active_n;	/* see routing_active_n() */
+	uint8_t	  pos;			/* which is ours; it is active below active_n */
 	struct uid128 disk;
 	target_id replicas[ROUTING_REPLICAS_MAX];
 	struct net_addr addrs[ROUTING_REPLICAS_MAX];	/* kind NONE: not known */
+	bool	  up[ROUTING_REPLICAS_MAX];	/* its node is */
 };
 struct storage_view {
 	bool	 current;		/* routing knows this very process */
@@ -64,21 +71,58 @@ struct storage_view {
 	struct storage_view_chain chains[];
 };
 
+/* A replica that the chain goes on without, although its node is alive. */
+struct storage_fence {
+	struct storage_target *t;
+	target_id	target;
+	struct net_addr addr;
+	struct net_call call;
+};
+
 struct storage_target {
 	struct storage_worker *w;
 	struct storage_disk *disk;
 	struct storage_view_chain v;	/* as last seen */
+	uint32_t    heard;		/* newest chain version that replicas told of */
 	bool	    gone;		/* routing does not give it to us any more */
 	bool	    seen;		/* by the view being applied */
 	struct chunk_craq_target craq;
 	uint64_t    attempt;		/* of the last update sent to the successor */
 	struct list attempts;		/* those not answered, oldest first */
+	/* on the way into a chain version: storage_target.c */
+	struct list in_settling;	/* w->settling */
+	bool	    committed;		/* the reading tail has done so with all it had */
+	bool	    was_head;		/* in the version that was served before */
+	struct chunk_id settle_at;	/* pending versions up to it are done, */
+	bool	    settle_begun;	/* if any */
+	struct clock_defer settle_step;
+	struct clock_timer settle_timer;
+	unsigned    fence_n;
+	uint64_t    fence_until_ns;
+	struct storage_fence fences[ROUTING_REPLICAS_MAX];
+	/* chunks that the head has to settle: storage_left.c */
+	struct list in_scans;		/* w->scans */
+	struct chunk_id scan_at;
+	bool	    scan_begun;
+	struct storage_sync *sync;
 };
 
 struct storage_cut_row {
 	target_id target;
 	ino_id	  ino;
 	uint32_t  index, epoch;
+};
+
+/* See storage_pace.c. */
+struct storage_pace {
+	uint64_t window_ns, busy_ns;	/* when this window began; clients in it */
+	uint64_t fore_since_ns, fore_last_ns;
+	unsigned fore_n;		/* requests of clients under way */
+	uint64_t fore_cost, sync_cost;	/* in this window */
+	uint64_t peak;			/* cost a second the worker was seen to do */
+	uint64_t rate;			/* of copies; 0: no limit */
+	uint64_t at_ns;
+	int64_t	 tokens;
 };
 
 #define STORAGE_STATS(X) \
@@ -88,16 +132,21 @@ struct storage_cut_row {
 	X(counter, failed_reads,   "chunk reads of bytes that are damaged here") \
 	X(counter, writes,         "writes by clients, at heads")                \
 	X(counter, write_bytes,    "bytes of them")                              \
-	X(counter, updates,        "updates by predecessors and reconciliation") \
+	X(counter, updates,        "updates by predecessors")                     \
 	X(counter, update_bytes,   "bytes of them")                              \
 	X(counter, repeats,        "writes and updates that were done already")  \
 	X(counter, cut_chunks,     "chunks truncated or removed, at heads")      \
-	X(counter, reconciled,     "chains brought to one state")                \
-	X(counter, reconciled_chunks, "chunks brought to one version for it")    \
-	X(counter, copied_chunks,  "copies of whole chunks made for it")         \
+	X(counter, moves,          "chain versions that were settled into")      \
+	X(counter, settled_chunks, "pending versions committed by that")         \
+	X(counter, synced,         "replicas brought up to date")                \
+	X(counter, compared_chunks, "chunks compared for it")                    \
+	X(counter, copied_chunks,  "chunks copied or removed for it")            \
+	X(counter, copied_bytes,   "bytes of them")                              \
 	X(gauge,   capacity_bytes, "bytes usable for chunks")                    \
 	X(gauge,   used_bytes,     "bytes allocated to chunks")                  \
 	X(gauge,   buffer_bytes,   "buffers in use")                             \
+	X(gauge,   syncing,        "replicas being brought up to date")          \
+	X(gauge,   sync_rate,      "bytes a second that may be copied for it; 0: no limit") \
 	X(hist,    read_ns,        "time from read request to reply")            \
 	X(hist,    write_ns,       "time from write request to reply, at heads")
 STAT_DECLARE(storage, STORAGE_STATS)
@@ -127,9 +176,18 @@ struct storage_worker {
 	struct list	 fetches;
 	struct list	 cuts;
 	struct storage_cut_row cut_rows[STORAGE_CUTS];
-	struct list	 left;		/* chunks to settle (storage_left.c) */
+	struct list	 left, left_trying;	/* chunks to settle (storage_left.c) */
 	unsigned	 left_n, left_busy;
 	struct clock_timer left_timer;
+	struct list	 scans;		/* targets with more of them */
+	struct list	 settling;	/* targets on the way into a chain version */
+	struct list	 syncs;		/* all there are, also those that only wait for
+					 * their operations to end */
+	struct list	 sync_queue;	/* those that wait for a place, first come first */
+	unsigned	 syncing;	/* places taken */
+	uint64_t	 sync_bytes;	/* payload of copies under way */
+	unsigned	 progress_n;	/* replicas the main loop was told of last */
+	struct storage_pace pace;
 	struct storage_stat stat;
 	struct stat_set	 stat_set;
 	atomic_bool	 refresh_asked;
@@ -140,7 +198,7 @@ struct storage_gate {
 	atomic_uint refs;
 	_Atomic(struct storage *) st;
 };
-struct storage_ready;
+struct storage_told;
 struct storage_post;
 typedef void storage_post_fn(struct storage *st, struct storage_post *p);
 struct storage_post {
@@ -150,22 +208,31 @@ struct storage_post {
 	unsigned	     loop;
 	int		     rc;
 	struct storage_view *view;	/* owned until fn takes it */
-	struct storage_ready *ready;	/* likewise */
+	struct storage_told *told;	/* likewise */
+	struct storage_progress *progress;	/* likewise */
 	struct net_addr	     listen;
 };
 
-/* A chain the manager has to be told about. */
-struct storage_ready {
+/* A replica that is up to date: the manager has to be told. */
+struct storage_told {
 	struct storage	*st;
 	struct list	 node;
 	chain_id	 chain;
+	target_id	 target;
 	uint32_t	 version, tries;
 	struct net_call	 call;
 	struct clock_timer timer;
 };
 
+/* How far the replicas are that one worker brings up to date. */
+#define STORAGE_PROGRESS	16u
+struct storage_progress {
+	unsigned n;
+	struct msg_sync_status rows[STORAGE_PROGRESS];
+};
+
 enum storage_phase { STORAGE_OPENING, STORAGE_JOINING, STORAGE_SERVING,
-	STORAGE_STOPPING, STORAGE_LEAVING, STORAGE_STOPPED };
+	STORAGE_LEAVING, STORAGE_STOPPING, STORAGE_STOPPED };
 
 struct storage {
 	const struct role_env *env;	/* of the main loop */
@@ -179,22 +246,36 @@ struct storage {
 	unsigned	 manager_n;
 	struct member	*member;
 	struct storage_gate *gate;
-	struct list	 readies;
+	struct list	 tolds;
+	struct storage_progress *progress;	/* one for each worker */
 	int		 open_rc;
 	role_fn		*ready, *stopped;
 	void		*ready_ctx, *stopped_ctx;
 };
 
 /* ---- storage.c ---- */
-/* The chain is reconciled: tell the manager until it has heard or knows better. From a
- * worker. 0 or -ENOMEM. */
-int	storage_ready_start(struct storage_worker *w, chain_id chain,
-	    uint32_t version);
+/* A post for another loop, to be filled and sent; NULL: no memory. */
+struct storage_post *storage_post_make(storage_post_fn *fn);
+void	storage_post_send(struct storage *st, unsigned loop, struct storage_post *p);
 /* Somebody knows newer routing than we do. From a worker. */
 void	storage_refresh(struct storage_worker *w);
+/* A disk has failed: tell the manager now. From a worker. */
+void	storage_beat_now(struct storage_worker *w);
 /* Of worker @loop: it has opened, or stopped. On its loop. */
 void	storage_worker_opened(struct storage_worker *w, int rc);
 void	storage_worker_stopped(struct storage_worker *w);
+
+/* ---- storage_tell.c ---- */
+/* @target has everything under chain version @version: tell the manager until it has heard
+ * or knows better. From a worker. 0 or -ENOMEM. */
+int	storage_synced(struct storage_worker *w, chain_id chain, uint32_t version,
+	    target_id target);
+/* Routing has changed: drop what it knows already. */
+void	storage_told_check(struct storage *st, const struct routing *r);
+void	storage_told_free(struct storage_told *told);
+/* From a worker: how far its replicas are, for the next beat. */
+void	storage_progress(struct storage_worker *w);
+unsigned storage_progress_rows(void *ctx, struct msg_sync_status *rows, unsigned max);
 
 /* ---- storage_worker.c ---- */
 int	storage_worker_init(struct storage_worker *w, struct storage *st,
@@ -202,16 +283,10 @@ int	storage_worker_init(struct storage_worker *w, struct storage *st,
 /* Listen and open the disks; storage_worker_opened() follows, later, when 0. */
 int	storage_worker_start(struct storage_worker *w, const struct net_addr *listen);
 unsigned storage_worker_disks(const struct storage_worker *w);	/* that are open */
-/* Take a new view; it is freed. */
-void	storage_worker_view(struct storage_worker *w, struct storage_view *view);
-/* Drain and flush; storage_worker_stopped() follows. */
+/* We have said goodbye: no operation goes on. Drain and flush; storage_worker_stopped()
+ * follows. */
 void	storage_worker_stop(struct storage_worker *w);
 void	storage_worker_close(struct storage_worker *w);
-/* Serve in the chain's version once operations of older ones have ended. */
-void	storage_settle(struct storage_target *t);
-/* Who may ask what: 0 and the target, or why not. */
-int	storage_check(struct storage_worker *w, target_id target, chain_id chain,
-	    uint32_t version, struct storage_target **out);
 bool	storage_lease(const struct storage_worker *w);
 void	storage_disk_failed(struct storage_disk *d, const char *what, int rc);
 /* Bytes of buffers that a request of replica @pos of @n may bring the pool to: later
@@ -226,6 +301,29 @@ void	storage_care_damaged(void *disk);	/* for struct chunk_engine_conf */
 void	storage_care_stop(struct storage_disk *d);
 void	storage_care_close(struct storage_disk *d);	/* its engine is closed */
 
+/* ---- storage_target.c ---- */
+/* Take a new view; it is freed. */
+void	storage_worker_view(struct storage_worker *w, struct storage_view *view);
+/* Who may ask what: 0 and the target, or why not. */
+enum storage_right {
+	STORAGE_READ,		/* of a serving replica */
+	STORAGE_WRITE,		/* and cut: of the head */
+	STORAGE_UPDATE,		/* of a replica behind another */
+	STORAGE_TAIL,		/* what is committed: of the last serving one */
+	STORAGE_LIST		/* of the syncing one */
+};
+int	storage_check(struct storage_worker *w, enum storage_right right,
+	    target_id target, chain_id chain, uint32_t version,
+	    struct storage_target **out);
+/* Another replica says that the chain of @target is at @version: lease or not, we answer for
+ * no older one. */
+void	storage_heard(struct storage_worker *w, target_id target, uint32_t version);
+/* Targets whose older operations have ended go on into their chain version. */
+void	storage_settle(struct storage_worker *w);
+/* No chain version after this one: end what is under way. */
+void	storage_targets_rest(struct storage_worker *w);
+void	storage_targets_close(struct storage_worker *w);
+
 /* ---- storage_op.c ---- */
 struct storage_op;
 typedef void storage_op_fn(struct storage_op *op, int rc);
@@ -234,7 +332,7 @@ typedef void storage_op_fn(struct storage_op *op, int rc);
 struct storage_whole {
 	struct mem_buf buf;		/* owned; may hold nothing */
 	uint8_t	 *data;
-	uint32_t  len, crc, epoch, check;
+	uint32_t  len, crc, epoch, digest;
 	uint64_t  version;
 	uint8_t	  shift;
 	uint32_t  dedupe_n;
@@ -250,6 +348,7 @@ struct storage_op {
 	storage_op_fn	*done;
 	void		*ctx;
 	bool		 touched;	/* in done() */
+	bool		 fore;		/* counts as a client's: storage_pace.c */
 	/* what is asked for */
 	uint8_t		 shift;
 	uint32_t	 offset, len, crc;
@@ -270,7 +369,8 @@ struct storage_op {
 	struct clock_timer wake;
 	struct list	 in_attempts;
 	uint64_t	 attempt;
-	unsigned	 fetch_from;	/* replicas tried: how far from us */
+	unsigned	 fetch_at;	/* replica that is asked */
+	int		 fetch_rc;	/* why the last one did not give it */
 };
 
 void	storage_write_call(struct storage_worker *w, struct net_req *req);
@@ -284,12 +384,19 @@ void	storage_op_drop(struct storage_op *op);
 void	storage_run(struct storage_worker *w);
 /* Tear down all operations; nothing calls back. */
 void	storage_ops_close(struct storage_worker *w);
+/* What goes with the bytes of @version of a chunk. 0; -ENOENT. */
+int	storage_whole_of(struct storage_whole *wh, const struct chunk_info *info,
+	    uint64_t version);
 void	storage_dedupe_in(struct chunk_dedupe *out, uint32_t *n,
 	    const msg_t_list_dedupe *in);
 void	storage_dedupe_out(struct msg_dedupe *out, const struct chunk_dedupe *in,
 	    uint32_t n);
 
 /* ---- storage_read.c ---- */
+/* A read of @version here has ended with @rc: what is damaged is noted, a disk that is lost
+ * said so; returns 0, ERR_CORRUPT for either, or @rc. */
+int	storage_read_rc(struct storage_target *t, struct chunk_id id, uint64_t version,
+	    int rc);
 void	storage_read_call(struct storage_worker *w, struct net_req *req);
 void	storage_committed_call(struct storage_worker *w, struct net_req *req);
 void	storage_last_call(struct storage_worker *w, struct net_req *req);
@@ -303,16 +410,36 @@ uint32_t storage_cut_floor(const struct storage_worker *w, target_id target,
 void	storage_cuts_close(struct storage_worker *w);
 
 /* ---- storage_left.c ---- */
-/* @op has failed at the head: settle later what it leaves behind. */
+/* @op has failed: settle later what it leaves behind. */
 void	storage_left_note(const struct storage_op *op);
+/* @t has become the head: settle all that was pending there. */
+void	storage_left_scan(struct storage_target *t);
 void	storage_left_close(struct storage_worker *w);
 
 /* ---- storage_fetch.c ---- */
 void	storage_list_call(struct storage_worker *w, struct net_req *req);
 void	storage_fetch_call(struct storage_worker *w, struct net_req *req);
-/* A page of at most @max chunks after @after (NULL: from the first). 0, -EIO. */
+/* A page of at most @max chunks after @after (NULL: from the first); lengths and digests
+ * are of the newest version, or of the @committed one. 0, -EIO. */
 int	storage_list_rows(struct storage_target *t, const struct chunk_id *after,
-	    uint32_t max, struct msg_list_row *rows, uint32_t *n, bool *more);
+	    uint32_t max, bool committed, struct msg_list_row *rows, uint32_t *n,
+	    bool *more);
 void	storage_fetches_close(struct storage_worker *w);
+
+/* ---- storage_sync.c ---- */
+/* We are the last serving replica and one syncs behind us: bring it up to date. */
+void	storage_sync_start(struct storage_target *t);
+/* The chain has moved on, or we stop. */
+void	storage_sync_stop(struct storage_target *t);
+unsigned storage_sync_rows(const struct storage_worker *w, struct msg_sync_status *rows,
+	    unsigned max);
+void	storage_syncs_close(struct storage_worker *w);
+
+/* ---- storage_pace.c ---- */
+/* A client's request has begun, or ended after @bytes. */
+void	storage_fore_begin(struct storage_worker *w);
+void	storage_fore_end(struct storage_worker *w, uint64_t bytes);
+/* May a copy of about @bytes begin now: 0, and it counts as begun; else when to ask again. */
+uint64_t storage_pace_wait(struct storage_worker *w, uint64_t bytes);
 
 #endif

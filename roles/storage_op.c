@@ -7,6 +7,7 @@
  * Pads of the engine lie outside the payload, so both may go on at once. */
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,8 @@ storage_op_drop(struct storage_op *op)
 {
 	struct storage_worker *w = op->w;
 
+	if (op->fore)
+		storage_fore_end(w, op->len);
 	mem_put(&op->buf);
 	mem_put(&op->whole.buf);
 	list_remove(&op->node);
@@ -103,7 +106,8 @@ room(const struct storage_op *op)
 	const struct storage_disk *d = op->t->disk;
 	uint64_t capacity, used, need = op->len + 2ull * CHUNK_BLOCK;
 
-	if (op->craq.update != UPDATE_WRITE && op->craq.update != UPDATE_REPLACE)
+	if (op->craq.kind != CRAQ_REPAIR && op->craq.update != UPDATE_WRITE &&
+	    op->craq.update != UPDATE_REPLACE)
 		return true;
 	chunk_engine_space(d->engine, &capacity, &used);
 	return used + d->storing_bytes + need <=
@@ -131,7 +135,7 @@ static void
 load_event(struct storage_op *op, int rc)
 {
 	struct chunk_craq_event ev = { .kind = CRAQ_EV_LOADED, .rc = rc,
-	    .epoch = op->whole.epoch, .check = op->whole.check };
+	    .epoch = op->whole.epoch, .check = op->whole.digest };
 
 	step(op, &ev);
 }
@@ -148,34 +152,48 @@ load_done(struct chunk_read *r, int rc)
 		if (r->got != op->whole.len)
 			rc = ERR_CORRUPT;
 	}
+	rc = storage_read_rc(op->t, op->craq.id, op->load.version, rc);
 	load_event(op, rc);
 	storage_run(op->w);
 }
 
-/* Our own pending version, to be sent whole. */
+/* What is known of @version, pending or committed, as what goes with its bytes. 0, -ENOENT. */
+int
+storage_whole_of(struct storage_whole *wh, const struct chunk_info *info,
+    uint64_t version)
+{
+	bool pending = info->pending == version;
+
+	if (version == 0 || (pending ? info->pending_removed :
+	    info->committed != version))
+		return -ENOENT;
+	*wh = (struct storage_whole){ .version = version, .shift = info->shift,
+	    .len = pending ? info->pending_len : info->committed_len,
+	    .epoch = pending ? info->pending_epoch : info->committed_epoch,
+	    .digest = chunk_craq_digest(info, version) };
+	/* The list includes the write that is pending. */
+	for (uint32_t i = 0; i < info->dedupe_n; i++)
+		if (info->dedupe[i].version <= version)
+			wh->dedupe[wh->dedupe_n++] = info->dedupe[i];
+	return 0;
+}
+
+/* Our own version, to be sent whole. */
 static void
 load(struct storage_op *op, uint64_t version)
 {
 	struct storage_whole *wh = &op->whole;
 	struct chunk_engine *e = op->t->disk->engine;
 	struct chunk_info info;
+	int rc;
 
 	mem_put(&wh->buf);
-	if (chunk_engine_info(e, op->t->v.target, op->craq.id, &info) != 0 ||
-	    (info.pending != version && info.committed != version)) {
-		load_event(op, -EIO);
-		return;
-	}
-	*wh = (struct storage_whole){ .len = info.pending == version ?
-	    info.pending_len : info.committed_len, .epoch =
-	    info.pending == version ? info.pending_epoch :
-	    info.committed_epoch, .version = version, .shift = info.shift,
-	    .check = chunk_craq_digest(&info, version) };
-	for (uint32_t i = 0; i < info.dedupe_n; i++)
-		if (info.dedupe[i].version <= version)
-			wh->dedupe[wh->dedupe_n++] = info.dedupe[i];
-	if (wh->len == 0) {
-		load_event(op, 0);
+	*wh = (struct storage_whole){ 0 };
+	rc = chunk_engine_info(e, op->t->v.target, op->craq.id, &info);
+	if (rc == 0)
+		rc = storage_whole_of(wh, &info, version);
+	if (rc != 0 || wh->len == 0) {
+		load_event(op, rc == -ENOENT ? -EIO : rc);
 		return;
 	}
 	op->load = (struct chunk_read){ .target = op->t->v.target,
@@ -217,20 +235,41 @@ fetch_done(struct net_call *c, int rc)
 			    &rep->dedupe);
 		}
 	}
-	if (rc == 0 || (rc == -ENOENT && op->fetch_from == 1)) {
-		load_event(op, rc);
-	} else {
+	if (rc == -ENOENT) {
+		/* From the successor that is an answer; of others one may have it. */
+		if (op->craq.kind != CRAQ_REPAIR && op->fetch_at == op->t->v.pos + 1u) {
+			load_event(op, rc);
+			storage_run(op->w);
+			return;
+		}
+	} else if (rc != 0) {
+		op->fetch_rc = rc;
 		log_warn(&op->w->env->log, "fetch failed",
 		    "chain=%u replica=%u ino=%llu index=%u rc=%s",
-		    op->t->v.chain, op->t->v.pos + op->fetch_from,
+		    op->t->v.chain, op->fetch_at,
 		    (unsigned long long)op->craq.id.ino, op->craq.id.index,
 		    err_name(rc));
-		fetch_next(op);
 	}
+	if (rc == 0)
+		load_event(op, 0);
+	else
+		fetch_next(op);
 	storage_run(op->w);
 }
 
-/* From the replicas behind us, the next one first. */
+/* Only who serves has anything to give. */
+static bool
+fetch_peer(struct storage_op *op)
+{
+	const struct storage_view_chain *v = &op->t->v;
+
+	op->fetch_at++;
+	if (op->fetch_at == v->pos)
+		op->fetch_at++;
+	return op->fetch_at < v->serving_n;
+}
+
+/* From the replicas behind us, the next one first; for a repair, from any other. */
 static void
 fetch_next(struct storage_op *op)
 {
@@ -240,36 +279,48 @@ fetch_next(struct storage_op *op)
 	    .chain_version = t->v.version, .chunk = op->craq.id,
 	    .version = wh->version };
 
-	while (t->v.pos + ++op->fetch_from < t->v.n) {
-		unsigned i = t->v.pos + op->fetch_from;
+	while (fetch_peer(op)) {
+		bool settle = op->craq.kind != CRAQ_REPAIR &&
+		    op->fetch_at == t->v.pos + 1u;
 		struct net_call_opts opts = {
 		    .deadline_ns = op->craq.deadline_ns,
 		    .recv = &op->iov, .recv_n = 1 };
+		int rc;
 
 		op->iov = (struct iovec){ wh->buf.p, wh->buf.size };
-		req.target = t->v.replicas[i];
-		req.floor = op->fetch_from == 1 ? floor_of(t) : 0;
-		req.fence = op->fetch_from == 1 ? t->attempt + 1 : 0;
-		if (net_call_start(&op->call, op->w->env->hub, &t->v.addrs[i],
-		    MSG_fetch, &req, &opts, fetch_done) == 0)
+		req.target = t->v.replicas[op->fetch_at];
+		req.floor = settle ? floor_of(t) : 0;
+		req.fence = settle ? t->attempt + 1 : 0;
+		rc = net_call_start(&op->call, op->w->env->hub,
+		    &t->v.addrs[op->fetch_at], MSG_fetch, &req, &opts, fetch_done);
+		if (rc == 0)
 			return;
+		op->fetch_rc = rc;
 	}
-	load_event(op, ERR_BUSY);
+	load_event(op, op->fetch_rc != 0 || op->craq.kind != CRAQ_REPAIR ?
+	    ERR_BUSY : -ENOENT);
 }
 
 static void
 fetch(struct storage_op *op, uint64_t version)
 {
 	struct storage_whole *wh = &op->whole;
+	bool repair = op->craq.kind == CRAQ_REPAIR;
+	struct chunk_info info;
 
 	mem_put(&wh->buf);
 	*wh = (struct storage_whole){ .version = version };
+	if (repair && chunk_engine_info(op->t->disk->engine, op->t->v.target,
+	    op->craq.id, &info) == 0)
+		op->shift = info.shift;
 	if (mem_get(op->w->pool, (size_t)1 << op->shift, &wh->buf) != 0) {
 		load_event(op, ERR_BUSY);
 		return;
 	}
 	wh->data = wh->buf.p;
-	op->fetch_from = 0;
+	op->fetch_rc = 0;
+	/* fetch_peer() goes on from here. */
+	op->fetch_at = repair ? UINT_MAX : op->t->v.pos;
 	fetch_next(op);
 }
 
@@ -322,6 +373,7 @@ store(struct storage_op *op, const struct chunk_craq_effect *eff)
 	chunk_write_start(cw, op->t->disk->engine, store_done);
 }
 
+/* A removal over whatever is here, and that at once. */
 static void
 purge_done(struct chunk_write *cw, int rc)
 {
@@ -331,6 +383,8 @@ purge_done(struct chunk_write *cw, int rc)
 	if (rc == 0)
 		rc = chunk_engine_commit(op->t->disk->engine, op->t->v.target,
 		    op->craq.id, cw->version);
+	if (rc == -EIO)
+		storage_disk_failed(op->t->disk, "purge", rc);
 	ev.rc = rc;
 	step(op, &ev);
 	storage_run(op->w);
@@ -361,7 +415,8 @@ forward_event(struct storage_op *op, int rc, const struct msg_update_rep *rep)
 		    op->t->v.chain, op->t->v.version,
 		    (unsigned long long)op->craq.id.ino, op->craq.id.index,
 		    err_name(rc));
-		if (err_next(rc) == ERR_NEXT_REFRESH)
+		/* On its way into our version it needs no word from us. */
+		if (err_next(rc) == ERR_NEXT_REFRESH && rc != ERR_CHAIN_RECOVERING)
 			storage_refresh(op->w);
 	}
 	step(op, &ev);
@@ -381,16 +436,16 @@ forward(struct storage_op *op, const struct chunk_craq_effect *eff)
 {
 	struct storage_target *t = op->t;
 	struct msg_dedupe dedupe[CHUNK_DEDUPE_MAX];
-	struct msg_update m = { .chain = t->v.chain, .force = eff->force,
-	    .check = eff->check,
+	struct msg_update m = { .chain = t->v.chain,
 	    .chain_version = t->v.version, .chunk = op->craq.id,
 	    .chunk_shift = op->shift, .kind = eff->update,
-	    .epoch = eff->epoch, .version = eff->version, .base = eff->base };
+	    .epoch = eff->epoch, .version = eff->version, .base = eff->base,
+	    .force = eff->force, .check = eff->check };
 	struct net_call_opts opts = { .deadline_ns = op->craq.deadline_ns };
 	unsigned next = t->v.pos + 1u;
 	int rc;
 
-	assert(next < t->v.n);
+	assert(next < t->v.active_n);
 	op->iov = (struct iovec){ NULL, 0 };
 	m.target = t->v.replicas[next];
 	if (eff->loaded && eff->update == UPDATE_REPLACE) {
@@ -450,7 +505,8 @@ count(struct storage_op *op, const struct chunk_craq_effect *eff)
 	if (op->req->method == MSG_write) {
 		stat_add(&stat->writes, 1);
 		stat_add(&stat->write_bytes, op->len);
-		stat_hist_add(&stat->write_ns, clock_now(op->w->clock) - op->start_ns);
+		stat_hist_add(&stat->write_ns, clock_now(op->w->clock) -
+		    op->start_ns);
 	} else {
 		stat_add(&stat->updates, 1);
 		stat_add(&stat->update_bytes, op->len);
@@ -461,7 +517,6 @@ count(struct storage_op *op, const struct chunk_craq_effect *eff)
 static void
 reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 {
-	struct storage_target *t = op->t;
 	const struct log *log = &op->w->env->log;
 
 	if (eff->rc == ERR_CORRUPT || eff->rc == ERR_VERSION_GAP)
@@ -491,7 +546,6 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 		    NULL, NULL);
 	}
 	storage_op_drop(op);
-	storage_settle(t);
 }
 
 void
@@ -554,6 +608,8 @@ storage_run(struct storage_worker *w)
 		}
 	}
 	w->running = false;
+	if (!list_empty(&w->settling))
+		storage_settle(w);
 }
 
 /* ---- requests ---- */
@@ -595,11 +651,16 @@ take(struct storage_op *op)
 	int rc;
 
 	req->user = op;
+	/* What is sent to a syncing replica is paced by its sender. */
+	if (!op->craq.force) {
+		op->fore = true;
+		storage_fore_begin(w);
+	}
 	if (op->len == 0) {
 		pulled(req, 0);
 		return;
 	}
-	if (!storage_memory(w, op->t->v.pos, op->t->v.n, op->len)) {
+	if (!storage_memory(w, op->t->v.pos, op->t->v.active_n, op->len)) {
 		refuse(op, ERR_BUSY);
 		return;
 	}
@@ -621,12 +682,9 @@ storage_write_call(struct storage_worker *w, struct net_req *req)
 	const struct msg_write *m = req->msg;
 	struct storage_target *t;
 	struct storage_op *op = NULL;
-	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+	int rc = storage_check(w, STORAGE_WRITE, m->target, m->chain,
+	    m->chain_version, &t);
 
-	if (rc == 0 && !t->craq.serving)
-		rc = ERR_CHAIN_RECOVERING;
-	if (rc == 0 && !t->craq.head)
-		rc = ERR_NOT_OWNER;
 	if (rc == 0 && (m->len == 0 || m->len != req->bulk_len ||
 	    m->chunk_shift < LAYOUT_SHIFT_MIN ||
 	    m->chunk_shift > LAYOUT_SHIFT_MAX ||
@@ -659,12 +717,12 @@ storage_write_call(struct storage_worker *w, struct net_req *req)
 static bool
 update_valid(const struct msg_update *m, const struct net_req *req)
 {
-	if (m->attempt == 0 || m->len != req->bulk_len || m->version == 0 || m->chunk.ino == 0 ||
-	    m->dedupe.n > CHUNK_DEDUPE_MAX)
+	if (m->len != req->bulk_len || m->version == 0 || m->attempt == 0 ||
+	    m->chunk.ino == 0 || m->dedupe.n > CHUNK_DEDUPE_MAX)
 		return false;
 	switch (m->kind) {
 	case UPDATE_WRITE:
-		if (m->len == 0)
+		if (m->len == 0 || m->force)
 			return false;
 		break;
 	case UPDATE_REPLACE:
@@ -672,7 +730,7 @@ update_valid(const struct msg_update *m, const struct net_req *req)
 			return false;
 		break;
 	case UPDATE_TRUNCATE:
-		if (m->len != 0)
+		if (m->len != 0 || m->force)
 			return false;
 		break;
 	case UPDATE_REMOVE:
@@ -683,7 +741,7 @@ update_valid(const struct msg_update *m, const struct net_req *req)
 	return m->chunk_shift >= LAYOUT_SHIFT_MIN &&
 	    m->chunk_shift <= LAYOUT_SHIFT_MAX &&
 	    (uint64_t)m->offset + m->len <= 1u << m->chunk_shift &&
-	    m->version > m->base;
+	    (m->force || m->version > m->base);
 }
 
 void
@@ -692,15 +750,10 @@ storage_update_call(struct storage_worker *w, struct net_req *req)
 	const struct msg_update *m = req->msg;
 	struct storage_target *t;
 	struct storage_op *op = NULL;
-	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+	int rc = storage_check(w, STORAGE_UPDATE, m->target, m->chain,
+	    m->chain_version, &t);
 
-	if (rc == 0 && !t->craq.serving) {
-		rc = ERR_CHAIN_RECOVERING;
-		storage_refresh(w);
-	}
-	if (rc == 0 && t->craq.head)
-		rc = ERR_NOT_OWNER;
-	if (rc == 0 && !update_valid(m, req))
+	if (rc == 0 && (!update_valid(m, req) || t->craq.syncing != (m->force != 0)))
 		rc = -EINVAL;
 	if (rc == 0)
 		rc = chunk_craq_fence(&t->craq, m->floor, m->chunk, m->fence);
@@ -720,7 +773,7 @@ storage_update_call(struct storage_worker *w, struct net_req *req)
 		op->dedupe = op->dedupe_copy;
 	}
 	op->craq.kind = CRAQ_UPDATE;
-	op->craq.force = m->force;
+	op->craq.force = m->force != 0;
 	op->craq.id = m->chunk;
 	op->craq.chain_version = m->chain_version;
 	op->craq.update = m->kind;

@@ -64,6 +64,7 @@ finish(struct storage_read *rd)
 	struct msg_read_rep rep = { .items = { results, rd->n } };
 	unsigned piece_n = 0;
 	uint32_t off = 0;
+	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < rd->n; i++) {
 		struct item *it = &rd->items[i];
@@ -76,6 +77,7 @@ finish(struct storage_read *rd)
 			res->crc = it->r.crc;
 			stat_add(&rd->w->stat.reads, 1);
 			stat_add(&rd->w->stat.read_bytes, it->r.got);
+			bytes += it->r.got;
 			if (it->r.got > 0)
 				pieces[piece_n++] = (struct net_piece){
 				    it->r.data, it->r.got, off };
@@ -84,8 +86,26 @@ finish(struct storage_read *rd)
 	}
 	list_remove(&rd->node);
 	clock_timer_stop(rd->w->clock, &rd->pause);
+	storage_fore_end(rd->w, bytes);
 	stat_hist_add(&rd->w->stat.read_ns, clock_now(rd->w->clock) - rd->start_ns);
 	net_reply(rd->req, 0, &rep, pieces, piece_n, sent, rd);
+}
+
+int
+storage_read_rc(struct storage_target *t, struct chunk_id id, uint64_t version, int rc)
+{
+	struct storage_worker *w = t->w;
+
+	if (rc != -EIO && rc != ERR_CORRUPT)
+		return rc;
+	log_error(&w->env->log, "chunk not readable",
+	    "disk=%s target=%u ino=%llu index=%u version=%llx rc=%s", t->disk->path,
+	    t->v.target, (unsigned long long)id.ino, id.index,
+	    (unsigned long long)version, err_name(rc));
+	stat_add(&w->stat.failed_reads, 1);
+	if (rc == -EIO)
+		storage_disk_failed(t->disk, "read", rc);
+	return ERR_CORRUPT;		/* another replica may well have it */
 }
 
 static void
@@ -93,18 +113,7 @@ end(struct item *it, int rc)
 {
 	struct storage_read *rd = it->rd;
 
-	if (rc == -EIO)
-		storage_disk_failed(rd->t->disk, "read", rc);
-	if (rc == -EIO || rc == ERR_CORRUPT) {
-		log_error(&rd->w->env->log, "chunk not readable",
-		    "disk=%s target=%u ino=%llu index=%u rc=%s",
-		    rd->t->disk->path, rd->t->v.target,
-		    (unsigned long long)it->r.id.ino, it->r.id.index,
-		    err_name(rc));
-		stat_add(&rd->w->stat.failed_reads, 1);
-		rc = ERR_CORRUPT;	/* another replica may well have it */
-	}
-	it->rc = rc;
+	it->rc = storage_read_rc(rd->t, it->r.id, it->r.version, rc);
 	it->done = true;
 	if (--rd->left == 0)
 		finish(rd);
@@ -157,7 +166,8 @@ pause_item(struct item *it)
 static int
 still(const struct storage_read *rd)
 {
-	if (rd->t->v.version != rd->version || rd->t->gone)
+	if (rd->t->v.version != rd->version || rd->t->heard > rd->version ||
+	    rd->t->gone)
 		return ERR_STALE_CHAIN;
 	if (atomic_load(&rd->t->disk->failed))
 		return ERR_CORRUPT;
@@ -191,8 +201,11 @@ answered(struct net_call *c, int rc)
 	const struct chunk_info *info;
 	struct chunk_info buf;
 
-	if (rc == -EIO)
-		rc = ERR_BUSY;		/* the tail's disk, not ours: the chain will move */
+	/* It is on its way into this version; or its disk has failed, and the chain moves. */
+	if (rc == ERR_CHAIN_RECOVERING && still(it->rd) == 0) {
+		pause_item(it);
+		return;
+	}
 	if (rc == 0)
 		rc = still(it->rd);
 	if (rc == 0)
@@ -233,14 +246,15 @@ start(struct item *it)
 	}
 	if (!t->craq.read_tail &&
 	    chunk_craq_dirty(rd->w->craq, &t->craq, it->r.id, info)) {
+		unsigned tail = t->v.serving_n - 1u;
 		struct msg_committed m = { .chain = t->v.chain,
 		    .chain_version = t->v.version,
-		    .target = t->v.replicas[t->v.n - 1], .chunk = it->r.id };
+		    .target = t->v.replicas[tail], .chunk = it->r.id };
 		struct net_call_opts opts = {
 		    .deadline_ns = rd->req->deadline_ns };
 
 		rc = net_call_start(&it->ask, rd->w->env->hub,
-		    &t->v.addrs[t->v.n - 1], MSG_committed, &m, &opts, answered);
+		    &t->v.addrs[tail], MSG_committed, &m, &opts, answered);
 		stat_add(&rd->w->stat.dirty_reads, 1);
 		if (rc != 0)
 			end(it, rc);
@@ -276,12 +290,9 @@ storage_read_call(struct storage_worker *w, struct net_req *req)
 	const struct msg_read *m = req->msg;
 	struct storage_target *t;
 	struct storage_read *rd = NULL;
-	int rc = storage_check(w, m->target, m->chain, m->chain_version, &t);
+	int rc = storage_check(w, STORAGE_READ, m->target, m->chain,
+	    m->chain_version, &t);
 
-	if (rc == -EIO)
-		rc = ERR_CORRUPT;	/* our disk is; others' may not be */
-	if (rc == 0 && !t->craq.serving)
-		rc = ERR_CHAIN_RECOVERING;
 	if (rc == 0)
 		rc = read_valid(m, req);
 	/* What is left is for updates, on which others wait. */
@@ -303,6 +314,7 @@ storage_read_call(struct storage_worker *w, struct net_req *req)
 	rd->n = m->items.n;
 	rd->left = rd->n + 1;		/* and ours */
 	list_push_back(&w->reads, &rd->node);
+	storage_fore_begin(w);
 	for (unsigned i = 0; i < rd->n; i++) {
 		rd->items[i].rd = rd;
 		rd->items[i].r.target = t->v.target;
@@ -335,19 +347,6 @@ storage_reads_close(struct storage_worker *w)
 
 /* ---- questions to the tail ---- */
 
-static int
-check_tail(struct storage_worker *w, target_id target, chain_id chain,
-    uint32_t version, struct storage_target **t)
-{
-	int rc = storage_check(w, target, chain, version, t);
-
-	if (rc == 0 && !(*t)->craq.serving)
-		rc = ERR_CHAIN_RECOVERING;
-	if (rc == 0 && !(*t)->craq.read_tail)
-		rc = ERR_NOT_OWNER;
-	return rc;
-}
-
 void
 storage_committed_call(struct storage_worker *w, struct net_req *req)
 {
@@ -355,8 +354,11 @@ storage_committed_call(struct storage_worker *w, struct net_req *req)
 	struct msg_committed_rep rep = { 0 };
 	struct storage_target *t;
 	struct chunk_info info;
-	int rc = check_tail(w, m->target, m->chain, m->chain_version, &t);
+	int rc;
 
+	storage_heard(w, m->target, m->chain_version);
+	rc = storage_check(w, STORAGE_TAIL, m->target, m->chain, m->chain_version,
+	    &t);
 	if (rc == 0) {
 		int found = chunk_engine_info(t->disk->engine, m->target,
 		    m->chunk, &info);
@@ -376,7 +378,8 @@ storage_last_call(struct storage_worker *w, struct net_req *req)
 	struct msg_last_rep rep = { 0 };
 	struct storage_target *t;
 	struct chunk_info info;
-	int rc = check_tail(w, m->target, m->chain, m->chain_version, &t);
+	int rc = storage_check(w, STORAGE_TAIL, m->target, m->chain,
+	    m->chain_version, &t);
 
 	if (rc == 0) {
 		int found = chunk_engine_last(t->disk->engine, m->target, m->ino,

@@ -32,6 +32,11 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 	list_init(&w->fetches);
 	list_init(&w->cuts);
 	list_init(&w->left);
+	list_init(&w->left_trying);
+	list_init(&w->scans);
+	list_init(&w->settling);
+	list_init(&w->syncs);
+	list_init(&w->sync_queue);
 	rc = mem_pool_open(&w->pool, c->storage_memory, c->storage_buffer_keep);
 	if (rc != 0)
 		return rc;
@@ -64,27 +69,6 @@ storage_lease(const struct storage_worker *w)
 	    clock_now(w->clock) < member_lease_until_ns(w->st->member);
 }
 
-int
-storage_check(struct storage_worker *w, target_id target, chain_id chain,
-    uint32_t version, struct storage_target **out)
-{
-	struct storage_target *t = map_get(&w->targets, target);
-
-	*out = t;
-	if (t == NULL || t->gone || t->v.chain != chain) {
-		storage_refresh(w);
-		return ERR_NOT_OWNER;
-	}
-	if (!storage_lease(w))
-		return ERR_NO_LEASE;
-	if (version != t->v.version) {
-		if (version > t->v.version)
-			storage_refresh(w);
-		return ERR_STALE_CHAIN;
-	}
-	return atomic_load(&t->disk->failed) ? -EIO : 0;
-}
-
 bool
 storage_memory(const struct storage_worker *w, unsigned pos, unsigned n,
     size_t bytes)
@@ -103,6 +87,7 @@ storage_disk_failed(struct storage_disk *d, const char *what, int rc)
 		return;
 	log_error(&d->w->env->log, "disk failed, its targets are refused",
 	    "disk=%s what=%s rc=%s", d->path, what, err_name(rc));
+	storage_beat_now(d->w);
 }
 
 static void
@@ -177,6 +162,7 @@ beat(struct clock_timer *timer)
 	    beat);
 
 	publish(w);
+	storage_progress(w);
 	clock_timer_start(w->clock, timer, clock_now(w->clock) + BEAT_NS, beat);
 }
 
@@ -269,109 +255,6 @@ storage_worker_disks(const struct storage_worker *w)
 	return n;
 }
 
-/* ---- routing ---- */
-
-static struct storage_target *
-target_open(struct storage_worker *w, const struct storage_view_chain *v)
-{
-	struct storage_target *t;
-	struct storage_disk *disk = NULL;
-
-	for (unsigned i = 0; i < w->disk_n; i++)
-		if (w->disks[i].open && uid128_eq(&w->disks[i].id, &v->disk))
-			disk = &w->disks[i];
-	if (disk == NULL)
-		return NULL;		/* moved away, or failed to open */
-	if ((t = calloc(1, sizeof(*t))) == NULL)
-		return NULL;
-	t->w = w;
-	t->disk = disk;
-	list_init(&t->attempts);
-	chunk_craq_target_init(&t->craq, v->target);
-	if (map_put(&w->targets, v->target, t) != 0) {
-		free(t);
-		return NULL;
-	}
-	return t;
-}
-
-void
-storage_settle(struct storage_target *t)
-{
-	struct chunk_info info;
-
-	if (t->craq.serving || !t->craq.active || t->craq.stale != 0 ||
-	    !t->v.serving)
-		return;
-	while (t->craq.read_tail && chunk_engine_next_pending(t->disk->engine,
-	    t->v.target, (struct chunk_id){ 0, 0 }, false, &info) == 0) {
-		int rc = chunk_engine_commit(t->disk->engine, t->v.target,
-		    info.id, info.pending);
-
-		if (rc != 0) {
-			storage_disk_failed(t->disk, "commit", rc);
-			return;
-		}
-	}
-	chunk_craq_serve(t->w->craq, &t->craq);
-}
-
-static void
-target_view(struct storage_target *t, const struct storage_view_chain *v)
-{
-	bool moved = v->version > t->v.version ||
-	    (v->version == t->v.version && v->serving && !t->v.serving);
-
-	t->seen = true;
-	t->gone = false;
-	if (moved) {
-		log_info(&t->w->env->log, "chain moved",
-		    "chain=%u version=%u state=%s target=%u pos=%u of=%u",
-		    v->chain, v->version, v->serving ? "serving" : "recovering",
-		    v->target, v->pos, v->n);
-		t->v = *v;
-		if (v->version > t->craq.version) {
-			struct chunk_craq_place p = { .version = v->version,
-			    .head = v->pos == 0, .tail = v->pos + 1u == v->n,
-			    .read_tail = v->pos + 1u == v->n };
-
-			chunk_craq_move(t->w->craq, &t->craq, &p);
-			storage_run(t->w);
-		}
-		storage_settle(t);
-	} else if (v->version == t->v.version) {
-		memcpy(t->v.addrs, v->addrs, sizeof(t->v.addrs));
-	}
-}
-
-void
-storage_worker_view(struct storage_worker *w, struct storage_view *view)
-{
-	struct storage_target *t;
-	size_t it = 0;
-
-	assert(!w->running);
-	w->current = view->current;
-	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
-		t->seen = false;
-	for (uint32_t i = 0; i < view->n; i++) {
-		const struct storage_view_chain *v = &view->chains[i];
-
-		t = map_get(&w->targets, v->target);
-		if (t == NULL)
-			t = target_open(w, v);
-		if (t != NULL)
-			target_view(t, v);
-	}
-	it = 0;
-	while ((t = map_next(&w->targets, &it, NULL)) != NULL) {
-		if (t->seen)
-			continue;
-		t->gone = true;
-	}
-	free(view);
-}
-
 /* ---- stopping ---- */
 
 static void
@@ -423,6 +306,7 @@ storage_worker_stop(struct storage_worker *w)
 		storage_care_stop(&w->disks[i]);
 	if (w->server != NULL)
 		net_server_drain(w->server);
+	storage_targets_rest(w);
 	w->stop_by_ns = clock_now(w->clock) + DRAIN_NS;
 	clock_timer_start(w->clock, &w->beat, clock_now(w->clock), drain);
 }
@@ -432,9 +316,6 @@ storage_worker_stop(struct storage_worker *w)
 void
 storage_worker_close(struct storage_worker *w)
 {
-	struct storage_target *t;
-	size_t it = 0;
-
 	if (w->env == NULL)
 		return;
 	stat_remove(&w->stat_set);
@@ -449,11 +330,9 @@ storage_worker_close(struct storage_worker *w)
 	storage_cuts_close(w);
 	storage_left_close(w);
 	storage_ops_close(w);
+	storage_syncs_close(w);
 	net_server_close(w->server);
-	it = 0;
-	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
-		free(t);
-	map_fini(&w->targets);
+	storage_targets_close(w);
 	chunk_craq_close(w->craq);
 	mem_pool_close(w->pool);
 	for (unsigned i = 0; i < w->disk_n; i++) {

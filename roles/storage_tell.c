@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* storage_tell.c - what the manager is told besides space and health: replicas that are up
+ * to date, until it has heard, and how far the others are, with beats. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/err.h"
+#include "roles/storage_impl.h"
+
+#define CALL_NS		(2 * NS_PER_S)
+#define PAUSE_MIN_NS	(20 * NS_PER_MS)
+#define PAUSE_MAX_NS	NS_PER_S
+
+/* ---- a replica is up to date ---- */
+
+void
+storage_told_free(struct storage_told *told)
+{
+	net_call_cancel(&told->call);
+	clock_timer_stop(told->st->env->clock, &told->timer);
+	list_remove(&told->node);
+	free(told);
+}
+
+static void again(struct storage_told *told);
+
+static void
+answered(struct net_call *c, int rc)
+{
+	struct storage_told *told = container_of(c, struct storage_told, call);
+
+	if (rc == 0 || rc == ERR_STALE_CHAIN) {
+		member_refresh(told->st->member);
+		storage_told_free(told);
+	} else {
+		again(told);
+	}
+}
+
+static void
+send_now(struct storage_told *told)
+{
+	struct storage *st = told->st;
+	struct msg_synced m = { .node = member_node(st->member), .boot = st->boot,
+	    .chain = told->chain, .version = told->version,
+	    .target = told->target };
+	struct net_call_opts opts = {
+	    .deadline_ns = clock_now(st->env->clock) + CALL_NS };
+	struct net_addr to;
+
+	member_manager(st->member, &to);
+	if (to.kind == NET_ADDR_NONE || net_call_start(&told->call, st->env->hub,
+	    &to, MSG_synced, &m, &opts, answered) != 0)
+		again(told);
+}
+
+static void
+paused(struct clock_timer *t)
+{
+	send_now(container_of(t, struct storage_told, timer));
+}
+
+static void
+again(struct storage_told *told)
+{
+	struct clock *clock = told->st->env->clock;
+	uint64_t ns = PAUSE_MIN_NS << (told->tries < 6 ? told->tries : 6);
+
+	told->tries++;
+	if (ns > PAUSE_MAX_NS)
+		ns = PAUSE_MAX_NS;
+	clock_timer_start(clock, &told->timer, clock_now(clock) + ns, paused);
+}
+
+static void
+add(struct storage *st, struct storage_told *told)
+{
+	if (st->member == NULL || st->phase >= STORAGE_LEAVING) {
+		free(told);
+		return;
+	}
+	list_push_back(&st->tolds, &told->node);
+	send_now(told);
+}
+
+static void
+synced_posted(struct storage *st, struct storage_post *p)
+{
+	struct storage_told *told = p->told;
+
+	p->told = NULL;
+	add(st, told);
+}
+
+int
+storage_synced(struct storage_worker *w, chain_id chain, uint32_t version,
+    target_id target)
+{
+	struct storage_told *told = calloc(1, sizeof(*told));
+	struct storage_post *p;
+
+	if (told == NULL)
+		return -ENOMEM;
+	told->st = w->st;
+	told->chain = chain;
+	told->version = version;
+	told->target = target;
+	list_init(&told->node);
+	if (w->loop == 0) {
+		add(w->st, told);
+		return 0;
+	}
+	if ((p = storage_post_make(synced_posted)) == NULL) {
+		free(told);
+		return -ENOMEM;
+	}
+	p->told = told;
+	storage_post_send(w->st, 0, p);
+	return 0;
+}
+
+void
+storage_told_check(struct storage *st, const struct routing *r)
+{
+	list_for_each_safe(it, tmp, &st->tolds) {
+		struct storage_told *told = list_entry(it, struct storage_told,
+		    node);
+		const struct routing_chain *c = routing_chain(r, told->chain);
+
+		if (c != NULL && c->version > told->version)
+			storage_told_free(told);
+	}
+}
+
+/* ---- how far the others are ---- */
+
+static void
+take(struct storage *st, unsigned loop, const struct storage_progress *p)
+{
+	st->progress[loop] = *p;
+}
+
+static void
+progress_posted(struct storage *st, struct storage_post *p)
+{
+	take(st, p->loop, p->progress);
+}
+
+void
+storage_progress(struct storage_worker *w)
+{
+	struct storage_progress rows;
+	struct storage_post *p;
+
+	rows.n = storage_sync_rows(w, rows.rows, STORAGE_PROGRESS);
+	if (rows.n == 0 && w->progress_n == 0)
+		return;
+	if (w->loop == 0) {
+		take(w->st, 0, &rows);
+	} else {
+		if ((p = storage_post_make(progress_posted)) == NULL)
+			return;			/* the next time */
+		if ((p->progress = malloc(sizeof(rows))) == NULL) {
+			free(p);
+			return;
+		}
+		*p->progress = rows;
+		p->loop = w->loop;
+		storage_post_send(w->st, 0, p);
+	}
+	w->progress_n = rows.n;
+}
+
+unsigned
+storage_progress_rows(void *ctx, struct msg_sync_status *rows, unsigned max)
+{
+	struct storage *st = ctx;
+	unsigned n = 0;
+
+	for (unsigned l = 0; l < st->loop_n; l++)
+		for (unsigned i = 0; i < st->progress[l].n && n < max; i++)
+			rows[n++] = st->progress[l].rows[i];
+	return n;
+}
