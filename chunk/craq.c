@@ -363,6 +363,7 @@ move(struct chunk_craq *c, struct chunk_craq_target *t,
 	t->read_tail = p->read_tail;
 	t->syncing = p->syncing;
 	t->whole = p->whole;
+	t->handing = false;
 	if (!chunk_craq_may_doubt(t))
 		drop_doubts(c, t);
 	list_for_each(at, &t->ops) {
@@ -400,6 +401,13 @@ chunk_craq_serve(struct chunk_craq *c, struct chunk_craq_target *t)
 	assert(t->active);
 	assert(t->stale == 0);
 	t->serving = true;
+}
+
+void
+chunk_craq_hand(struct chunk_craq_target *t)
+{
+	assert(t->serving && t->read_tail && t->whole);
+	t->handing = true;
 }
 
 void
@@ -467,6 +475,15 @@ chunk_craq_busy(const struct chunk_craq *c, const struct chunk_craq_target *t,
     struct chunk_id id)
 {
 	return lookup(c, t, id) != NULL;
+}
+
+bool
+chunk_craq_doubts(const struct chunk_craq *c, const struct chunk_craq_target *t,
+    struct chunk_id id)
+{
+	const struct chunk_craq_entry *e = lookup(c, t, id);
+
+	return e != NULL && e->doubt != 0;
 }
 
 bool

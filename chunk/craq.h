@@ -59,6 +59,7 @@ struct chunk_craq_target {
 	bool	    active;		/* it has a place in that version */
 	bool	    serving;		/* takes operations, as SYNCING those of its kind */
 	bool	    head, tail, read_tail, syncing, whole;
+	bool	    handing;		/* see chunk_craq_hand() */
 	uint64_t    floor;		/* attempts of the predecessor below are over */
 	unsigned    fence_n;		/* those of chunks, above the floor */
 	struct chunk_craq_fence fences[CHUNK_CRAQ_FENCES];
@@ -182,6 +183,11 @@ void	chunk_craq_move(struct chunk_craq *c, struct chunk_craq_target *t,
 	    const struct chunk_craq_place *p);
 /* It has settled: t->stale is 0 and, at a reading tail, nothing is pending. */
 void	chunk_craq_serve(struct chunk_craq *c, struct chunk_craq_target *t);
+/* We, a reading tail, are about to tell the manager that our SYNCING successor is equal: it
+ * may become the reading tail at any time from now, before we hear of it.  So until the next
+ * move we do not answer for chunks that are dirty: they may be committed there already.
+ * Reads and questions of others about them get ERR_CHAIN_RECOVERING. */
+void	chunk_craq_hand(struct chunk_craq_target *t);
 /* As move, to a version in which it has no place: takes nothing. */
 void	chunk_craq_rest(struct chunk_craq *c, struct chunk_craq_target *t,
 	    uint32_t version);
@@ -201,12 +207,16 @@ int	chunk_craq_step(struct chunk_craq *c, const struct chunk_craq_event *ev);
 bool	chunk_craq_next(struct chunk_craq *c, struct chunk_craq_effect *out);
 
 /* A version newer than what this replica shows may be committed at the tail: a reader has
- * to ask there.  @info as the engine has it now, NULL: no such chunk. */
+ * to ask there; the reading tail itself shows what is committed, unless it is @handing.  @info as the engine has it now, NULL: no such chunk. */
 bool	chunk_craq_dirty(const struct chunk_craq *c, const struct chunk_craq_target *t,
 	    struct chunk_id id, const struct chunk_info *info);
 /* An operation has the chunk, waits for it, or left it in doubt. */
 bool	chunk_craq_busy(const struct chunk_craq *c, const struct chunk_craq_target *t,
 	    struct chunk_id id);
+
+/* Replicas behind us may hold a version of it that we could not store. */
+bool	chunk_craq_doubts(const struct chunk_craq *c,
+	    const struct chunk_craq_target *t, struct chunk_id id);
 
 /* The last operation at the chunk left a version that may be committed or not, and nobody
  * works on it now: any operation at the head settles it. @info as above. */

@@ -412,6 +412,7 @@ have_repair(struct chunk_craq *c, struct chunk_craq_op *op,
 	job(op, true, UPDATE_REPLACE, true, info->committed, 0,
 	    info->committed_epoch);
 	op->check = info->committed_check;
+	op->touched = true;
 	op->state = FETCHING;
 	chunk_craq_want(c, op, CRAQ_FETCH);
 }
