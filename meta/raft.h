@@ -182,8 +182,7 @@ void	raft_compacted(struct raft *r, uint64_t index);
 /* Order @n commands (type is set here to RAFT_COMMAND, term to ours); they come back as a
  * RAFT_APPEND effect, @e stays valid until then.
  *   first	set to the index of the first
- * 0; ERR_NOT_LEADER; ERR_BUSY: leadership is being handed over, or no room for another
- * term. */
+ * 0; ERR_NOT_LEADER; ERR_BUSY: leadership is being handed over. */
 int	raft_propose(struct raft *r, uint64_t now_ns, struct raft_entry *e, uint32_t n,
 	    uint64_t *first);
 /* Propose another configuration: one learner more, one member less, or one learner promoted

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* raft_members.c - configurations: their bytes, and how far apart two of them are. */
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #include "conf/bytes.h"
@@ -116,4 +117,57 @@ raft_members_step(const struct raft_members *from, const struct raft_members *to
 	for (unsigned i = 0; i < from->n; i++)
 		steps += role(to, from->m[i].id) == ABSENT;
 	return steps <= 1;
+}
+
+/* ---- the one that holds ---- */
+
+const struct raft_members *
+raft_members(const struct raft *r)
+{
+	return &r->cur;
+}
+
+bool
+raft_members_settled(const struct raft *r)
+{
+	return r->cur.index <= r->commit;
+}
+
+void
+raft_members_moved(struct raft *r)
+{
+	struct raft_peer old[RAFT_MEMBERS_MAX];
+
+	memcpy(old, r->peers, sizeof(old));
+	for (unsigned i = 0; i < r->cur.n; i++) {
+		struct raft_peer *p = &r->peers[i];
+
+		*p = (struct raft_peer){ .id = r->cur.m[i].id, .beat = true,
+			.next = r->last, .progress_ns = r->now_ns };
+		for (unsigned j = 0; j < RAFT_MEMBERS_MAX; j++)
+			if (old[j].id == p->id)
+				*p = old[j];
+	}
+	for (unsigned i = r->cur.n; i < RAFT_MEMBERS_MAX; i++)
+		r->peers[i] = (struct raft_peer){ 0 };
+}
+
+int
+raft_change(struct raft *r, uint64_t now_ns, const struct raft_members *to,
+    uint64_t *index)
+{
+	size_t n;
+
+	raft_begin(r, now_ns);
+	if (r->role != RAFT_LEADER)
+		return ERR_NOT_LEADER;
+	if (!raft_members_step(&r->cur, to))
+		return -EINVAL;
+	if (r->transfer_to != 0 || !raft_members_settled(r) || r->commit < r->noop)
+		return ERR_BUSY;
+	n = raft_members_encode(to, r->own_bytes);
+	raft_log_own(r, RAFT_MEMBERS, (uint32_t)n);
+	*index = r->last;
+	raft_advance(r);
+	return 0;
 }
