@@ -11,9 +11,13 @@
  * from reuse for longer than one batch.
  *
  * Invariants:
- *  1. The writer touches only env, dbi and the batch; the rest is the owner's.
+ *  1. The writer touches only env, dbi, writer_dead and the batch; the rest is the
+ *     owner's, which looks at writer_dead after a batch.
  *  2. At most one batch is in flight (the table sees to that).
- *  3. A completion on its way to the owner outlives the store: it is a block of its own,
+ *  3. Pages are touched under a guard (conf/fault.h) alone: what cannot be read is an
+ *     error then, not the end of the process.  So results are copies, and after a fault
+ *     nothing but closing is done with the environment.
+ *  4. A completion on its way to the owner outlives the store: it is a block of its own,
  *     and finds store NULL when the store has been closed. */
 #include "conf/table_lmdb.h"
 
@@ -30,6 +34,15 @@
 #include <unistd.h>
 
 #include "conf/err.h"
+#include "conf/fault.h"
+
+/* What a look-up found, out of the map. */
+struct found {
+	uint8_t	key[TABLE_KEY_MAX + 12];
+	size_t	key_len;
+	uint8_t	*value;			/* owned */
+	size_t	value_len, value_max;
+};
 
 struct store;
 
@@ -40,6 +53,7 @@ struct image {
 	struct list	   node;	/* in store->images */
 	MDB_txn		  *txn;		/* NULL: stale */
 	MDB_cursor	  *cursor;
+	struct found	   found;
 	uint64_t	   bytes, max_bytes;	/* kept for it, at most */
 };
 
@@ -57,7 +71,10 @@ struct store {
 	MDB_txn		  *read;
 	MDB_cursor	  *cursor;
 	bool		   at_key;	/* the cursor stands on an entry */
+	struct found	   found;
 	int		   read_rc;	/* why reads fail, or 0 */
+	bool		   dead;	/* a read was cut short by a fault */
+	bool		   writer_dead;	/* the writer's: a batch was */
 	uint64_t	   used;	/* bytes, as of the last batch */
 	size_t		   page;
 	struct list	   images;
@@ -117,20 +134,76 @@ translate_open(int rc)
 /* ---- reads ---- */
 
 static int
+copy_out(struct found *f, const MDB_val *k, const MDB_val *v)
+{
+	if (v->mv_size > f->value_max || f->value == NULL) {
+		size_t n = v->mv_size < 4096 ? 4096 : v->mv_size;
+		uint8_t *p = realloc(f->value, n);
+
+		if (p == NULL)
+			return ENOMEM;
+		f->value = p;
+		f->value_max = n;
+	}
+	if (k != NULL) {
+		if (k->mv_size > sizeof(f->key))
+			return MDB_CORRUPTED;
+		memcpy(f->key, k->mv_data, k->mv_size);
+		f->key_len = k->mv_size;
+	}
+	memcpy(f->value, v->mv_data, v->mv_size);
+	f->value_len = v->mv_size;
+	return 0;
+}
+
+struct look {
+	struct store *s;
+	MDB_txn	     *txn;
+	MDB_cursor   *cursor;
+	struct found *f;
+	const void   *key;
+	size_t	      key_len;
+	bool	      after;
+	struct image *image;
+};
+
+/* What was cut short by a fault must not be gone on with. */
+static int
+look(struct look *l, int (*fn)(void *))
+{
+	int rc;
+
+	if (l->s->read_rc != 0)
+		return l->s->read_rc;
+	if ((rc = fault_guard(fn, l)) != -EFAULT)
+		return translate(rc);
+	l->s->at_key = false;
+	l->s->dead = true;
+	return l->s->read_rc = -EIO;
+}
+
+static int
+look_get(void *arg)
+{
+	struct look *l = arg;
+	MDB_val k = { l->key_len, (void *)(uintptr_t)l->key }, v;
+	int rc = mdb_get(l->txn, l->s->dbi, &k, &v);
+
+	return rc != 0 ? rc : copy_out(l->f, NULL, &v);
+}
+
+static int
 get(struct table_store *ts, const void *key, size_t key_len, const void **value,
     size_t *value_len)
 {
 	struct store *s = of(ts);
-	MDB_val k = { key_len, (void *)(uintptr_t)key }, v;
-	int rc;
+	struct look l = { .s = s, .txn = s->read, .f = &s->found, .key = key,
+	    .key_len = key_len };
+	int rc = look(&l, look_get);
 
-	if (s->read_rc != 0)
-		return s->read_rc;
-	if ((rc = mdb_get(s->read, s->dbi, &k, &v)) != 0)
-		return translate(rc);
-	*value = v.mv_data;
-	*value_len = v.mv_size;
-	return 0;
+	*value = s->found.value;
+	*value_len = s->found.value_len;
+	return rc;
 }
 
 static bool
@@ -144,32 +217,50 @@ stands_at(const struct store *s, const void *key, size_t key_len)
 }
 
 static int
+look_seek(void *arg)
+{
+	struct look *l = arg;
+	MDB_val k = { l->key_len, (void *)(uintptr_t)l->key }, v;
+	bool own = l->cursor == l->s->cursor;
+	int rc;
+
+	/* Walks ask for what follows the last answer: one step, no search. */
+	if (own && l->after && stands_at(l->s, l->key, l->key_len))
+		rc = mdb_cursor_get(l->cursor, &k, &v, MDB_NEXT);
+	else {
+		rc = mdb_cursor_get(l->cursor, &k, &v, l->key_len > 0 ?
+		    MDB_SET_RANGE : MDB_FIRST);
+		if (rc == 0 && l->after && k.mv_size == l->key_len &&
+		    memcmp(k.mv_data, l->key, l->key_len) == 0)
+			rc = mdb_cursor_get(l->cursor, &k, &v, MDB_NEXT);
+	}
+	if (own)
+		l->s->at_key = rc == 0;
+	return rc != 0 ? rc : copy_out(l->f, &k, &v);
+}
+
+static int
+seek_with(struct look *l, const void **found, size_t *found_len, const void **value,
+    size_t *value_len)
+{
+	int rc = look(l, look_seek);
+
+	*found = l->f->key;
+	*found_len = l->f->key_len;
+	*value = l->f->value;
+	*value_len = l->f->value_len;
+	return rc;
+}
+
+static int
 seek(struct table_store *ts, const void *key, size_t key_len, bool after,
     const void **found, size_t *found_len, const void **value, size_t *value_len)
 {
 	struct store *s = of(ts);
-	MDB_val k = { key_len, (void *)(uintptr_t)key }, v;
-	int rc;
+	struct look l = { .s = s, .cursor = s->cursor, .f = &s->found, .key = key,
+	    .key_len = key_len, .after = after };
 
-	if (s->read_rc != 0)
-		return s->read_rc;
-	/* Walks ask for what follows the last answer: one step, no search. */
-	if (after && stands_at(s, key, key_len))
-		rc = mdb_cursor_get(s->cursor, &k, &v, MDB_NEXT);
-	else {
-		rc = mdb_cursor_get(s->cursor, &k, &v, MDB_SET_RANGE);
-		if (rc == 0 && after && k.mv_size == key_len &&
-		    memcmp(k.mv_data, key, key_len) == 0)
-			rc = mdb_cursor_get(s->cursor, &k, &v, MDB_NEXT);
-	}
-	s->at_key = rc == 0;
-	if (rc != 0)
-		return translate(rc);
-	*found = k.mv_data;
-	*found_len = k.mv_size;
-	*value = v.mv_data;
-	*value_len = v.mv_size;
-	return 0;
+	return seek_with(&l, found, found_len, value, value_len);
 }
 
 /* Pages that hold rows; others in the file are used again first. */
@@ -189,18 +280,30 @@ used(struct table_store *ts)
 	return of(ts)->used;
 }
 
-static void
-renew(struct store *s)
+static int
+look_renew(void *arg)
 {
+	struct look *l = arg;
+	struct store *s = l->s;
 	int rc;
 
 	mdb_txn_reset(s->read);
 	s->at_key = false;
 	if ((rc = mdb_txn_renew(s->read)) == 0)
 		rc = mdb_cursor_renew(s->read, s->cursor);
-	s->read_rc = translate(rc);
 	if (rc == 0)
 		count_used(s);
+	return rc;
+}
+
+static void
+renew(struct store *s)
+{
+	struct look l = { .s = s };
+
+	s->dead |= s->writer_dead;
+	s->read_rc = s->dead ? -EIO : 0;
+	s->read_rc = look(&l, look_renew);
 }
 
 /* ---- images ---- */
@@ -221,23 +324,12 @@ image_seek(struct table_image *ti, const void *key, size_t key_len, bool after,
     const void **found, size_t *found_len, const void **value, size_t *value_len)
 {
 	struct image *m = container_of(ti, struct image, image);
-	MDB_val k = { key_len, (void *)(uintptr_t)key }, v;
-	int rc;
+	struct look l = { .s = m->store, .cursor = m->cursor, .f = &m->found, .key = key,
+	    .key_len = key_len, .after = after };
 
 	if (m->txn == NULL)
 		return -ESTALE;
-	rc = mdb_cursor_get(m->cursor, &k, &v, key_len > 0 ? MDB_SET_RANGE :
-	    MDB_FIRST);
-	if (rc == 0 && after && k.mv_size == key_len &&
-	    memcmp(k.mv_data, key, key_len) == 0)
-		rc = mdb_cursor_get(m->cursor, &k, &v, MDB_NEXT);
-	if (rc != 0)
-		return translate(rc);
-	*found = k.mv_data;
-	*found_len = k.mv_size;
-	*value = v.mv_data;
-	*value_len = v.mv_size;
-	return 0;
+	return seek_with(&l, found, found_len, value, value_len);
 }
 
 static void
@@ -247,6 +339,7 @@ image_close(struct table_image *ti)
 
 	image_end(m);
 	list_remove(&m->node);
+	free(m->found.value);
 	free(m);
 }
 
@@ -255,10 +348,21 @@ static const struct table_image_ops image_ops = {
 };
 
 static int
+look_image(void *arg)
+{
+	struct look *l = arg;
+	int rc = mdb_txn_begin(l->s->env, NULL, MDB_RDONLY, &l->image->txn);
+
+	return rc != 0 ? rc : mdb_cursor_open(l->image->txn, l->s->dbi,
+	    &l->image->cursor);
+}
+
+static int
 image_open(struct table_store *ts, uint64_t max_bytes, struct table_image **out)
 {
 	struct store *s = of(ts);
 	struct image *m = calloc(1, sizeof(*m));
+	struct look l = { 0 };
 	int rc;
 
 	if (m == NULL)
@@ -267,10 +371,11 @@ image_open(struct table_store *ts, uint64_t max_bytes, struct table_image **out)
 	m->store = s;
 	m->max_bytes = max_bytes;
 	list_push_back(&s->images, &m->node);
-	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &m->txn)) != 0 ||
-	    (rc = mdb_cursor_open(m->txn, s->dbi, &m->cursor)) != 0) {
+	l.s = s;
+	l.image = m;
+	if ((rc = look(&l, look_image)) != 0) {
 		image_close(&m->image);
-		return translate(rc) == -ENOMEM ? -ENOMEM : -EIO;
+		return rc == -ENOMEM ? -ENOMEM : -EIO;
 	}
 	*out = &m->image;
 	return 0;
@@ -341,22 +446,44 @@ put_all(MDB_txn *txn, MDB_dbi dbi, const struct table_batch *b)
 	return 0;
 }
 
+struct batch_write {
+	struct store *s;
+	const struct table_batch *b;
+};
+
 static int
-write_batch(struct store *s, const struct table_batch *b)
+write_guarded(void *arg)
 {
+	struct store *s = ((struct batch_write *)arg)->s;
+	const struct table_batch *b = ((struct batch_write *)arg)->b;
 	MDB_txn *txn;
 	int rc;
 
 	if ((rc = mdb_txn_begin(s->env, NULL, 0, &txn)) != 0)
-		return translate(rc);
+		return rc;
 	if ((b->clear && (rc = mdb_drop(txn, s->dbi, 0)) != 0) ||
 	    (rc = put_all(txn, s->dbi, b)) != 0)
 		mdb_txn_abort(txn);
 	else
 		rc = mdb_txn_commit(txn);	/* frees txn either way */
-	rc = translate(rc);
 	if (rc == 0)
 		fill_up(s->env, s->fd, 0);
+	return rc;
+}
+
+/* The transaction that a fault cuts short is never ended, nor is another one begun: what
+ * it holds goes with the environment. */
+static int
+write_batch(struct store *s, const struct table_batch *b)
+{
+	struct batch_write w = { s, b };
+	int rc;
+
+	if (s->writer_dead)
+		return -EIO;
+	rc = fault_guard(write_guarded, &w);
+	s->writer_dead = rc == -EFAULT;
+	rc = translate(rc);
 	return rc == 0 || rc == -ENOSPC ? rc : -EIO;
 }
 
@@ -419,6 +546,20 @@ start_write(struct table_store *ts, struct table_batch *b)
 
 /* ---- open and close ---- */
 
+static int
+close_env(void *arg)
+{
+	struct store *s = arg;
+
+	if (s->cursor != NULL)
+		mdb_cursor_close(s->cursor);
+	if (s->read != NULL)
+		mdb_txn_abort(s->read);
+	if (s->env != NULL)
+		mdb_env_close(s->env);
+	return 0;
+}
+
 static void
 close_store(struct table_store *ts)
 {
@@ -436,12 +577,8 @@ close_store(struct table_store *ts)
 	else
 		free(s->done);
 	assert(list_empty(&s->images));
-	if (s->cursor != NULL)
-		mdb_cursor_close(s->cursor);
-	if (s->read != NULL)
-		mdb_txn_abort(s->read);
-	if (s->env != NULL)
-		mdb_env_close(s->env);
+	(void)fault_guard(close_env, s);	/* what is left is lost memory */
+	free(s->found.value);
 	if (s->fd >= 0)
 		close(s->fd);
 	pthread_cond_destroy(&s->wake);
@@ -544,9 +681,28 @@ open_file(struct store *s, const char *path)
 	return st.st_size < 2 * sysconf(_SC_PAGESIZE) ? ERR_DISK_DAMAGED : 0;
 }
 
-static int
-open_env(struct store *s, const char *path, uint64_t max_bytes)
+/* LMDB found what cannot be; without us it would end the process. */
+static void
+impossible(MDB_env *env, const char *what)
 {
+	(void)env;
+	(void)what;
+	fault_raise();
+}
+
+struct opening {
+	struct store *s;
+	const char   *path;
+	uint64_t      max_bytes;
+};
+
+static int
+open_guarded(void *arg)
+{
+	struct opening *o = arg;
+	struct store *s = o->s;
+	const char *path = o->path;
+	uint64_t max_bytes = o->max_bytes;
 	/* Read transactions are not tied to a thread: a loop may be set up on one and
 	 * run on another.  The file is far larger than memory and read at random. */
 	unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD;
@@ -560,6 +716,7 @@ open_env(struct store *s, const char *path, uint64_t max_bytes)
 	if ((rc = mdb_env_create(&s->env)) != 0 ||
 	    (rc = mdb_env_set_mapsize(s->env, max_bytes / page * page)) != 0 ||
 	    (rc = mdb_env_set_maxreaders(s->env, 16)) != 0 ||
+	    (rc = mdb_env_set_assert(s->env, impossible)) != 0 ||
 	    (rc = mdb_env_open(s->env, path, flags, 0600)) != 0 ||
 	    (rc = mdb_reader_check(s->env, NULL)) != 0)	/* slots of the dead */
 		return translate_open(rc);
@@ -579,6 +736,18 @@ open_env(struct store *s, const char *path, uint64_t max_bytes)
 	if ((rc = check_all(s->cursor, page)) != 0)
 		return rc;
 	return (rc = fill_up(s->env, s->fd, 0)) < 0 ? rc : 0;
+}
+
+static int
+open_env(struct store *s, const char *path, uint64_t max_bytes)
+{
+	struct opening o = { s, path, max_bytes };
+	int rc;
+
+	if ((rc = fault_init()) != 0)
+		return rc;
+	rc = fault_guard(open_guarded, &o);
+	return rc == -EFAULT ? -EIO : rc;
 }
 
 int

@@ -107,6 +107,73 @@ number(uint32_t k)
 	return bytes_from_be32(v);
 }
 
+/* A file that is cut behind our back is as a device that fails: its pages cannot be read.
+ * That is an error, for whoever comes across it first, and not the end. */
+static const struct {
+	const char *what;
+	bool punch, write_first;
+	long keep;		/* pages */
+} cuts[] = {
+	{ "cut to its meta pages, then read",	false, false, 2 },
+	{ "cut to its meta pages, then written", false, true, 2 },
+	{ "cut in the middle, then read",	false, false, 100 },
+	{ "cut in the middle, then written",	false, true, 100 },
+	{ "zeros in the middle, then read",	true, false, 20 },
+	{ "zeros in the middle, then written",	true, true, 20 },
+};
+
+START_TEST(cut_while_open)
+{
+	long page = sysconf(_SC_PAGESIZE);
+	unsigned errors = 0;
+	uint8_t key[4];
+	const void *k, *v;
+	size_t kn, vn;
+	struct stat st;
+
+	setup();
+	ck_assert_int_eq(open_table(64 * MIB), 0);
+	for (uint32_t i = 0; i < 3000; i++)
+		put_number(i, i, 4 + i % 3000);
+	ck_assert_int_eq(commit(), 0);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_int_gt(st.st_size, 400 * page);
+	if (cuts[_i].punch) {
+		int fd = open(path, O_RDWR);
+
+		ck_assert_int_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE |
+		    FALLOC_FL_KEEP_SIZE, cuts[_i].keep * page,
+		    st.st_size - cuts[_i].keep * page), 0);
+		close(fd);
+	} else
+		ck_assert_int_eq(truncate(path, cuts[_i].keep * page), 0);
+	if (cuts[_i].write_first) {
+		for (uint32_t i = 0; i < 3000; i += 7)
+			put_number(i, i, 500);
+		if (commit() != 0) {
+			errors++;
+			ck_assert_int_ne(commit(), 0);
+		}
+	}
+	for (uint32_t i = 0; i < 3000; i++) {
+		int rc;
+
+		bytes_be32(key, i);
+		rc = table_get(table, key, 4, &v, &vn);
+		ck_assert(rc == 0 || rc == -EIO || (cuts[_i].punch && rc == -ENOENT));
+		errors += rc == -EIO;
+		rc = table_seek(table, key, 4, true, 0, &k, &kn, &v, &vn);
+		ck_assert(rc == 0 || rc == -EIO || rc == -ENOENT);
+	}
+	ck_assert_msg(errors > 0, "%s", cuts[_i].what);
+	if (!cuts[_i].write_first) {
+		put_number(1, 1, 500);
+		(void)commit();
+	}
+	teardown();
+}
+END_TEST
+
 START_TEST(keeps)
 {
 	const void *k, *v;
@@ -382,6 +449,7 @@ main(void)
 
 	tcase_set_timeout(tc, 0);
 	tcase_add_test(tc, keeps);
+	tcase_add_loop_test(tc, cut_while_open, 0, sizeof(cuts) / sizeof(cuts[0]));
 	tcase_add_test(tc, one_owner);
 	tcase_add_test(tc, full);
 	tcase_add_test(tc, close_in_flight);
