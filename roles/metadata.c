@@ -109,15 +109,43 @@ init_start(struct metadata *m)
 		    metadata_now(m) + RETRY_NS, init_again);
 }
 
+/* Another member may lead already: whatever waits here is for it to do.  Commands on
+ * their way are told by the group what became of them. */
 static void
-leader(void *ctx, bool leads)
+depose(struct metadata *m)
 {
-	struct metadata *m = ctx;
+	bool led = m->leads;
 
+	m->leads = false;
+	m->deaf = true;
+	m->fresh = false;
+	clock_timer_stop(m->clock, &m->ready_timer);
+	metadata_gc_depose(m);
+	metadata_session_depose(m);
+	list_for_each_safe(it, tmp, &m->ops) {
+		struct metadata_op *op = list_entry(it, struct metadata_op, all);
+
+		if (op->settle != NULL)
+			metadata_length_cancel(op, ERR_NOT_LEADER);
+	}
+	if (led)
+		log_info(m->log, "does not lead any more", "requests=%u",
+		    m->ops_n);
+}
+
+void
+metadata_lead(struct metadata *m, bool leads)
+{
 	if (leads)
 		init_start(m);
 	else
-		m->leads = false;
+		depose(m);
+}
+
+static void
+leader(void *ctx, bool leads)
+{
+	metadata_lead(ctx, leads);
 }
 
 static void

@@ -244,7 +244,7 @@ metadata_gc_look(struct metadata *m, ino_id ino)
 {
 	struct metadata_gc *g = m->gc;
 
-	if (g == NULL || g->stopped)
+	if (g == NULL || g->stopped || !m->leads)
 		return;
 	if (g->tail - g->head == QUEUE_MAX)
 		g->overflow = true;
@@ -437,6 +437,8 @@ metadata_gc_wait(struct metadata *m, struct metadata_op *op, ino_id ino)
 
 	if (g->stopped)
 		return ERR_STOPPING;
+	if (!m->leads)
+		return ERR_NOT_LEADER;
 	if (map_get(&g->removes, ino) != NULL)
 		return -ESTALE;
 	if (g->waiters_n >= METADATA_WAIT_MAX)
@@ -513,14 +515,14 @@ metadata_gc_lead(struct metadata *m)
 	run_soon(g, 0);
 }
 
-void
-metadata_gc_stop(struct metadata *m)
+/* Nothing of ours runs any more. */
+static void
+halt(struct metadata_gc *g)
 {
-	struct metadata_gc *g = m->gc;
+	struct metadata *m = g->m;
 	struct job *j;
 	size_t it = 0;
 
-	g->stopped = true;
 	clock_timer_stop(m->clock, &g->timer);
 	clock_timer_stop(m->clock, &g->sweep_timer);
 	clock_undefer(m->clock, &g->defer);
@@ -532,15 +534,18 @@ metadata_gc_stop(struct metadata *m)
 }
 
 void
-metadata_gc_close(struct metadata *m)
+metadata_gc_stop(struct metadata *m)
 {
-	struct metadata_gc *g = m->gc;
+	m->gc->stopped = true;
+	halt(m->gc);
+}
+
+static void
+free_jobs(struct metadata_gc *g)
+{
 	struct job *j;
 	size_t it = 0;
 
-	if (g == NULL)
-		return;
-	metadata_gc_stop(m);
 	while ((j = map_next(&g->truncates, &it, NULL)) != NULL)
 		free(j);
 	it = 0;
@@ -548,6 +553,36 @@ metadata_gc_close(struct metadata *m)
 		free(j);
 	map_fini(&g->truncates);
 	map_fini(&g->removes);
+}
+
+void
+metadata_gc_depose(struct metadata *m)
+{
+	struct metadata_gc *g = m->gc;
+
+	metadata_gc_flush_waiters(m, ERR_NOT_LEADER);
+	halt(g);
+	free_jobs(g);
+	map_init(&g->truncates);
+	map_init(&g->removes);
+	/* A command on its way finds nobody to tell when it comes back. */
+	list_init(&g->cutting);
+	list_init(&g->done);
+	list_init(&g->sent);
+	g->done_n = 0;
+	g->head = g->tail = 0;
+	g->scanning = g->overflow = false;
+}
+
+void
+metadata_gc_close(struct metadata *m)
+{
+	struct metadata_gc *g = m->gc;
+
+	if (g == NULL)
+		return;
+	metadata_gc_stop(m);
+	free_jobs(g);
 	free(g);
 	m->gc = NULL;
 }

@@ -105,7 +105,8 @@ struct metadata_sessions {
 	struct map	  by_client;
 	struct list	  live, dead;	/* oldest first */
 	unsigned	  n, live_n;
-	uint64_t	  made;
+	uint32_t	  reign;	/* random, of this time of leading */
+	uint32_t	  made;		/* sessions, from a random number on */
 	struct map	  opens;	/* inode -> number of open handles */
 	struct clock_timer timer;
 	/* who may cache: grants were given to one client only, up to grant_end */
@@ -132,6 +133,8 @@ struct metadata_sessions {
 void	metadata_session_init(struct metadata *m);
 /* The group leads now. 0 or a table error. */
 int	metadata_session_lead(struct metadata *m);
+/* It does not any more: forget all clients, answer those that are held. */
+void	metadata_session_depose(struct metadata *m);
 /* @client has told all it has open: what we do not know of is closed. */
 bool	metadata_session_told(const struct metadata *m, const struct uid128 *client);
 /* After a time in which nobody was answered: the silence of then does not count. */
@@ -161,6 +164,8 @@ struct metadata_gc;
 
 int	metadata_gc_open(struct metadata *m);
 void	metadata_gc_lead(struct metadata *m);
+/* The group does not lead any more: its rows are another's to work on. */
+void	metadata_gc_depose(struct metadata *m);
 void	metadata_gc_close(struct metadata *m);
 /* No more work is begun (the role stops). */
 void	metadata_gc_stop(struct metadata *m);
@@ -211,7 +216,7 @@ struct metadata {
 	struct member	  *member;
 	uint64_t	   start_ns;	/* since when clients can tell us their opens */
 	bool		   leads;	/* log replayed, root there */
-	bool		   fresh;	/* no earlier run */
+	bool		   fresh;	/* nobody has led before */
 	bool		   deaf;	/* could not serve when we looked last */
 	int		   broken;	/* why the group has failed */
 	/* told once */
@@ -240,6 +245,8 @@ metadata_now(const struct metadata *m)
 {
 	return clock_now(m->clock);
 }
+/* The group has begun or ceased to lead. */
+void	metadata_lead(struct metadata *m, bool leads);
 /* We have a lease and lead: clients are answered. */
 bool	metadata_hears(struct metadata *m);
 /* Serve @op, which was admitted. */

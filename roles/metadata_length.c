@@ -46,8 +46,9 @@ metadata_length_settle(struct metadata_op *op)
 	struct inode in;
 	int rc;
 
-	if (m->stopping) {
-		metadata_reply(op, ERR_STOPPING, NULL);
+	if (m->stopping || !m->leads) {
+		metadata_reply(op, m->stopping ? ERR_STOPPING : ERR_NOT_LEADER,
+		    NULL);
 		return;
 	}
 	if ((rc = fs_inode(m->fs, q->ino, &in)) != 0) {

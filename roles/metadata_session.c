@@ -174,7 +174,8 @@ begin(struct metadata *m, const struct uid128 *client)
 		return NULL;
 	}
 	map_init(&s->opens);
-	s->epoch = group_run(m->group) << 32 | (++t->made & UINT32_MAX);
+	/* Whoever leads, and whenever: never the same twice. */
+	s->epoch = (uint64_t)t->reign << 32 | ++t->made;
 	s->heard_ns = metadata_now(m);
 	list_push_back(&t->live, &s->node);
 	t->n++;
@@ -406,8 +407,8 @@ holder_done(struct group_req *r, int rc, const void *result, size_t len)
 	(void)result;
 	(void)len;
 	m->sessions.proposing = false;
-	if (rc != 0)
-		return;			/* the group is broken */
+	if (rc != 0 || !m->leads)
+		return;			/* who leads next reads it */
 	m->sessions.holder = m->sessions.holder_next;
 	holder_update(m);
 }
@@ -477,6 +478,10 @@ dropped(struct group_req *r, int rc, const void *result, size_t len)
 	struct fs_result res;
 
 	t->dropping = NULL;
+	if (!m->leads) {
+		ghost_free(m, g);
+		return;
+	}
 	if (rc == 0 && (fs_result_decode(result, len, &res) != 0 ||
 	    (res.effects & FS_MORE) == 0))
 		ghost_free(m, g);
@@ -641,6 +646,8 @@ metadata_session_lead(struct metadata *m)
 	uint32_t ttl_ms;
 	int rc = fs_holder(m->fs, &t->holder, &ttl_ms);
 
+	m->env.random(m->env.ctx, &t->reign, sizeof(t->reign));
+	m->env.random(m->env.ctx, &t->made, sizeof(t->made));
 	if (rc != 0)
 		return rc;
 	if (!uid128_zero(&t->holder)) {
@@ -652,8 +659,8 @@ metadata_session_lead(struct metadata *m)
 	return 0;
 }
 
-void
-metadata_session_fini(struct metadata *m)
+static void
+forget_all(struct metadata *m)
 {
 	struct metadata_sessions *t = &m->sessions;
 	struct list *n;
@@ -668,8 +675,37 @@ metadata_session_fini(struct metadata *m)
 	while (!list_empty(&t->dead))
 		forget(m, list_entry(t->dead.next, struct metadata_session, node));
 	while ((n = list_pop_front(&t->ghosts)) != NULL)
-		free(list_entry(n, struct metadata_ghost, node));
+		ghost_free(m, list_entry(n, struct metadata_ghost, node));
+	map_fini(&t->opens);
+}
+
+void
+metadata_session_depose(struct metadata *m)
+{
+	struct metadata_sessions *t = &m->sessions;
+	struct list held, *n;
+
+	forget_all(m);
+	map_init(&t->opens);
+	stat_set(&m->stat.open_files, 0);
+	t->scanning = false;
+	t->scan_after = (struct uid128){ { 0 } };
+	t->grant_to = (struct uid128){ { 0 } };
+	t->grant_end_ns = 0;
+	list_init(&held);
+	list_splice_back(&held, &t->held);
+	t->held_n = 0;
+	while ((n = list_pop_front(&held)) != NULL)
+		metadata_reply(list_entry(n, struct metadata_op, wait),
+		    ERR_NOT_LEADER, NULL);
+}
+
+void
+metadata_session_fini(struct metadata *m)
+{
+	struct metadata_sessions *t = &m->sessions;
+
+	forget_all(m);
 	free(t->dropping);
 	map_fini(&t->by_client);
-	map_fini(&t->opens);
 }

@@ -771,6 +771,68 @@ START_TEST(opens_are_told_again)
 }
 END_TEST
 
+/* The group ceases to lead, at any moment of this, and leads again later: whoever waits is
+ * told at once to ask elsewhere, nothing is done meanwhile, and then it is as after a
+ * restart. */
+START_TEST(leads_no_more_and_again)
+{
+	ino_id ino = entry(create(1, "f", 7))->attr.ino;
+	ino_id open_ino = entry(create(1, "g", 8))->attr.ino;
+	struct msg_open_row rows[] = { { ino, 7 }, { open_ino, 8 } };
+	struct msg_session_rep s, s2;
+	struct ask *asks[6];
+	struct inode in;
+	unsigned cuts;
+
+	s = session(1, 0, NULL, 0, false);
+	session(1, s.epoch, NULL, 0, false);
+	entry(settle(1, MSG_sync, ino, 0, 3 << 20, 0));
+	entry(settle(1, MSG_sync, open_ino, 0, 3 << 20, 0));
+	await(unlink_file(1, "g"));
+	entry(lookup(1, "f"));			/* which it may cache */
+	W.mute = true;
+	asks[0] = truncate_file(1, ino, 5);
+	run_ms(5);
+	asks[1] = getattr(1, ino);		/* waits for the truncation */
+	asks[2] = lookup(2, "f");		/* for the copy to run out */
+	asks[3] = settle(1, MSG_sync, ino, 0, 10, 0);
+	asks[4] = create(1, "h", 9);
+	asks[5] = unlink_file(1, "nothing");
+	run_ms((uint64_t)_i);
+	metadata_lead(W.m, false);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_msg(asks[i]->answered || i == 3, "request %u", i);
+	ck_assert_int_eq(asks[0]->rc, ERR_NOT_LEADER);
+	ck_assert_int_eq(asks[2]->rc, ERR_NOT_LEADER);
+	ck_assert_uint_eq(W.m->sessions.n, 0);
+	ck_assert(!metadata_session_is_open(W.m, open_ino));
+	cuts = W.cuts;
+	ck_assert_int_eq(await(lookup(1, "f")), ERR_NOT_LEADER);
+	W.mute = false;
+	run_ms(2 * W.conf.metadata_session);
+	for (unsigned i = 0; i < 6; i++)
+		ck_assert_msg(asks[i]->answered, "request %u", i);
+	ck_assert_uint_eq(W.cuts, cuts);
+	ck_assert(list_empty(&W.calls));
+	ck_assert_int_eq(fs_inode(W.m->fs, open_ino, &in), 0);
+
+	metadata_lead(W.m, true);
+	s2 = session(1, s.epoch, NULL, 0, false);
+	ck_assert_uint_ne(s2.epoch, s.epoch);
+	ck_assert_uint_eq(s2.ended, 0);
+	ck_assert_uint_eq(session(1, s2.epoch, rows, 2, false).gone.n, 0);
+	run_ms(W.conf.metadata_session - 1000);
+	ck_assert_uint_eq(entry(getattr(1, ino))->attr.epoch, 1);
+	ck_assert_uint_eq(entry(getattr(1, ino))->attr.size, 5);
+	session(1, s2.epoch, NULL, 0, false);
+	run_ms(3000);
+	ck_assert_int_eq(fs_inode(W.m->fs, open_ino, &in), 0);
+	session(1, s2.epoch, NULL, 0, true);
+	run_ms(1000);
+	ck_assert_int_eq(fs_inode(W.m->fs, open_ino, &in), -ENOENT);
+}
+END_TEST
+
 /* While we have no lease nobody can reach us: that time is not one of a session, neither
  * after a start nor in the middle. */
 START_TEST(silence_without_lease)
@@ -1104,6 +1166,7 @@ main(void)
 	tcase_add_test(t, never_written_needs_no_storage);
 	tcase_add_test(t, many_removals);
 	tcase_add_test(t, opens_are_told_again);
+	tcase_add_loop_test(t, leads_no_more_and_again, 0, 12);
 	tcase_add_test(t, silence_without_lease);
 	tcase_add_test(t, dead_clients_lose_their_opens);
 	tcase_add_test(t, truncation_before_opens_are_told);
