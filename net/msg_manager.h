@@ -83,7 +83,8 @@ MSG_DECLARE(routing_rep, MSG_ROUTING_REP)
 	F(u64, capacity, "bytes usable for chunks")                             \
 	F(u64, used,     "bytes allocated to chunks")                           \
 	F(u32, targets,  "target slots it offers")                              \
-	F(u8,  failed,   "1: I/O errors, do not use")
+	F(u8,  failed,   "1: I/O errors, do not use; told by the manager also 2: "  \
+	    "its node has it no more, 3: replaced by the operator")
 MSG_DECLARE(disk_info, MSG_DISK_INFO)
 
 #define MSG_REGISTER(F) \
@@ -123,17 +124,11 @@ MSG_DECLARE(sync_status, MSG_SYNC_STATUS)
 #define MSG_GOODBYE(F) \
 	F(u32, node, "node id")                                                 \
 	F(uid, boot, "as registered")
-#define MSG_CHAIN_READY(F) \
-	F(u32, node,    "node of the head, which reconciled the chain")         \
-	F(uid, boot,    "as registered")                                        \
-	F(u32, chain,   "chain id")                                             \
-	F(u32, version, "chain version that was reconciled")
 MSG_DECLARE(register, MSG_REGISTER)
 MSG_DECLARE(register_rep, MSG_REGISTER_REP)
 MSG_DECLARE(beat, MSG_BEAT)
 MSG_DECLARE(beat_rep, MSG_BEAT_REP)
 MSG_DECLARE(goodbye, MSG_GOODBYE)
-MSG_DECLARE(chain_ready, MSG_CHAIN_READY)
 
 /* The last serving replica has brought the syncing one up to date. */
 #define MSG_SYNCED(F) \
@@ -143,6 +138,16 @@ MSG_DECLARE(chain_ready, MSG_CHAIN_READY)
 	F(u32, version, "chain version under which all was compared")           \
 	F(u32, target,  "the replica that has everything now")
 MSG_DECLARE(synced, MSG_SYNCED)
+
+/* ---- operators ---- */
+#define MSG_CHAIN_ACCEPT(F) \
+	F(u32, chain,   "chain whose last replica is gone for good")            \
+	F(u32, target,  "replica whose content is taken for everything there is")
+#define MSG_DISK_REPLACE(F) \
+	F(uid, disk,    "disk that is given up")                                \
+	F(uid, with,    "disk whose free targets take the place of its replicas")
+MSG_DECLARE(chain_accept, MSG_CHAIN_ACCEPT)
+MSG_DECLARE(disk_replace, MSG_DISK_REPLACE)
 
 /* ---- clients ---- */
 #define MSG_CLIENT_BEAT(F) \
@@ -182,7 +187,8 @@ MSG_DECLARE(node_status, MSG_NODE_STATUS)
 	F(list_node_status, nodes,          "all nodes")                        \
 	F(u64,              total_bytes,    "bytes that files can use in all")  \
 	F(u64,              used_bytes,     "bytes that files use")             \
-	F(u64,              config_version, "newest option-set version")
+	F(u64,              config_version, "newest option-set version")        \
+	F(list_sync_status, syncs,          "replicas that are brought up to date")
 MSG_DECLARE(status_rep, MSG_STATUS_REP)
 
 /* ---- option sets: text of an options file per role, versioned ---- */
@@ -199,19 +205,21 @@ MSG_DECLARE(config_get, MSG_CONFIG_GET)
 MSG_DECLARE(config_set, MSG_CONFIG_SET)
 MSG_DECLARE(config_rep, MSG_CONFIG_REP)
 
+/* 0x0105 was used by earlier releases. */
 /*        id      name          request       reply            when sent again */
 #define MSG_MANAGER_CALLS(X) \
 	X(0x0101, register,    register,    register_rep,    "same boot, same answer") \
 	X(0x0102, beat,        beat,        beat_rep,        "harmless")        \
 	X(0x0103, routing,     routing,     routing_rep,     "harmless")        \
 	X(0x0104, goodbye,     goodbye,     none,            "harmless")        \
-	X(0x0105, chain_ready, chain_ready, none,            "harmless")        \
 	X(0x0106, client_beat, client_beat, client_beat_rep, "harmless")        \
 	X(0x0107, clients,     none,        clients_rep,     "harmless")        \
 	X(0x0108, status,      none,        status_rep,      "harmless")        \
 	X(0x0109, config_get,  config_get,  config_rep,      "harmless")        \
 	X(0x010a, config_set,  config_set,  config_rep,      "refused by have") \
 	X(0x010b, manager_stats, none,      stats_rep,       "harmless")         \
-	X(0x010c, synced,      synced,      none,            "harmless")
+	X(0x010c, synced,      synced,      none,            "harmless")        \
+	X(0x010d, chain_accept, chain_accept, none,          "refused once done") \
+	X(0x010e, disk_replace, disk_replace, none,          "refused once done")
 
 #endif

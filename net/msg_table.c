@@ -22,8 +22,9 @@
 	X(beat, MSG_BEAT) \
 	X(beat_rep, MSG_BEAT_REP) \
 	X(goodbye, MSG_GOODBYE) \
-	X(chain_ready, MSG_CHAIN_READY) \
 	X(synced, MSG_SYNCED) \
+	X(chain_accept, MSG_CHAIN_ACCEPT) \
+	X(disk_replace, MSG_DISK_REPLACE) \
 	X(client_beat, MSG_CLIENT_BEAT) \
 	X(client_beat_rep, MSG_CLIENT_BEAT_REP) \
 	X(client_row, MSG_CLIENT_ROW) \

@@ -106,8 +106,14 @@ serve(void *ctx, struct net_req *req)
 	case MSG_goodbye:
 		manager_node_goodbye(m, req);
 		break;
-	case MSG_chain_ready:
-		manager_node_chain_ready(m, req);
+	case MSG_synced:
+		manager_repair_synced(m, req);
+		break;
+	case MSG_chain_accept:
+		manager_repair_accept(m, req);
+		break;
+	case MSG_disk_replace:
+		manager_repair_replace(m, req);
 		break;
 	case MSG_client_beat:
 		manager_client_beat(m, req);
@@ -150,6 +156,8 @@ set_gauges(struct manager *m)
 	stat_set(&m->stat.nodes, s->nodes.n);
 	stat_set(&m->stat.nodes_up, s->up_n);
 	stat_set(&m->stat.chains_serving, s->serving_n);
+	stat_set(&m->stat.chains_degraded, s->serving_n - s->whole_n);
+	stat_set(&m->stat.chains_syncing, s->syncing_n);
 	stat_set(&m->stat.chains_recovering, s->chain_n - s->serving_n);
 	stat_set(&m->stat.routing_version, routing_version(s->routing));
 }
@@ -203,8 +211,21 @@ begin_serving(struct manager *m)
 	    group_run(m->group), routing_version(m->state.routing),
 	    m->state.nodes.n, m->state.chain_n);
 	m->phase = MANAGER_SERVING;
-	manager_node_start(m);
+	manager_lease_start(m);
+	manager_repair_start(m);
+	manager_form_poke(m);
 	tell_ready(m, 0);
+}
+
+/* All that the leader's memory alone holds is forgotten; who waits gets @rc, 0: nothing. */
+static void
+stop_serving(struct manager *m, int rc)
+{
+	manager_lease_stop(m, rc);
+	manager_form_stop(m);
+	manager_repair_stop(m);
+	manager_client_stop(m);
+	manager_routing_stop(m, rc);
 }
 
 static void
@@ -248,9 +269,7 @@ broken(void *ctx, int rc)
 
 	log_error(&m->env.log, "stopped serving", "error=%s", err_name(rc));
 	m->phase = MANAGER_BROKEN;
-	manager_node_stop(m);
-	manager_client_stop(m);
-	manager_routing_stop(m, ERR_STOPPING);
+	stop_serving(m, ERR_STOPPING);
 	tell_ready(m, rc);
 }
 
@@ -295,6 +314,9 @@ manager_open(struct manager **out, const struct role_env *env, const char *dir_p
 	m->ready_ctx = ctx;
 	list_init(&m->calls);
 	list_init(&m->leases);
+	list_init(&m->dying);
+	list_init(&m->expiring);
+	list_init(&m->sync_list);
 	list_init(&m->client_leases);
 	list_init(&m->waiters);
 	stat_attach(env->stats, &m->stat_set, "fsd_manager", env->log.who,
@@ -345,9 +367,7 @@ manager_stop(struct manager *m, role_fn *fn, void *ctx)
 	if (m->phase != MANAGER_BROKEN)
 		m->phase = MANAGER_STOPPING;
 	net_server_drain(m->server);
-	manager_node_stop(m);
-	manager_client_stop(m);
-	manager_routing_stop(m, ERR_STOPPING);
+	stop_serving(m, ERR_STOPPING);
 	group_flush(m->group, flushed, m);	/* after what is in flight */
 }
 
@@ -359,9 +379,7 @@ manager_close(struct manager *m)
 	if (m == NULL)
 		return;
 	stat_remove(&m->stat_set);
-	manager_node_stop(m);
-	manager_client_stop(m);
-	manager_routing_stop(m, 0);
+	stop_serving(m, 0);
 	while ((n = list_pop_front(&m->calls)) != NULL) {
 		struct manager_call *c = list_entry(n, struct manager_call, node);
 

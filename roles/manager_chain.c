@@ -1,272 +1,330 @@
 /* SPDX-License-Identifier: MIT */
-/* manager_chain.c - chain formation and the states of a chain.
+/* manager_chain.c - the table of what becomes of replicas, and its evaluation.
  *
- * How many: k chains of r replicas fit exactly when the nodes' free slots, each cut at k,
- * sum to k * r (a node can be in a chain once).  The largest such k is reached by any
- * order of choices that takes, while k chains are to be made, every node that has k free
- * slots or more: so those come first and the wishes only choose among the others.
- *
- *	           BOOT, MOVED: version + 1
- *	RECOVERING <----------------------- SERVING
- *	           -----------------------> READY of this version */
+ * Invariants (manager_chain_step asserts those of its result):
+ *  1  The states never go down along the chain; at most one replica is SYNCING and only
+ *     if one serves; at most one is LASTSRV and only if none serves.
+ *  2  Who serves and stays alive goes on serving, in the same order, but for ROTATE and
+ *     REPLACE, which leave another one that does.
+ *  3  A replica serves only if it did, by SYNCED, by ACCEPT, or as the LASTSRV that came
+ *     back; so at any time each of them has every acknowledged write (but for ACCEPT).
+ *  4  Looking again changes nothing.
+ *  5  The version rises by one when anything was changed. */
 #include "roles/manager_chain.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "conf/err.h"
 
-struct disk {
-	size_t next, end;		/* its unused slots */
+/* What a line of the table asks of a replica and of the others. */
+enum {
+	ALIVE  = 1,
+	GONE   = 2,
+	NAMED  = 4,		/* by the event */
+	OTHER  = 8,		/* another one that is alive serves */
+	OTHERS = 16,		/* two others do */
+	ALONE  = 32,		/* none does */
+	TAIL   = 64,		/* it is the last that serves */
+	TURN   = 128		/* nobody syncs, and it is the first that could */
 };
 
-struct node {
-	node_id	 id;
-	uint32_t free;
-	uint32_t heads, tails;		/* chains it is head or tail of */
-	size_t	 disk, disk_n;		/* in form.disks */
-	bool	 taken;			/* by the chain being made */
+/*	from     event    asks                    to       what */
+#define TABLE(X) \
+	X(SERVING, LOOK,    GONE | OTHER,           OFFLINE, "gone, others serve on") \
+	X(SERVING, LOOK,    GONE | TAIL,            LASTSRV, "gone, the last one") \
+	X(SERVING, LOOK,    GONE,                   OFFLINE, "gone together with the tail") \
+	X(LASTSRV, LOOK,    ALIVE,                  SERVING, "back with everything") \
+	X(SYNCING, LOOK,    GONE,                   OFFLINE, "gone while it synced") \
+	X(SYNCING, LOOK,    ALONE,                  WAITING, "nobody to copy from") \
+	X(WAITING, LOOK,    GONE,                   OFFLINE, "gone while it waited") \
+	X(WAITING, LOOK,    ALIVE | TURN,           SYNCING, "its turn") \
+	X(OFFLINE, LOOK,    ALIVE | TURN,           SYNCING, "back, its turn") \
+	X(OFFLINE, LOOK,    ALIVE,                  WAITING, "back") \
+	X(SYNCING, SYNCED,  NAMED,                  SERVING, "has everything") \
+	X(SERVING, ROTATE,  NAMED | OTHERS,         OFFLINE, "out of place") \
+	X(WAITING, ACCEPT,  NAMED | ALIVE | ALONE,  SERVING, "taken for everything") \
+	X(LASTSRV, ACCEPT,  ALONE,                  OFFLINE, "given up") \
+	X(SERVING, REPLACE, NAMED | OTHER,          OFFLINE, "replaced while it served") \
+	X(SYNCING, REPLACE, NAMED,                  OFFLINE, "replaced while it synced") \
+	X(WAITING, REPLACE, NAMED,                  OFFLINE, "replaced while it waited") \
+	X(OFFLINE, REPLACE, NAMED,                  OFFLINE, "replaced")
+
+static const struct line {
+	uint8_t event, asks;
+} lines[] = {
+#define LINE(from, event, asks, to, what) { MANAGER_CHAIN_##event, asks },
+	TABLE(LINE)
+#undef LINE
+};
+/* Tests alone read the counts; they are of the one thread of a manager. */
+static struct manager_chain_line public[] = {
+#define LINE(from, event, asks, to, what) { TARGET_##from, TARGET_##to, what, 0 },
+	TABLE(LINE)
+#undef LINE
+};
+#define LINES (sizeof(lines) / sizeof(lines[0]))
+_Static_assert(LINES <= 32, "chain.taken");
+
+struct replica {
+	target_id id;
+	uint8_t	  state;
+	bool	  alive, reborn, named;
 };
 
-struct form {
-	const struct manager_slot *slots;
-	struct node *nodes;
-	struct disk *disks;
-	uint8_t	    *pairs;		/* node x node: chains they share, saturating */
-	size_t	     node_n;
+struct chain {
+	struct replica r[ROUTING_REPLICAS_MAX];
+	unsigned n;
+	uint32_t taken;			/* a bit for every line */
 };
 
-static int
-node_cmp(const void *key, const void *at)
+/* ---- what there is to know ---- */
+
+static unsigned
+count(const struct chain *c, enum target_state state)
 {
-	node_id a = *(const node_id *)key, b = ((const struct node *)at)->id;
+	unsigned n = 0;
 
-	return a < b ? -1 : a > b;
+	for (unsigned i = 0; i < c->n; i++)
+		n += c->r[i].state == state;
+	return n;
 }
 
-static struct node *
-find(const struct form *f, node_id id)
+static bool
+could_sync(const struct replica *r)
 {
-	return bsearch(&id, f->nodes, f->node_n, sizeof(*f->nodes), node_cmp);
+	return r->alive && (r->state == TARGET_WAITING || r->state == TARGET_OFFLINE);
 }
 
-/* Count that these nodes (NULL: not of interest) are a chain, head first. */
+static unsigned
+facts(const struct chain *c, unsigned at)
+{
+	const struct replica *r = &c->r[at];
+	unsigned f = r->alive ? ALIVE : GONE, others = 0;
+	bool last = true, first = true;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		others += i != at && c->r[i].alive && c->r[i].state == TARGET_SERVING;
+		last &= i <= at || c->r[i].state != TARGET_SERVING;
+		first &= i >= at || !could_sync(&c->r[i]);
+	}
+	f |= r->named ? NAMED : 0;
+	f |= others > 0 ? OTHER : ALONE;
+	f |= others > 1 ? OTHERS : 0;
+	f |= last && r->state == TARGET_SERVING ? TAIL : 0;
+	f |= first && could_sync(r) && others > 0 && count(c, TARGET_SYNCING) == 0 ?
+	    TURN : 0;
+	return f;
+}
+
+/* ---- steps ---- */
+
 static void
-count(struct form *f, struct node *const *members, unsigned n)
+sort(struct chain *c)
 {
-	if (members[0] != NULL)
-		members[0]->heads++;
-	if (members[n - 1] != NULL)
-		members[n - 1]->tails++;
-	for (unsigned i = 0; i < n; i++) {
-		for (unsigned j = 0; j < n; j++) {
-			uint8_t *p;
+	for (unsigned i = 1; i < c->n; i++) {
+		struct replica r = c->r[i];
+		unsigned at = i;
 
-			if (i == j || members[i] == NULL || members[j] == NULL)
+		for (; at > 0 && c->r[at - 1].state > r.state; at--)
+			c->r[at] = c->r[at - 1];
+		c->r[at] = r;
+	}
+}
+
+/* Every replica takes the first line that is about it, all at once.  Returns how many
+ * did. */
+static unsigned
+take(struct chain *c, enum manager_chain_event event)
+{
+	uint8_t to[ROUTING_REPLICAS_MAX];
+	unsigned taken = 0;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		unsigned f = facts(c, i);
+
+		to[i] = c->r[i].state;
+		for (unsigned k = 0; k < LINES; k++) {
+			if (lines[k].event != event ||
+			    public[k].from != c->r[i].state ||
+			    (lines[k].asks & ~f) != 0)
 				continue;
-			p = &f->pairs[(size_t)(members[i] - f->nodes) * f->node_n +
-			    (size_t)(members[j] - f->nodes)];
-			*p += *p < UINT8_MAX;
+			to[i] = (uint8_t)public[k].to;
+			c->taken |= 1u << k;
+			taken++;
+			break;
 		}
+	}
+	for (unsigned i = 0; i < c->n; i++)
+		c->r[i].state = to[i];
+	sort(c);
+	return taken;
+}
+
+static void
+look(struct chain *c)
+{
+	unsigned rounds = 0;
+
+	while (take(c, MANAGER_CHAIN_LOOK) > 0)
+		assert(++rounds <= 4);	/* gone; back; whose turn; and none */
+}
+
+static struct replica *
+named(struct chain *c)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->r[i].named)
+			return &c->r[i];
+	return NULL;
+}
+
+/* What the event asks for, or why not. */
+static int
+happen(struct chain *c, const struct manager_chain_input *in)
+{
+	struct replica *r = named(c);
+	uint8_t was;
+
+	if (in->event == MANAGER_CHAIN_LOOK)
+		return 0;
+	if (r == NULL)
+		return -ENOENT;
+	if (in->event == MANAGER_CHAIN_REPLACE && in->with == 0)
+		return -EINVAL;
+	for (unsigned i = 0; i < c->n; i++)
+		if (in->event == MANAGER_CHAIN_REPLACE && c->r[i].id == in->with)
+			return -EINVAL;
+	/* these are about the chain as it was */
+	if (in->event == MANAGER_CHAIN_SYNCED && c->taken != 0)
+		return ERR_STALE_CHAIN;
+	if (in->event == MANAGER_CHAIN_ROTATE && c->taken != 0)
+		return -EBUSY;
+	if (in->event == MANAGER_CHAIN_ACCEPT &&
+	    (r->state != TARGET_WAITING || count(c, TARGET_SERVING) > 0))
+		return -EBUSY;		/* or the LASTSRV alone would take a line */
+	was = r->state;
+	if (take(c, in->event) == 0)
+		return in->event == MANAGER_CHAIN_SYNCED ? ERR_STALE_CHAIN : -EBUSY;
+	r = named(c);
+	assert(r->state != was || in->event == MANAGER_CHAIN_REPLACE);
+	if (in->event == MANAGER_CHAIN_REPLACE) {
+		/* it has nothing that counts: behind all others */
+		struct replica last = { .id = in->with, .state = TARGET_OFFLINE,
+			.alive = in->with_alive };
+		unsigned at = (unsigned)(r - c->r);
+
+		memmove(r, r + 1, (c->n - 1 - at) * sizeof(*r));
+		c->r[c->n - 1] = last;
+	}
+	return 0;
+}
+
+/* ---- rows ---- */
+
+static void
+read_row(struct chain *c, const struct routing_chain *row,
+    const struct manager_chain_input *in)
+{
+	*c = (struct chain){ .n = row->target_n };
+	for (unsigned i = 0; i < c->n; i++)
+		c->r[i] = (struct replica){ .id = row->targets[i],
+			.state = row->states[i],
+			.alive = in->alive[i] && !in->reborn[i],
+			.reborn = in->alive[i] && in->reborn[i],
+			.named = in->event != MANAGER_CHAIN_LOOK &&
+			    row->targets[i] == in->target };
+}
+
+static void
+write_row(const struct chain *c, struct routing_chain *row,
+    const struct manager_chain_input *in)
+{
+	unsigned serving = count(c, TARGET_SERVING);
+
+	for (unsigned i = 0; i < c->n; i++) {
+		assert(i == 0 || c->r[i].state >= c->r[i - 1].state);	/* 1 */
+		row->targets[i] = c->r[i].id;
+		row->states[i] = c->r[i].state;
+		if (in->event == MANAGER_CHAIN_REPLACE &&
+		    row->preferred[i] == in->target)
+			row->preferred[i] = in->with;
+	}
+	assert(count(c, TARGET_SYNCING) <= (serving > 0));		/* 1 */
+	assert(count(c, TARGET_LASTSRV) <= (serving == 0));		/* 1 */
+	row->state = serving > 0 ? CHAIN_SERVING : CHAIN_RECOVERING;
+	row->version++;							/* 5 */
+	for (unsigned k = 0; k < LINES; k++)
+		public[k].taken += c->taken >> k & 1;
+}
+
+void
+manager_chain_init(struct routing_chain *c, const target_id *targets, unsigned n)
+{
+	assert(n >= 1 && n <= ROUTING_REPLICAS_MAX);
+	*c = (struct routing_chain){ .id = c->id, .version = 1,
+		.state = CHAIN_SERVING, .target_n = n };
+	for (unsigned i = 0; i < n; i++) {
+		c->targets[i] = c->preferred[i] = targets[i];
+		c->states[i] = TARGET_SERVING;
 	}
 }
 
 static int
-form_init(struct form *f, const struct manager_slot *slots, size_t n)
+evaluate(struct chain *c, const struct routing_chain *row,
+    const struct manager_chain_input *in)
 {
-	size_t disk_n = 0;
+	int rc;
 
-	*f = (struct form){ .slots = slots };
-	f->nodes = calloc(n + 1, sizeof(*f->nodes));
-	f->disks = calloc(n + 1, sizeof(*f->disks));
-	if (f->nodes == NULL || f->disks == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		bool same = i > 0 && slots[i].node == slots[i - 1].node;
-		struct node *node;
-
-		assert(i == 0 || slots[i].node >= slots[i - 1].node);
-		if (!same)
-			f->nodes[f->node_n++] = (struct node){
-				.id = slots[i].node, .disk = disk_n };
-		node = &f->nodes[f->node_n - 1];
-		if (!same || slots[i].disk != slots[i - 1].disk) {
-			f->disks[disk_n++].next = i;
-			node->disk_n++;
-		}
-		f->disks[disk_n - 1].end = i + 1;
-		node->free++;
-	}
-	f->pairs = calloc(f->node_n * f->node_n + 1, 1);
-	return f->pairs == NULL ? -ENOMEM : 0;
-}
-
-static void
-form_fini(struct form *f)
-{
-	free(f->nodes);
-	free(f->disks);
-	free(f->pairs);
-}
-
-/* The most chains of @r that the free slots allow. */
-static uint64_t
-chains_max(const struct form *f, unsigned r)
-{
-	uint64_t low = 0, high = 0;
-
-	for (size_t i = 0; i < f->node_n; i++)
-		high += f->nodes[i].free;
-	high /= r;
-	while (low < high) {
-		uint64_t k = low + (high - low + 1) / 2, sum = 0;
-
-		for (size_t i = 0; i < f->node_n; i++)
-			sum += f->nodes[i].free < k ? f->nodes[i].free : k;
-		if (sum >= k * r)
-			low = k;
-		else
-			high = k - 1;
-	}
-	return low;
-}
-
-/* The best node for one more replica while @left chains are to be made. */
-static struct node *
-choose(struct form *f, struct node *const *members, unsigned n, uint64_t left)
-{
-	struct node *best = NULL;
-	uint64_t best_shared = 0;
-
-	for (size_t i = 0; i < f->node_n; i++) {
-		struct node *c = &f->nodes[i];
-		uint64_t shared = 0, free_c, free_best;
-
-		if (c->taken || c->free == 0)
-			continue;
-		for (unsigned j = 0; j < n; j++) {
-			uint64_t p = f->pairs[i * f->node_n +
-			    (size_t)(members[j] - f->nodes)];
-
-			shared += p * p;	/* one pair twice is worse than
-						 * two pairs once */
-		}
-		/* all that must be taken are alike */
-		free_c = c->free < left ? c->free : left;
-		free_best = best == NULL ? 0 :
-		    best->free < left ? best->free : left;
-		if (best == NULL || free_c > free_best ||
-		    (free_c == free_best && shared < best_shared)) {
-			best = c;
-			best_shared = shared;
-		}
-	}
-	return best;
-}
-
-/* A slot of the disk of @node that has most left. */
-static target_id
-take_slot(struct form *f, struct node *node)
-{
-	struct disk *best = &f->disks[node->disk];
-
-	for (size_t i = 1; i < node->disk_n; i++) {
-		struct disk *d = &f->disks[node->disk + i];
-
-		if (d->end - d->next > best->end - best->next)
-			best = d;
-	}
-	assert(best->next < best->end);
-	node->free--;
-	return f->slots[best->next++].target;
-}
-
-/* Head: who is head least often, the lowest id of those; tail alike, but the highest, so
- * that equal nodes take turns; the others as they were chosen. */
-static void
-arrange(struct node **m, unsigned n)
-{
-	unsigned best = 0;
-	struct node *t;
-
-	for (unsigned i = 1; i < n; i++)
-		if (m[i]->heads < m[best]->heads ||
-		    (m[i]->heads == m[best]->heads && m[i]->id < m[best]->id))
-			best = i;
-	t = m[0], m[0] = m[best], m[best] = t;
-	if (n < 3)
-		return;
-	best = 1;
-	for (unsigned i = 2; i < n; i++)
-		if (m[i]->tails < m[best]->tails ||
-		    (m[i]->tails == m[best]->tails && m[i]->id > m[best]->id))
-			best = i;
-	t = m[n - 1], m[n - 1] = m[best], m[best] = t;
+	read_row(c, row, in);
+	look(c);
+	for (unsigned i = 0; i < c->n; i++)
+		c->r[i].alive |= c->r[i].reborn;
+	look(c);
+	if ((rc = happen(c, in)) != 0)
+		return rc;
+	look(c);
+	return c->taken != 0 ? 0 : -EALREADY;
 }
 
 int
-manager_chain_form(const struct manager_slot *slots, size_t slot_n,
-    const struct manager_chain_nodes *chains, size_t chain_n, unsigned replicas,
-    struct manager_chain_plan *plan, size_t max, size_t *plan_n, bool *more)
+manager_chain_step(struct routing_chain *row, const struct manager_chain_input *in)
 {
-	struct node *members[ROUTING_REPLICAS_MAX];
-	struct form f;
-	uint64_t left;
-	int rc;
+	struct chain c;
+	int rc = evaluate(&c, row, in);
 
-	assert(replicas >= 1 && replicas <= ROUTING_REPLICAS_MAX);
-	*plan_n = 0;
-	*more = false;
-	if ((rc = form_init(&f, slots, slot_n)) != 0)
-		goto out;
-	left = chains_max(&f, replicas);
-	for (size_t i = 0; i < chain_n && left > 0; i++) {
-		assert(chains[i].n >= 1 && chains[i].n <= ROUTING_REPLICAS_MAX);
-		for (unsigned j = 0; j < chains[i].n; j++)
-			members[j] = find(&f, chains[i].nodes[j]);
-		count(&f, members, chains[i].n);
-	}
-	for (; left > 0 && *plan_n < max; left--) {
-		struct manager_chain_plan *p = &plan[(*plan_n)++];
-
-		memset(p, 0, sizeof(*p));
-		for (unsigned j = 0; j < replicas; j++) {
-			members[j] = choose(&f, members, j, left);
-			assert(members[j] != NULL);
-			members[j]->taken = true;
-		}
-		arrange(members, replicas);
-		count(&f, members, replicas);
-		for (unsigned j = 0; j < replicas; j++) {
-			p->targets[j] = take_slot(&f, members[j]);
-			members[j]->taken = false;
-		}
-	}
-	*more = left > 0;
-out:
-	form_fini(&f);
+	if (rc == 0)
+		write_row(&c, row, in);
 	return rc;
 }
 
 int
-manager_chain_step(uint32_t *version, uint8_t *state, enum manager_chain_event ev,
-    uint32_t ev_version)
+manager_chain_check(const struct routing_chain *row,
+    const struct manager_chain_input *in)
 {
-	switch (ev) {
-	case MANAGER_CHAIN_BOOT:
-	case MANAGER_CHAIN_MOVED:
-		(*version)++;
-		*state = CHAIN_RECOVERING;
+	struct chain c;
+
+	return evaluate(&c, row, in);
+}
+
+/* Coming back puts a replica behind all others, so those can stay that are the longest
+ * beginning of the preferred order in this order; the next of it has to move.  With less
+ * than two others to serve meanwhile the order is not worth the risk. */
+target_id
+manager_chain_misplaced(const struct routing_chain *c)
+{
+	unsigned want = 0;
+
+	if (c->target_n < 3 || routing_serving_n(c) != c->target_n)
 		return 0;
-	case MANAGER_CHAIN_READY:
-		if (ev_version != *version)
-			return ERR_STALE_CHAIN;
-		if (*state == CHAIN_SERVING)
-			return -EALREADY;
-		*state = CHAIN_SERVING;
-		return 0;
-	}
-	return -EINVAL;
+	for (unsigned i = 0; i < c->target_n; i++)
+		want += c->targets[i] == c->preferred[want];
+	return want == c->target_n ? 0 : c->preferred[want];
+}
+
+const struct manager_chain_line *
+manager_chain_line(unsigned i)
+{
+	return i < LINES ? &public[i] : NULL;
 }

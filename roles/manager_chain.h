@@ -1,58 +1,80 @@
 /* SPDX-License-Identifier: MIT */
-/* manager_chain.h - which chains to make of free target slots, and what events mean for a
- * chain; pure.
+/* manager_chain.h - what becomes of the replicas of a chain when nodes and disks die and
+ * come back; pure: a function of a row, of who is alive, and of an event.
  *
- * Placement: as many chains as the slots allow, replicas on distinct nodes, and the rest
- * by three wishes in this order: slots are used up evenly, two nodes share few chains (so
- * that the load of a failed node spreads over all others), heads and tails are spread
- * evenly over the nodes. */
+ * A replica is alive when its node is up and its disk works.  SERVING ones hold every
+ * write that was acknowledged; the tail holds every write that anybody has read.
+ *
+ *   from     what happens                                    to
+ *   SERVING  gone, others serve on                           OFFLINE
+ *   SERVING  gone, was the tail when the last of them went   LASTSRV
+ *   SERVING  gone together with that tail                    OFFLINE
+ *   SERVING  out of its preferred place, two others serve    OFFLINE
+ *   LASTSRV  back: it has everything, and serves alone       SERVING
+ *   LASTSRV  the operator gives it up                        OFFLINE
+ *   SYNCING  gone                                            OFFLINE
+ *   SYNCING  nobody is left to copy from                     WAITING
+ *   SYNCING  has everything now                              SERVING
+ *   WAITING  gone                                            OFFLINE
+ *   WAITING  its turn: somebody serves, nobody syncs         SYNCING
+ *   WAITING  the operator takes what it has for everything   SERVING
+ *   OFFLINE  back, and its turn                              SYNCING
+ *   OFFLINE  back                                            WAITING
+ *   any but LASTSRV and the only one that serves:
+ *            another replica takes its place                 OFFLINE
+ *
+ * Several of these may follow one another in one step: a process that was started again
+ * between two looks is gone first and back then.
+ * Source: 3FS docs/design_notes.md, "Data replication". */
 #ifndef ROLES_MANAGER_CHAIN_H
 #define ROLES_MANAGER_CHAIN_H
 
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "conf/ids.h"
 #include "net/routing.h"
 
-/* A free slot on a disk that can be used. */
-struct manager_slot {
-	target_id target;
-	node_id	  node;
-	uint32_t  disk;			/* the same number for slots of one disk */
-};
-
-/* The nodes of a chain that exists, head first. */
-struct manager_chain_nodes {
-	uint32_t n;
-	node_id	 nodes[ROUTING_REPLICAS_MAX];
-};
-
-struct manager_chain_plan {
-	target_id targets[ROUTING_REPLICAS_MAX];	/* head first */
-};
-
-/* Plan at most @max chains of @replicas (1..ROUTING_REPLICAS_MAX) targets.
- *
- *   slots     ascending by (node, disk, target), no target twice
- *   chains    those that exist, for the wishes above
- *   plan      filled; *plan_n says how many
- *   more      set when slots are left for further chains
- *
- * The same input gives the same plan.  0 or -ENOMEM. */
-int	manager_chain_form(const struct manager_slot *slots, size_t slot_n,
-	    const struct manager_chain_nodes *chains, size_t chain_n,
-	    unsigned replicas, struct manager_chain_plan *plan, size_t max,
-	    size_t *plan_n, bool *more);
-
 enum manager_chain_event {
-	MANAGER_CHAIN_BOOT,	/* a node of it was registered by a new process */
-	MANAGER_CHAIN_MOVED,	/* a target of it came back on another node */
-	MANAGER_CHAIN_READY	/* its head says that @version is reconciled */
+	MANAGER_CHAIN_LOOK,	/* nothing but who is alive */
+	MANAGER_CHAIN_SYNCED,	/* @target has everything that the tail has */
+	MANAGER_CHAIN_ROTATE,	/* @target is to come back behind the others */
+	MANAGER_CHAIN_ACCEPT,	/* operator: what @target has is everything */
+	MANAGER_CHAIN_REPLACE	/* operator: @with in the place of @target */
 };
-/* What becomes of a chain.  0 when it changed; -EALREADY when there is nothing to do;
- * ERR_STALE_CHAIN when READY is not about this version. */
-int	manager_chain_step(uint32_t *version, uint8_t *state,
-	    enum manager_chain_event ev, uint32_t ev_version);
+struct manager_chain_input {
+	enum manager_chain_event event;
+	target_id target, with;
+	bool	  with_alive;
+	bool	  alive[ROUTING_REPLICAS_MAX];	/* of c->targets[i] */
+	bool	  reborn[ROUTING_REPLICAS_MAX];	/* another process than before: all that
+					 * the one before had not made durable is gone */
+};
+
+/* Make @c (its id set) the row of a new chain: all replicas hold the same, nothing. */
+void	manager_chain_init(struct routing_chain *c, const target_id *targets,
+	    unsigned n);
+/* What becomes of @c.  Looks first, then does what the event says, then looks again.
+ *
+ * 0 when any replica changed its state, even if it changed back: c->version rises by
+ * one; -EALREADY when nothing did.  Otherwise @c is as it was: -ENOENT, @target is not in
+ * the chain; ERR_STALE_CHAIN, SYNCED for one that does not sync; -EINVAL, @with is in it
+ * already or 0; -EBUSY, the event must not happen now: see the table. */
+int	manager_chain_step(struct routing_chain *c,
+	    const struct manager_chain_input *in);
+/* Whether it would, and why not; nothing is changed. */
+int	manager_chain_check(const struct routing_chain *c,
+	    const struct manager_chain_input *in);
+/* Who should ROTATE so that the order gets nearer to the preferred one; 0: nobody. */
+target_id manager_chain_misplaced(const struct routing_chain *c);
+
+/* Lines of the table and how often each was taken in this process, for tests that want to
+ * have seen all of them.  NULL after the last. */
+struct manager_chain_line {
+	enum target_state from, to;
+	const char *what;
+	uint64_t    taken;
+};
+const struct manager_chain_line *manager_chain_line(unsigned i);
 
 #endif

@@ -59,8 +59,8 @@ slots(const struct manager *m, struct manager_slot *out)
 			for (uint32_t k = 0; k < d->target_n; k++)
 				used += routing_target(s->routing,
 				    d->targets[k])->chain != 0;
-			for (uint32_t k = 0; k < d->target_n && !d->failed &&
-			    used < d->slots; k++) {
+			for (uint32_t k = 0; k < d->target_n &&
+			    d->health == DISK_WORKS && used < d->slots; k++) {
 				if (routing_target(s->routing,
 				    d->targets[k])->chain != 0)
 					continue;
@@ -74,7 +74,7 @@ slots(const struct manager *m, struct manager_slot *out)
 }
 
 static size_t
-chains(const struct manager_state *s, struct manager_chain_nodes *out)
+chains(const struct manager_state *s, struct manager_place_nodes *out)
 {
 	const struct routing_chain *c;
 	size_t n = 0;
@@ -108,7 +108,7 @@ formed(struct manager_call *c, int rc, uint64_t value)
 }
 
 static int
-propose(struct manager *m, bool publish, const struct manager_chain_plan *plan,
+propose(struct manager *m, bool publish, const struct manager_plan *plan,
     size_t n)
 {
 	struct bytes_writer w;
@@ -133,8 +133,8 @@ form(struct manager *m)
 	const struct manager_state *s = &m->state;
 	const struct routing_table *t = routing_table(s->routing, MANAGER_TABLE, 0);
 	struct manager_slot *slot = calloc(s->target_n + 1u, sizeof(*slot));
-	struct manager_chain_nodes *exist = calloc(s->chain_n + 1u, sizeof(*exist));
-	struct manager_chain_plan *plan = calloc(MANAGER_FORM_MAX, sizeof(*plan));
+	struct manager_place_nodes *exist = calloc(s->chain_n + 1u, sizeof(*exist));
+	struct manager_plan *plan = calloc(MANAGER_FORM_MAX, sizeof(*plan));
 	size_t max = MANAGER_CHAINS_MAX - s->chain_n, n = 0;
 	bool more = false, unlisted = s->chain_n > (t == NULL ? 0 : t->chain_n);
 	int rc = -ENOMEM;
@@ -142,7 +142,7 @@ form(struct manager *m)
 	if (max > MANAGER_FORM_MAX)
 		max = MANAGER_FORM_MAX;
 	if (slot != NULL && exist != NULL && plan != NULL)
-		rc = manager_chain_form(slot, slots(m, slot), exist,
+		rc = manager_place(slot, slots(m, slot), exist,
 		    chains(s, exist),
 		    (unsigned)m->env.conf->cluster_replicas, plan, max, &n, &more);
 	if (rc == 0 && (n > 0 || unlisted))

@@ -15,6 +15,8 @@
 #define MANAGER_FLUSH_BYTES	(4u << 20)
 #define MANAGER_FLUSH_MS	1000u
 #define MANAGER_WAIT_MAX_MS	60000u		/* of a routing long-poll */
+#define MANAGER_QUIET_N		11u		/* seconds a chain is quiet before it is
+						 * put in order, and one */
 #define MANAGER_LIST_BYTES	(900u << 10)	/* of one long answer */
 
 enum manager_phase {
@@ -31,7 +33,11 @@ enum manager_phase {
 	X(gauge,   nodes,             "nodes that ever registered")              \
 	X(gauge,   nodes_up,          "nodes that are up")                       \
 	X(gauge,   chains_serving,    "chains that serve")                       \
-	X(gauge,   chains_recovering, "chains whose replicas are reconciled")    \
+	X(gauge,   chains_degraded,   "of those, chains that lack a replica")    \
+	X(gauge,   chains_syncing,    "of those, chains that bring one up to date") \
+	X(gauge,   chains_recovering, "chains that wait for their last replica") \
+	X(counter, chains_synced,     "times that a replica was brought up to date") \
+	X(counter, chains_rotated,    "times that a replica made place for order") \
 	X(gauge,   routing_version,   "version of routing")                      \
 	X(gauge,   clients,           "live clients")                            \
 	X(gauge,   polls_waiting,     "members waiting for newer routing")
@@ -51,9 +57,23 @@ struct manager {
 	void		*stopped_ctx;
 	struct list	 calls;		/* struct manager_call */
 
-	/* manager_node.c */
+	/* manager_lease.c */
 	struct list	 leases;	/* up nodes, oldest beat first */
-	struct clock_timer lease_timer;
+	struct list	 dying, expiring;
+	uint64_t	 batch_ns;	/* the last one joined the dying */
+	bool		 downing;	/* a batch is on its way into the log */
+	struct clock_timer lease_timer, batch_timer;
+	uint64_t	 told;		/* beats so far, manager_node.c */
+
+	/* manager_repair.c */
+	struct map	 syncs;		/* chain_id -> struct manager_sync */
+	struct list	 sync_list;	/* all of them, oldest word first */
+	struct clock_timer quiet_timer;
+	uint64_t	 quiet[MANAGER_QUIET_N]; /* routing versions, latest first */
+	unsigned	 rotating;	/* commands in flight */
+	uint64_t	 quiet_round;	/* marks nodes that have enough to do */
+
+	/* manager_form.c */
 	struct clock_timer form_timer;
 	bool		 forming;	/* a command is on its way */
 	uint32_t	 form_targets;	/* target_n when last poked */
@@ -91,17 +111,42 @@ int	manager_propose(struct manager *m, struct net_req *req, node_id id,
 /* The fn of commands whose result is all there is to say. */
 void	manager_reply_rc(struct manager_call *c, int rc, uint64_t value);
 
+/* manager_lease.c */
+void	manager_lease_start(struct manager *m);	/* serving begins */
+/* Held registrations are answered with @rc; 0: dropped. */
+void	manager_lease_stop(struct manager *m, int rc);
+void	manager_lease_batch_due(struct clock_timer *t);
+/* @n was heard. */
+void	manager_lease_renew(struct manager *m, struct manager_node *n);
+/* Its row says UP and will go on saying so for all we know. */
+bool	manager_lease_lives(const struct manager *m, const struct manager_node *n);
+/* A command is done that may have said that @n is down. */
+void	manager_lease_down(struct manager *m, struct manager_node *n, const char *why);
+/* Keep a registration until the process before is dead: true; then it is handed to
+ * manager_node_register() again. */
+bool	manager_lease_hold(struct manager *m, struct net_req *req);
+
 /* manager_node.c */
-void	manager_node_start(struct manager *m);	/* serving begins: leases and forming */
-void	manager_node_stop(struct manager *m);
 void	manager_node_register(struct manager *m, struct net_req *req);
 void	manager_node_beat(struct manager *m, struct net_req *req);
 void	manager_node_goodbye(struct manager *m, struct net_req *req);
-void	manager_node_chain_ready(struct manager *m, struct net_req *req);
 void	manager_node_status(struct manager *m, struct net_req *req);
 /* Bytes of files that all disks can hold, and do hold. */
 void	manager_node_space(const struct manager *m, uint64_t *total,
 	    uint64_t *used);
+
+/* manager_repair.c */
+void	manager_repair_start(struct manager *m);
+void	manager_repair_stop(struct manager *m);
+void	manager_repair_synced(struct manager *m, struct net_req *req);
+void	manager_repair_accept(struct manager *m, struct net_req *req);
+void	manager_repair_replace(struct manager *m, struct net_req *req);
+/* What a node says of the replicas that it brings up to date. */
+void	manager_repair_told(struct manager *m, struct manager_node *n,
+	    const msg_t_list_sync_status *syncs);
+/* All that is known of them, allocated; *bytes grows by their size. 0 or -ENOMEM. */
+int	manager_repair_rows(struct manager *m, msg_t_list_sync_status *out,
+	    size_t *bytes);
 
 /* manager_form.c */
 void	manager_form_poke(struct manager *m);	/* something may be formed, after a wait */

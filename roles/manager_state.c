@@ -14,7 +14,6 @@
 
 #include "conf/err.h"
 
-#define FORMAT	1u
 #define ROW_MAX	(ROUTING_TABLE_MAX * 4 + 64)
 _Static_assert(ROW_MAX <= TABLE_VALUE_MAX, "a chain table is one row");
 
@@ -115,7 +114,7 @@ manager_put_globals(struct manager_state *s)
 	if (s->changed)
 		routing_set_version(s->routing, s->version);
 	bytes_writer_init(&w, buf, sizeof(buf));
-	bytes_put_u8(&w, FORMAT);
+	bytes_put_u8(&w, MANAGER_FORMAT);
 	bytes_put_u64(&w, routing_version(s->routing));
 	bytes_put_u64(&w, s->config_version);
 	bytes_put_u32(&w, s->next_node);
@@ -125,9 +124,23 @@ manager_put_globals(struct manager_state *s)
 	put_row(s, "G", 1, &w);
 }
 
-/* Put rows into memory, and keep count of what serves. */
-static int
-keep_node(struct manager_state *s, const struct routing_node *row)
+/* Rows of one version go out in one message: a command that changes more makes several. */
+static void
+stamp(struct manager_state *s, uint64_t *changed, size_t bytes)
+{
+	if (s->version_bytes > 0 && s->version_bytes + bytes > MANAGER_VERSION_BYTES) {
+		s->version++;
+		s->version_bytes = 0;
+	}
+	s->version_bytes += bytes;
+	s->changed = true;
+	*changed = s->version;
+}
+
+/* ---- memory, with counts of what serves ---- */
+
+int
+manager_keep_node(struct manager_state *s, const struct routing_node *row)
 {
 	const struct routing_node *was = routing_node(s->routing, row->id);
 	uint32_t up_n = s->up_n - (was != NULL && was->state == NODE_UP) +
@@ -139,25 +152,34 @@ keep_node(struct manager_state *s, const struct routing_node *row)
 	return rc;
 }
 
-static int
-keep_chain(struct manager_state *s, struct routing_chain *row)
+static void
+count_chain(struct manager_state *s, const struct routing_chain *c, uint32_t by)
 {
-	const struct routing_chain *was = routing_chain(s->routing, row->id);
-	uint32_t serving_n = s->serving_n - (was != NULL &&
-	    was->state == CHAIN_SERVING) + (row->state == CHAIN_SERVING);
+	unsigned serving = routing_serving_n(c);
+
+	s->serving_n += serving > 0 ? by : 0;
+	s->whole_n += serving == c->target_n ? by : 0;
+	s->syncing_n += routing_active_n(c) > serving ? by : 0;
+}
+
+int
+manager_keep_chain(struct manager_state *s, const struct routing_chain *row)
+{
+	const struct routing_chain *p = routing_chain(s->routing, row->id);
+	struct routing_chain was = { 0 };
 	int rc;
 
-	/* all replicas do the same for now */
-	for (uint32_t i = 0; i < row->target_n; i++) {
-		row->states[i] = row->state == CHAIN_SERVING ? TARGET_SERVING :
-		    TARGET_WAITING;
-		row->preferred[i] = row->targets[i];
-	}
-	rc = routing_put_chain(s->routing, row);
-	if (rc == 0)
-		s->serving_n = serving_n;
-	return rc;
+	if (p != NULL)
+		was = *p;
+	if ((rc = routing_put_chain(s->routing, row)) != 0)
+		return rc;
+	if (p != NULL)
+		count_chain(s, &was, UINT32_MAX);	/* - 1 */
+	count_chain(s, row, 1);
+	return 0;
 }
+
+/* ---- rows ---- */
 
 void
 manager_put_node(struct manager_state *s, struct manager_node *n,
@@ -168,8 +190,7 @@ manager_put_node(struct manager_state *s, struct manager_node *n,
 
 	if (s->rc != 0)
 		return;
-	row->changed = s->version;
-	s->changed = true;
+	stamp(s, &row->changed, 128 + row->addr_n * NET_ADDR_TEXT);
 	bytes_writer_init(&w, buf, sizeof(buf));
 	bytes_put_u64(&w, row->changed);
 	bytes_put_raw(&w, n->u.uid.b, 16);
@@ -192,7 +213,7 @@ manager_put_node(struct manager_state *s, struct manager_node *n,
 	key32(key, 'N', row->id);
 	put_row(s, key, sizeof(key), &w);
 	if (s->rc == 0)
-		s->rc = keep_node(s, row);
+		s->rc = manager_keep_node(s, row);
 }
 
 void
@@ -206,6 +227,8 @@ manager_put_disk(struct manager_state *s, struct manager_disk *d)
 	bytes_put_u32(&w, d->loop);
 	bytes_put_u32(&w, d->slots);
 	bytes_put_u64(&w, d->capacity);
+	bytes_put_u8(&w, (uint8_t)d->health);
+	s->dirty = true;
 	key[0] = 'D';
 	memcpy(key + 1, d->u.uid.b, 16);
 	put_row(s, key, sizeof(key), &w);
@@ -219,8 +242,7 @@ manager_put_target(struct manager_state *s, struct routing_target *row)
 
 	if (s->rc != 0)
 		return;
-	row->changed = s->version;
-	s->changed = true;
+	stamp(s, &row->changed, 56);
 	bytes_writer_init(&w, buf, sizeof(buf));
 	bytes_put_u64(&w, row->changed);
 	bytes_put_u32(&w, row->node);
@@ -236,13 +258,12 @@ manager_put_target(struct manager_state *s, struct routing_target *row)
 void
 manager_put_chain(struct manager_state *s, struct routing_chain *row)
 {
-	uint8_t buf[64], key[5];
+	uint8_t buf[128], key[5];
 	struct bytes_writer w;
 
 	if (s->rc != 0)
 		return;
-	row->changed = s->version;
-	s->changed = true;
+	stamp(s, &row->changed, 136);
 	bytes_writer_init(&w, buf, sizeof(buf));
 	bytes_put_u64(&w, row->changed);
 	bytes_put_u32(&w, row->version);
@@ -250,10 +271,14 @@ manager_put_chain(struct manager_state *s, struct routing_chain *row)
 	bytes_put_u8(&w, (uint8_t)row->target_n);
 	for (uint32_t i = 0; i < row->target_n; i++)
 		bytes_put_u32(&w, row->targets[i]);
+	for (uint32_t i = 0; i < row->target_n; i++)
+		bytes_put_u8(&w, row->states[i]);
+	for (uint32_t i = 0; i < row->target_n; i++)
+		bytes_put_u32(&w, row->preferred[i]);
 	key32(key, 'C', row->id);
 	put_row(s, key, sizeof(key), &w);
 	if (s->rc == 0)
-		s->rc = keep_chain(s, row);
+		s->rc = manager_keep_chain(s, row);
 }
 
 void
@@ -268,8 +293,7 @@ manager_put_table(struct manager_state *s, struct routing_table *row)
 		free(buf);
 		return;
 	}
-	row->changed = s->version;
-	s->changed = true;
+	stamp(s, &row->changed, 32 + 5 * (size_t)row->chain_n);
 	bytes_writer_init(&w, buf, ROW_MAX);
 	bytes_put_u64(&w, row->changed);
 	bytes_put_u32(&w, row->chain_n);
@@ -283,8 +307,8 @@ manager_put_table(struct manager_state *s, struct routing_table *row)
 		s->rc = routing_put_table(s->routing, row);
 }
 
-static void
-config_in_memory(struct manager_state *s, enum manager_set set, uint64_t version,
+void
+manager_keep_config(struct manager_state *s, enum manager_set set, uint64_t version,
     const char *text, size_t n)
 {
 	char *copy = malloc(n + 1);
@@ -339,7 +363,8 @@ manager_put_config(struct manager_state *s, enum manager_set set, uint64_t versi
 	if (s->rc == 0)
 		s->rc = table_put(s->table, key, sizeof(key), text, n);
 	if (s->rc == 0)
-		config_in_memory(s, set, version, text, n);
+		manager_keep_config(s, set, version, text, n);
+	s->dirty = true;
 	if (s->rc == 0)
 		config_trim(s, set);
 }
@@ -405,247 +430,7 @@ manager_disk_to(struct manager_state *s, struct manager_disk *d,
 	n->disk_n++;
 }
 
-/* ---- reading ---- */
-
-static void
-get_text(struct bytes_reader *r, char *out, size_t max)
-{
-	size_t n = bytes_get_u16(r);
-	const void *p;
-
-	out[0] = '\0';
-	if (n > max) {
-		r->failed = true;
-		return;
-	}
-	if ((p = bytes_get_raw(r, n)) == NULL)
-		return;
-	memcpy(out, p, n);
-	out[n] = '\0';
-}
-
-static void
-get_uid(struct bytes_reader *r, struct uid128 *out)
-{
-	const void *p = bytes_get_raw(r, 16);
-
-	if (p != NULL)
-		memcpy(out->b, p, 16);
-}
-
-/* What every reader returns: 0, -ENOMEM or ERR_CORRUPT. */
-typedef int row_fn(struct manager_state *s, const uint8_t *key, size_t key_len,
-    struct bytes_reader *r);
-
-static int
-load_globals(struct manager_state *s, const uint8_t *key, size_t key_len,
-    struct bytes_reader *r)
-{
-	struct uid128 cluster = { { 0 } };
-
-	(void)key;
-	if (key_len != 1 || bytes_get_u8(r) != FORMAT)
-		return ERR_CORRUPT;
-	routing_set_version(s->routing, bytes_get_u64(r));
-	s->config_version = bytes_get_u64(r);
-	s->next_node = bytes_get_u32(r);
-	s->next_target = bytes_get_u32(r);
-	s->next_chain = bytes_get_u32(r);
-	get_uid(r, &cluster);
-	routing_set_cluster(s->routing, &cluster);
-	return bytes_reader_done(r) ? 0 : ERR_CORRUPT;
-}
-
-static int
-load_node(struct manager_state *s, const uint8_t *key, size_t key_len,
-    struct bytes_reader *r)
-{
-	struct routing_node row = { 0 };
-	struct manager_node *n;
-	struct uid128 uid = { { 0 } };
-
-	if (key_len != 5)
-		return ERR_CORRUPT;
-	row.id = bytes_from_be32(key + 1);
-	row.changed = bytes_get_u64(r);
-	get_uid(r, &uid);
-	get_uid(r, &row.boot);
-	row.roles = bytes_get_u32(r);
-	row.state = bytes_get_u8(r);
-	get_text(r, row.name, sizeof(row.name) - 1);
-	if ((n = manager_add_node(s, &uid, row.id)) == NULL)
-		return s->rc;
-	get_text(r, n->release, sizeof(n->release) - 1);
-	n->lease_ms = bytes_get_u32(r);
-	row.addr_n = bytes_get_u8(r);
-	if (row.addr_n > ROUTING_LOOPS_MAX)
-		return ERR_CORRUPT;
-	for (uint32_t i = 0; i < row.addr_n; i++) {
-		char text[NET_ADDR_TEXT];
-
-		get_text(r, text, sizeof(text) - 1);
-		if (r->failed || net_addr_parse(text, strlen(text),
-		    &row.addrs[i], NULL) != 0)
-			return ERR_CORRUPT;
-	}
-	n->old_boot_n = bytes_get_u8(r);
-	if (n->old_boot_n > MANAGER_BOOTS_MAX)
-		return ERR_CORRUPT;
-	for (uint32_t i = 0; i < n->old_boot_n; i++)
-		get_uid(r, &n->old_boots[i]);
-	return bytes_reader_done(r) ? keep_node(s, &row) :
-	    ERR_CORRUPT;
-}
-
-static int
-load_disk(struct manager_state *s, const uint8_t *key, size_t key_len,
-    struct bytes_reader *r)
-{
-	struct manager_disk *d;
-	struct manager_node *n;
-	struct uid128 uid;
-	uint32_t node;
-
-	if (key_len != 17)
-		return ERR_CORRUPT;
-	memcpy(uid.b, key + 1, 16);
-	if ((d = manager_add_disk(s, &uid)) == NULL)
-		return s->rc;
-	node = bytes_get_u32(r);
-	d->loop = bytes_get_u32(r);
-	d->slots = bytes_get_u32(r);
-	d->capacity = bytes_get_u64(r);
-	s->capacity_bytes += d->capacity;
-	if (!bytes_reader_done(r) || (n = map_get(&s->nodes, node)) == NULL)
-		return ERR_CORRUPT;
-	manager_disk_to(s, d, n);
-	return 0;
-}
-
-static int
-load_target(struct manager_state *s, const uint8_t *key, size_t key_len,
-    struct bytes_reader *r)
-{
-	struct routing_target row = { 0 };
-	struct manager_disk *d;
-
-	if (key_len != 5)
-		return ERR_CORRUPT;
-	row.id = bytes_from_be32(key + 1);
-	row.changed = bytes_get_u64(r);
-	row.node = bytes_get_u32(r);
-	row.loop = bytes_get_u32(r);
-	get_uid(r, &row.disk);
-	row.chain = bytes_get_u32(r);
-	if (!bytes_reader_done(r) ||
-	    (d = manager_uid_get(&s->disks, &row.disk)) == NULL ||
-	    d->target_n == MANAGER_SLOTS_MAX)
-		return ERR_CORRUPT;
-	d->targets[d->target_n++] = row.id;
-	s->target_n++;
-	return routing_put_target(s->routing, &row);
-}
-
-static int
-load_chain(struct manager_state *s, const uint8_t *key, size_t key_len,
-    struct bytes_reader *r)
-{
-	struct routing_chain row = { 0 };
-
-	if (key_len != 5)
-		return ERR_CORRUPT;
-	row.id = bytes_from_be32(key + 1);
-	row.changed = bytes_get_u64(r);
-	row.version = bytes_get_u32(r);
-	row.state = bytes_get_u8(r);
-	row.target_n = bytes_get_u8(r);
-	if (row.target_n < 1 || row.target_n > ROUTING_REPLICAS_MAX)
-		return ERR_CORRUPT;
-	for (uint32_t i = 0; i < row.target_n; i++)
-		row.targets[i] = bytes_get_u32(r);
-	s->chain_n++;
-	return bytes_reader_done(r) ? keep_chain(s, &row) :
-	    ERR_CORRUPT;
-}
-
-static int
-load_table(struct manager_state *s, const uint8_t *key, size_t key_len,
-    struct bytes_reader *r)
-{
-	struct routing_table row = { 0 };
-	int rc;
-
-	if (key_len != 9)
-		return ERR_CORRUPT;
-	row.id = bytes_from_be32(key + 1);
-	row.version = bytes_from_be32(key + 5);
-	row.changed = bytes_get_u64(r);
-	row.chain_n = bytes_get_u32(r);
-	if (row.chain_n > ROUTING_TABLE_MAX ||
-	    bytes_left(r) != row.chain_n * sizeof(uint32_t))
-		return ERR_CORRUPT;
-	row.chains = calloc(row.chain_n + 1, sizeof(*row.chains));
-	if (row.chains == NULL)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < row.chain_n; i++)
-		row.chains[i] = bytes_get_u32(r);
-	rc = bytes_reader_done(r) ? routing_put_table(s->routing, &row) :
-	    ERR_CORRUPT;
-	free(row.chains);
-	return rc;
-}
-
-static int
-load_config(struct manager_state *s, const uint8_t *key, size_t key_len,
-    struct bytes_reader *r)
-{
-	size_t n = bytes_left(r);
-
-	if (key_len != 10 || key[1] >= SET_N || n > MANAGER_CONFIG_MAX)
-		return ERR_CORRUPT;
-	config_in_memory(s, key[1], bytes_from_be64(key + 2),
-	    bytes_get_raw(r, n), n);		/* ascending: the newest stays */
-	return s->rc;
-}
-
-/* In the order in which rows need each other. */
-static const struct {
-	char	prefix;
-	row_fn *load;
-} rows[] = {
-	{ 'G', load_globals }, { 'N', load_node }, { 'D', load_disk },
-	{ 'T', load_target }, { 'C', load_chain }, { 'B', load_table },
-	{ 'O', load_config },
-};
-
-static int
-load(struct manager_state *s, char prefix, row_fn *fn)
-{
-	uint8_t key[TABLE_KEY_MAX] = { (uint8_t)prefix };
-	size_t key_len = 1;
-	bool after = false;
-
-	for (;; after = true) {
-		const void *found, *value;
-		size_t value_len;
-		struct bytes_reader r;
-		int rc;
-
-		rc = table_seek(s->table, key, key_len, after, 1, &found, &key_len,
-		    &value, &value_len);
-		if (rc == -ENOENT)
-			return 0;
-		if (rc != 0)
-			return rc;
-		memcpy(key, found, key_len);
-		bytes_reader_init(&r, value, value_len);
-		if ((rc = fn(s, key, key_len, &r)) != 0) {
-			log_error(s->log, "state row damaged", "kind=%c error=%s",
-			    prefix, err_name(rc));
-			return rc == -EINVAL ? ERR_CORRUPT : rc;
-		}
-	}
-}
+/* ---- open, close ---- */
 
 int
 manager_state_open(struct manager_state *s, struct table *table,
@@ -656,8 +441,8 @@ manager_state_open(struct manager_state *s, struct table *table,
 	*s = (struct manager_state){ .table = table, .log = log,
 		.next_node = 1, .next_target = 1, .next_chain = 1 };
 	rc = routing_open(&s->routing);
-	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]) && rc == 0; i++)
-		rc = load(s, rows[i].prefix, rows[i].load);
+	if (rc == 0)
+		rc = manager_load(s);
 	if (rc != 0)
 		manager_state_close(s);
 	return rc;

@@ -5,18 +5,20 @@
  * function of the rows, so apply is deterministic.
  *
  * Rows, little-endian; a text is a u16 length and its bytes.
- *	'G'                      u8 format (1), u64 routing version, u64 option-set version,
+ *	'G'                      u8 format (2), u64 routing version, u64 option-set version,
  *	                         u32 next node, u32 next target, u32 next chain,
  *	                         16 bytes cluster id
  *	'N' be32 node            u64 changed, 16 uid, 16 boot, u32 roles, u8 state,
  *	                         text name, text release, u32 lease (ms), u8 n,
  *	                         n * text address,
  *	                         u8 m, m * 16 boots before, newest first
- *	'D' 16 disk id           u32 node, u32 loop, u32 slots, u64 capacity
+ *	'D' 16 disk id           u32 node, u32 loop, u32 slots, u64 capacity, u8 health
  *	'T' be32 target          u64 changed, u32 node, u32 loop, 16 disk, u32 chain
- *	'C' be32 chain           u64 changed, u32 version, u8 state, u8 n, n * u32 target
+ *	'C' be32 chain           u64 changed, u32 version, u8 state, u8 n, n * u32 target,
+ *	                         n * u8 state of each, n * u32 target (preferred order)
  *	'B' be32 table, be32 version   u64 changed, u32 n, n * u32 chain
- *	'O' u8 role, be64 version      the options text */
+ *	'O' u8 role, be64 version      the options text
+ * In format 1 disks had no health and chains neither states nor a preferred order. */
 #ifndef ROLES_MANAGER_STATE_H
 #define ROLES_MANAGER_STATE_H
 
@@ -31,9 +33,13 @@
 #include "conf/table.h"
 #include "net/routing.h"
 #include "roles/manager_chain.h"
+#include "roles/manager_place.h"
 
+#define MANAGER_FORMAT		2u		/* of the rows */
 #define MANAGER_NODES_MAX	4096u
-#define MANAGER_DISKS_MAX	64u		/* of one node */
+#define MANAGER_DISKS_MAX	64u		/* of one node, at a time */
+#define MANAGER_NODE_DISKS_MAX	256u		/* of one node, ever */
+#define MANAGER_ALL_DISKS_MAX	65536u		/* in all, ever */
 #define MANAGER_SLOTS_MAX	64u		/* of one disk */
 #define MANAGER_TARGETS_MAX	(MANAGER_NODES_MAX * MANAGER_DISKS_MAX)
 #define MANAGER_CHAINS_MAX	ROUTING_TABLE_MAX
@@ -44,6 +50,7 @@
 #define MANAGER_CONFIG_MAX	(48u << 10)	/* bytes of an option set */
 #define MANAGER_CONFIG_KEEP	32u		/* versions kept of each */
 #define MANAGER_TABLE		1u		/* the chain table that is kept */
+#define MANAGER_VERSION_BYTES	(512u << 10)	/* of rows in one routing version */
 
 enum manager_set { SET_MANAGER, SET_METADATA, SET_STORAGE, SET_CLIENT, SET_N };
 
@@ -59,6 +66,14 @@ void	 manager_uid_del(struct map *m, struct manager_uid *u);
 /* Walk and take all out; free them in @fn. */
 void	 manager_uid_drop(struct map *m, void (*fn)(struct manager_uid *));
 
+/* Whether targets of a disk can be alive. */
+enum manager_health {
+	DISK_WORKS,
+	DISK_FAILED,		/* its node says so */
+	DISK_ABSENT,		/* its node no longer has it */
+	DISK_REPLACED		/* by the operator: what is on it counts for nothing */
+};
+
 struct manager_disk {
 	struct manager_uid u;
 	struct list	 node_link;	/* manager_node.disks */
@@ -66,12 +81,19 @@ struct manager_disk {
 	uint64_t	 capacity;	/* as last told, or as in the row */
 	target_id	 targets[MANAGER_SLOTS_MAX];	/* ascending */
 	uint32_t	 target_n;
+	enum manager_health health;
+	bool		 reborn;	/* during a command: another process has it now */
 	/* as last told; the leader's memory only */
 	uint64_t	 used;
-	bool		 failed;
+	uint64_t	 told;		/* number of the beat that last named it */
+	bool		 telling;	/* its health is on its way into the log */
 	char		 path[MANAGER_PATH_MAX + 1];
 };
 
+/* roles/manager_lease.c */
+enum manager_fate { NODE_LIVES, NODE_DYING, NODE_EXPIRING };
+
+struct net_req;
 struct manager_node {
 	struct manager_uid u;
 	node_id		 id;
@@ -81,11 +103,13 @@ struct manager_node {
 	uint32_t	 lease_ms;	/* its process was told when it registered */
 	struct list	 disks;		/* struct manager_disk */
 	uint32_t	 disk_n;
-	/* the leader's memory only, roles/manager_node.c */
-	struct list	 lease;		/* manager.leases, by seen_ns */
+	/* the leader's memory only, roles/manager_lease.c */
+	struct list	 lease;		/* of manager: leases, dying or expiring */
+	enum manager_fate fate;
 	uint64_t	 seen_ns;	/* last beat, or when we began to lead */
 	bool		 heard;		/* a beat has come since then */
-	bool		 expiring;	/* its end is on its way into the log */
+	struct net_req	*held;		/* registration of another process of it */
+	uint64_t	 busy;		/* manager.quiet_round */
 };
 
 struct manager_state {
@@ -96,14 +120,19 @@ struct manager_state {
 	struct map	 nodes_by_uid, disks;	/* struct manager_uid */
 	uint32_t	 next_node, next_target, next_chain;
 	uint32_t	 chain_n, target_n, disk_n;
-	uint32_t	 serving_n, up_n;	/* of chains, of nodes */
+	uint32_t	 up_n;		/* nodes */
+	uint32_t	 serving_n, whole_n, syncing_n;	/* chains: some replica serves,
+					 * all do, one is being brought up to date */
 	uint64_t	 config_version;	/* newest of any role */
 	uint64_t	 config_versions[SET_N];
 	char		*config_texts[SET_N];	/* terminated; NULL: never set */
 	uint64_t	 capacity_bytes, used_bytes;	/* of all disks */
 	/* what the command being applied has done */
 	uint64_t	 version;	/* routing version its rows get */
-	bool		 changed;	/* some row did */
+	uint64_t	 first_version;	/* and its first ones got */
+	size_t		 version_bytes;	/* of rows that have it */
+	bool		 changed;	/* some row of routing did */
+	bool		 dirty;		/* some other row did */
 	int		 rc;		/* memory or table failed: cannot go on */
 };
 
@@ -111,6 +140,13 @@ struct manager_state {
 int	manager_state_open(struct manager_state *s, struct table *table,
 	    const struct log *log);
 void	manager_state_close(struct manager_state *s);	/* zeroed is fine */
+int	manager_load(struct manager_state *s);		/* its work */
+
+/* Rows of memory alone. 0, -ENOMEM, -EINVAL. */
+int	manager_keep_node(struct manager_state *s, const struct routing_node *row);
+int	manager_keep_chain(struct manager_state *s, const struct routing_chain *row);
+void	manager_keep_config(struct manager_state *s, enum manager_set set,
+	    uint64_t version, const char *text, size_t n);	/* s->rc */
 
 /* Write a row to the table and to memory; failures stay in s->rc. Rows of routing get
  * s->version first. */
@@ -132,14 +168,42 @@ struct manager_disk *manager_add_disk(struct manager_state *s,
 void	manager_disk_to(struct manager_state *s, struct manager_disk *d,
 	    struct manager_node *n);
 
-/* ---- commands: roles/manager_apply.c ---- */
+/* ---- what becomes of chains: roles/manager_heal.c ---- */
+
+/* Look at the chains that have replicas on these disks; nodes and disks have been changed
+ * before.  Every chain changes once in a command. */
+void	manager_heal_disk(struct manager_state *s, const struct manager_disk *d);
+void	manager_heal_node(struct manager_state *s, const struct manager_node *n);
+void	manager_heal_all(struct manager_state *s);
+/* Whether manager_heal_all() would change any. */
+bool	manager_heal_needed(const struct manager_state *s);
+/* One chain, one event. 0, or as manager_chain_step(), or -ENOENT. */
+int	manager_heal_chain(struct manager_state *s, chain_id id,
+	    enum manager_chain_event ev, target_id target, target_id with);
+/* Give the replicas on @old to free targets of @with, all or none.  0; -ENOENT: no such
+ * disk; -EALREADY: nothing is on it; -ENOSPC: too few free targets; -EEXIST: the node of
+ * @with has another replica of a chain; -EBUSY: a chain has its only good replica there;
+ * -EIO: @with does not work. */
+int	manager_heal_replace(struct manager_state *s, struct manager_disk *old,
+	    struct manager_disk *with);
+
+/* ---- commands: roles/manager_cmd.c writes, roles/manager_apply.c applies ---- */
 enum manager_cmd {
 	CMD_INIT = 1,		/* 16 cluster */
-	CMD_REGISTER = 2,	/* see manager_cmd_register() */
+	CMD_REGISTER_1 = 2,	/* CMD_REGISTER without the health of disks */
 	CMD_NODE_STATE = 3,	/* u32 node, 16 boot, u8 state */
 	CMD_FORM = 4,		/* u8 publish, u8 replicas, u16 n, n * replicas * u32 */
-	CMD_READY = 5,		/* u32 chain, u32 version, u32 node, 16 boot */
-	CMD_CONFIG = 6		/* u8 set, u64 have, the text */
+				/* 5 was: a chain is reconciled */
+	CMD_CONFIG = 6,		/* u8 set, u64 have, the text */
+	CMD_REGISTER = 7,	/* see manager_cmd_register() */
+	CMD_DOWN = 8,		/* u16 n, n * (u32 node, 8 first bytes of its boot) */
+	CMD_DISK = 9,		/* u32 node, 16 boot, 16 disk, u8 health */
+	CMD_SYNCED = 10,	/* u32 node, 16 boot, u32 chain, u32 version,
+				 * u32 target */
+	CMD_ROTATE = 11,	/* u32 chain, u32 version, u32 target */
+	CMD_ACCEPT = 12,	/* u32 chain, u32 target */
+	CMD_REPLACE = 13,	/* 16 disk, 16 disk in its place */
+	CMD_LOOK = 14		/* nothing: look at all chains */
 };
 #define MANAGER_RESULT	12u	/* i32 rc, u64 value */
 
@@ -150,19 +214,55 @@ void	manager_cmd_register(struct bytes_writer *w, const struct msg_register *r,
 void	manager_cmd_node_state(struct bytes_writer *w, node_id node,
 	    const struct uid128 *boot, enum node_state state);
 void	manager_cmd_form(struct bytes_writer *w, bool publish, unsigned replicas,
-	    const struct manager_chain_plan *plan, size_t n);
-void	manager_cmd_ready(struct bytes_writer *w, const struct msg_chain_ready *r);
+	    const struct manager_plan *plan, size_t n);
 void	manager_cmd_config(struct bytes_writer *w, enum manager_set set,
 	    uint64_t have, const char *text, size_t n);
+void	manager_cmd_down(struct bytes_writer *w, uint16_t n);	/* then n times: */
+void	manager_cmd_down_node(struct bytes_writer *w, node_id node,
+	    const struct uid128 *boot);
+void	manager_cmd_disk(struct bytes_writer *w, node_id node,
+	    const struct uid128 *boot, const struct uid128 *disk,
+	    enum manager_health health);
+void	manager_cmd_synced(struct bytes_writer *w, const struct msg_synced *q);
+void	manager_cmd_rotate(struct bytes_writer *w, chain_id chain, uint32_t version,
+	    target_id target);
+void	manager_cmd_accept(struct bytes_writer *w, chain_id chain, target_id target);
+void	manager_cmd_replace(struct bytes_writer *w, const struct uid128 *disk,
+	    const struct uid128 *with);
+void	manager_cmd_look(struct bytes_writer *w);
 
 /* Bounds of what a node says about itself. 0 or -EINVAL with *why. */
 int	manager_register_check(const struct msg_register *r, const char **why);
 
+/* What CMD_REGISTER says. */
+struct manager_reg {
+	struct uid128  uid, boot;
+	uint32_t       roles;
+	struct msg_str name, release;
+	uint32_t       lease_ms;
+	uint32_t       addr_n, disk_n;
+	struct net_addr addrs[ROUTING_LOOPS_MAX];
+	struct manager_reg_disk {
+		struct uid128 uid;
+		uint32_t loop, slots;
+		uint64_t capacity;
+		bool	 failed;
+	} disks[MANAGER_DISKS_MAX];
+};
+/* 0 or ERR_BAD_MESSAGE. @format1: of CMD_REGISTER_1. */
+int	manager_reg_read(struct bytes_reader *r, bool format1, struct manager_reg *g);
+/* A process that was followed by another never gets its node back: what comes from it is
+ * late, or it was stopped and does not know. */
+bool	manager_was_boot(const struct manager_node *n, const struct uid128 *boot);
+/* Refuse, or take it: roles/manager_register.c. */
+int	manager_apply_register(struct manager_state *s, struct bytes_reader *r,
+	    bool format1, uint64_t *value);
+
 /* Apply one command; writes MANAGER_RESULT bytes: 0 and a value (node id, option-set
- * version), or why it was refused: -EEXIST (a node of these roles has this name),
- * -ENOSPC, ERR_BUSY, ERR_STALE_NODE (another process has the node now),
- * ERR_STALE_CHAIN, ERR_NOT_OWNER, -ENOENT, -EAGAIN, ERR_BAD_MESSAGE.
- * Returns s->rc: not 0, the state cannot go on. */
+ * version, number of nodes or chains), or why it was refused: -EEXIST (a node of these
+ * roles has this name), -ENOSPC, ERR_BUSY, ERR_STALE_NODE (another process has the node
+ * now), ERR_STALE_CHAIN, ERR_NOT_OWNER, -ENOENT, -EAGAIN, ERR_BAD_MESSAGE, and those of
+ * manager_heal_*().  Returns s->rc: not 0, the state cannot go on. */
 int	manager_apply(struct manager_state *s, const void *cmd, size_t len,
 	    uint8_t result[MANAGER_RESULT]);
 

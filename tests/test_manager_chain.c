@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* test_manager_chain.c - which chains are made of which slots, and chain states. */
+/* test_manager_chain.c - what becomes of replicas: named cases, then every chain of up to
+ * four replicas under every combination of who is alive and every event, then long walks
+ * with a model that knows which replica really has everything. */
 #include "roles/manager_chain.h"
 
 #include <check.h>
@@ -11,243 +13,480 @@
 #include "conf/err.h"
 #include "conf/rand.h"
 
-#define SLOTS_MAX 4096u
+/* A chain as text: targets 1.. with S L Y W O for its states, in chain order. */
+static const char letters[] = "?SLYWO";
 
-static struct manager_slot slots[SLOTS_MAX];
-static struct manager_chain_plan plan[SLOTS_MAX];
-
-/* "2+2 1" : node 1 with two disks of two free slots, node 2 with one of one.  A target
- * is called node * 10000 + disk * 100 + slot. */
-static size_t
-parse_slots(const char *s)
+static void
+parse(const char *s, struct routing_chain *c)
 {
-	uint32_t node = 1, disk = 0;
-	size_t n = 0;
-
-	for (; *s != '\0'; s++) {
-		if (*s == ' ') {
-			node++;
-			disk = 0;
-			continue;
-		}
-		if (*s == '+') {
-			disk++;
-			continue;
-		}
-		for (uint32_t i = 0; i < (uint32_t)(*s - '0'); i++)
-			slots[n++] = (struct manager_slot){ .node = node,
-				.disk = node * 100 + disk,
-				.target = node * 10000 + disk * 100 + i };
+	*c = (struct routing_chain){ .id = 1, .version = 7 };
+	for (; *s != '\0'; s += 2 + (s[2] == ' ')) {
+		c->targets[c->target_n] = (target_id)(s[0] - '0');
+		c->states[c->target_n] = (uint8_t)(strchr(letters, s[1]) - letters);
+		c->preferred[c->target_n] = c->target_n + 1;
+		c->target_n++;
 	}
-	return n;
+	c->state = routing_serving_n(c) > 0 ? CHAIN_SERVING : CHAIN_RECOVERING;
 }
 
-/* "1.2.3 2.3.1": nodes of chains, head first. */
-static size_t
-parse_chains(const char *s, struct manager_chain_nodes *out)
+static const char *
+text(const struct routing_chain *c)
 {
-	size_t n = 0;
+	static char out[64];
+	char *p = out;
 
-	for (; *s != '\0'; s++) {
-		if (*s == ' ')
-			n++;
-		else if (*s != '.')
-			out[n].nodes[out[n].n++] = (uint32_t)(*s - '0');
-	}
-	return out[n].n > 0 ? n + 1 : n;
+	for (unsigned i = 0; i < c->target_n; i++)
+		p += sprintf(p, "%s%u%c", i > 0 ? " " : "", c->targets[i],
+		    letters[c->states[i]]);
+	return out;
 }
+
+/* Rows that routing would refuse. */
+static bool
+valid(const struct routing_chain *c)
+{
+	unsigned of[TARGET_OFFLINE + 1] = { 0 };
+
+	for (unsigned i = 0; i < c->target_n; i++) {
+		if (i > 0 && c->states[i] < c->states[i - 1])
+			return false;
+		for (unsigned k = 0; k < i; k++)
+			if (c->targets[i] == c->targets[k])
+				return false;
+		of[c->states[i]]++;
+	}
+	return of[TARGET_SYNCING] <= (of[TARGET_SERVING] > 0) &&
+	    of[TARGET_LASTSRV] <= (of[TARGET_SERVING] == 0) &&
+	    c->state == (of[TARGET_SERVING] > 0 ? CHAIN_SERVING : CHAIN_RECOVERING);
+}
+
+#define LOOK	MANAGER_CHAIN_LOOK
+#define SYNCED	MANAGER_CHAIN_SYNCED
+#define ROTATE	MANAGER_CHAIN_ROTATE
+#define ACCEPT	MANAGER_CHAIN_ACCEPT
+#define REPLACE	MANAGER_CHAIN_REPLACE
 
 static const struct {
-	const char *what, *free, *exist;
-	unsigned    replicas;
-	size_t	    max;
-	const char *nodes, *targets;
-	bool	    more;
+	const char *what, *chain, *alive, *reborn;	/* target ids */
+	enum manager_chain_event event;
+	target_id   target, with;
+	bool	    with_alive;
+	int	    rc;
+	const char *then;
 } cases[] = {
-	{ "nothing is made of nothing", "", "", 3, 9, "", "", false },
-	{ "too few nodes", "9 9", "", 3, 9, "", "", false },
-	{ "one node, one replica, heads take turns over disks", "2+2", "", 1, 9,
-	  "1 1 1 1", "10000 10100 10001 10101", false },
-	{ "three nodes: each is head and tail in turn", "3 3 3", "", 3, 9,
-	  "1.2.3 2.3.1 3.1.2", "10000.20000.30000 20001.30001.10001 "
-	  "30002.10002.20002", false },
-	{ "the two larger nodes are in every chain", "1 2 2", "", 2, 9,
-	  "2.3 1.2", NULL, false },
-	{ "six nodes: partners change", "2 2 2 2 2 2", "", 3, 9, NULL, NULL,
-	  false },
-	{ "cut at max, and says so", "3 3 3", "", 3, 2, "1.2.3 2.3.1", NULL, true },
-	{ "heads of what exists count", "1 1 1", "1.2.3 2.3.1", 3, 9, "3.1.2",
-	  NULL, false },
-	{ "partners of what exists count", "1 1 1 1", "1.2 3.4", 2, 9, "1.3 2.4",
-	  NULL, false },
-	{ "the fuller disk is left alone", "1+3 4", "", 2, 1, "1.2", "10100.20000",
-	  true },
-	{ "chains of nodes that have no slots are no obstacle", "1 1", "7.8.9", 2,
-	  9, "1.2", NULL, false },
+	{ "all is well", "1S 2S 3S", "123", "", LOOK, 0, 0, 0, -EALREADY, NULL },
+	{ "the head dies", "1S 2S 3S", "23", "", LOOK, 0, 0, 0, 0, "2S 3S 1O" },
+	{ "the middle dies", "1S 2S 3S", "13", "", LOOK, 0, 0, 0, 0, "1S 3S 2O" },
+	{ "the tail dies", "1S 2S 3S", "12", "", LOOK, 0, 0, 0, 0, "1S 2S 3O" },
+	{ "two die", "1S 2S 3S", "2", "", LOOK, 0, 0, 0, 0, "2S 1O 3O" },
+	{ "all die: the tail has everything", "1S 2S 3S", "", "", LOOK, 0, 0, 0, 0,
+	  "3L 1O 2O" },
+	{ "the last one dies", "2S 1O 3O", "13", "", LOOK, 0, 0, 0, 0,
+	  "2L 1W 3W" },
+	{ "who died last is before who died first", "2S 3S 1O", "3", "", LOOK, 0, 0,
+	  0, 0, "3S 2O 1O" },
+	{ "others wait for the last one", "3L 1O 2O", "12", "", LOOK, 0, 0, 0, 0,
+	  "3L 1W 2W" },
+	{ "the last one is back", "3L 1W 2W", "123", "", LOOK, 0, 0, 0, 0,
+	  "3S 1Y 2W" },
+	{ "all back at once", "3L 1O 2O", "123", "", LOOK, 0, 0, 0, 0, "3S 1Y 2W" },
+	{ "one comes back", "2S 3S 1O", "123", "", LOOK, 0, 0, 0, 0, "2S 3S 1Y" },
+	{ "two come back: one at a time", "2S 1O 3O", "123", "", LOOK, 0, 0, 0, 0,
+	  "2S 1Y 3W" },
+	{ "who syncs dies", "2S 1Y 3W", "23", "", LOOK, 0, 0, 0, 0, "2S 3Y 1O" },
+	{ "who serves dies while one syncs", "2S 1Y 3W", "13", "", LOOK, 0, 0, 0, 0,
+	  "2L 1W 3W" },
+	{ "both die", "2S 1Y 3W", "3", "", LOOK, 0, 0, 0, 0, "2L 3W 1O" },
+	{ "the tail dies while one syncs", "1S 2S 3Y", "13", "", LOOK, 0, 0, 0, 0,
+	  "1S 3Y 2O" },
+	{ "started again: has to sync", "1S 2S 3S", "123", "2", LOOK, 0, 0, 0, 0,
+	  "1S 3S 2Y" },
+	{ "started again, alone: serves on, in a new version", "1S", "1", "1", LOOK,
+	  0, 0, 0, 0, "1S" },
+	{ "all started again: as the last one", "1S 2S", "12", "12", LOOK, 0, 0, 0, 0,
+	  "2S 1Y" },
+	{ "started again and gone again", "1S 2S", "1", "2", LOOK, 0, 0, 0, 0,
+	  "1S 2O" },
+	{ "started again while it syncs", "1S 2Y", "12", "2", LOOK, 0, 0, 0, 0,
+	  "1S 2Y" },
+	{ "started again while it waits", "1S 2Y 3W", "123", "3", LOOK, 0, 0, 0, 0,
+	  "1S 2Y 3W" },
+	{ "synced", "2S 1Y 3W", "123", "", SYNCED, 1, 0, 0, 0, "2S 1S 3Y" },
+	{ "synced, the last one", "2S 1S 3Y", "123", "", SYNCED, 3, 0, 0, 0,
+	  "2S 1S 3S" },
+	{ "synced, but is gone", "2S 1Y", "2", "", SYNCED, 1, 0, 0, ERR_STALE_CHAIN,
+	  NULL },
+	{ "synced, but the only source is gone", "2S 1Y", "1", "", SYNCED, 1, 0, 0,
+	  ERR_STALE_CHAIN, NULL },
+	{ "synced, but was started again", "2S 1Y", "12", "1", SYNCED, 1, 0,
+	  0, ERR_STALE_CHAIN, NULL },
+	{ "synced what is not in it", "2S 1Y", "12", "", SYNCED, 3, 0, 0, -ENOENT,
+	  NULL },
+	{ "synced twice", "2S 1S 3Y", "123", "", SYNCED, 1, 0, 0, ERR_STALE_CHAIN,
+	  NULL },
+	{ "rotate", "2S 1S 3S", "123", "", ROTATE, 2, 0, 0, 0, "1S 3S 2Y" },
+	{ "rotate, but too few would serve", "2S 1S", "12", "", ROTATE, 2, 0, 0,
+	  -EBUSY, NULL },
+	{ "rotate, but another is about to", "2S 1S 3Y", "123", "", ROTATE, 2, 0, 0,
+	  -EBUSY, NULL },
+	{ "loss is accepted", "3L 1W 2W", "12", "", ACCEPT, 2, 0, 0, 0,
+	  "2S 1Y 3O" },
+	{ "loss, but it serves", "3S 1Y 2W", "123", "", ACCEPT, 2, 0, 0, -EBUSY,
+	  NULL },
+	{ "loss, but it is back", "3L 1W 2W", "123", "", ACCEPT, 2, 0, 0, -EBUSY,
+	  NULL },
+	{ "loss, for one that is gone", "3L 1W 2O", "1", "", ACCEPT, 2, 0, 0, -EBUSY,
+	  NULL },
+	{ "loss, for the one that is awaited", "3L 1W 2O", "1", "", ACCEPT, 3, 0, 0,
+	  -EBUSY, NULL },
+	{ "nobody is known to have everything", "1W 2W", "12", "", ACCEPT, 1, 0, 0, 0,
+	  "1S 2Y" },
+	{ "the lost one is back after all", "2S 1Y 3O", "123", "", LOOK, 0, 0, 0, 0,
+	  "2S 1Y 3W" },
+	{ "a dead disk is replaced", "1S 2S 3O", "12", "", REPLACE, 3, 4, true, 0,
+	  "1S 2S 4Y" },
+	{ "by one that is away", "1S 2S 3O", "12", "", REPLACE, 3, 4, false, 0,
+	  "1S 2S 4O" },
+	{ "a disk that serves is replaced", "1S 2S 3S", "123", "", REPLACE, 1, 4,
+	  true, 0, "2S 3S 4Y" },
+	{ "one that syncs", "1S 2Y 3W", "123", "", REPLACE, 2, 4, true, 0,
+	  "1S 3Y 4W" },
+	{ "one that waits", "1S 2Y 3W", "123", "", REPLACE, 3, 4, true, 0,
+	  "1S 2Y 4W" },
+	{ "one that is away, behind the others", "1S 2O 3O", "1", "", REPLACE, 2, 4,
+	  false, 0, "1S 3O 4O" },
+	{ "not the only one that serves", "1S 2Y 3W", "123", "", REPLACE, 1, 4, true,
+	  -EBUSY, NULL },
+	{ "not the one that is awaited", "1L 2W 3W", "23", "", REPLACE, 1, 4, true,
+	  -EBUSY, NULL },
+	{ "not by itself", "1S 2S 3O", "12", "", REPLACE, 3, 3, true, -EINVAL, NULL },
+	{ "not by another of the chain", "1S 2S 3O", "12", "", REPLACE, 3, 1, true,
+	  -EINVAL, NULL },
+	{ "not by nothing", "1S 2S 3O", "12", "", REPLACE, 3, 0, true, -EINVAL,
+	  NULL },
+	{ "what is not in it", "1S 2S 3O", "12", "", REPLACE, 5, 4, true, -ENOENT,
+	  NULL },
 };
 
-START_TEST(formation)
+static struct manager_chain_input
+input(const struct routing_chain *c, const char *alive, const char *reborn,
+    enum manager_chain_event event, target_id target)
 {
-	static struct manager_chain_nodes exist[16];
-	char nodes[256] = "", targets[256] = "";
-	size_t n, slot_n, exist_n;
-	bool more;
+	struct manager_chain_input in = { .event = event, .target = target };
 
-	memset(exist, 0, sizeof(exist));
-	slot_n = parse_slots(cases[_i].free);
-	exist_n = parse_chains(cases[_i].exist, exist);
-	ck_assert_int_eq(manager_chain_form(slots, slot_n, exist, exist_n,
-	    cases[_i].replicas, plan, cases[_i].max, &n, &more), 0);
-	for (size_t i = 0; i < n; i++) {
-		for (unsigned j = 0; j < cases[_i].replicas; j++) {
-			size_t a = strlen(nodes), b = strlen(targets);
-			const char *sep = j > 0 ? "." : i > 0 ? " " : "";
-
-			snprintf(nodes + a, sizeof(nodes) - a, "%s%u", sep,
-			    plan[i].targets[j] / 10000);
-			snprintf(targets + b, sizeof(targets) - b, "%s%u", sep,
-			    plan[i].targets[j]);
-		}
+	for (unsigned i = 0; i < c->target_n; i++) {
+		in.alive[i] = strchr(alive, '0' + (int)c->targets[i]) != NULL;
+		in.reborn[i] = strchr(reborn, '0' + (int)c->targets[i]) != NULL;
 	}
-	if (cases[_i].nodes != NULL)
-		ck_assert_msg(strcmp(nodes, cases[_i].nodes) == 0, "%s: %s",
-		    cases[_i].what, nodes);
-	if (cases[_i].targets != NULL)
-		ck_assert_msg(strcmp(targets, cases[_i].targets) == 0, "%s: %s",
-		    cases[_i].what, targets);
-	ck_assert_msg(more == cases[_i].more, "%s", cases[_i].what);
+	return in;
+}
+
+START_TEST(named_cases)
+{
+	struct manager_chain_input in;
+	struct routing_chain c, was;
+	int rc;
+
+	parse(cases[_i].chain, &c);
+	was = c;
+	in = input(&c, cases[_i].alive, cases[_i].reborn, cases[_i].event,
+	    cases[_i].target);
+	in.with = cases[_i].with;
+	in.with_alive = cases[_i].with_alive;
+	rc = manager_chain_step(&c, &in);
+	ck_assert_msg(rc == cases[_i].rc, "%s: %d, %s", cases[_i].what, rc, text(&c));
+	if (rc != 0) {
+		ck_assert_msg(memcmp(&c, &was, sizeof(c)) == 0, "%s",
+		    cases[_i].what);
+		return;
+	}
+	ck_assert_msg(strcmp(text(&c), cases[_i].then) == 0, "%s: %s",
+	    cases[_i].what, text(&c));
+	ck_assert_uint_eq(c.version, 8);
+	ck_assert(valid(&c));
+	for (unsigned i = 0; i < c.target_n; i++)
+		ck_assert_msg(c.preferred[i] == (cases[_i].event == REPLACE &&
+		    was.preferred[i] == cases[_i].target ? cases[_i].with :
+		    was.preferred[i]), "%s", cases[_i].what);
 }
 END_TEST
 
-/* Any cluster: the most chains there can be, distinct nodes, no slot twice; and with
- * equal nodes everything is even. */
-START_TEST(any_cluster)
+static bool
+alive_of(const struct routing_chain *c, const struct manager_chain_input *in,
+    target_id id)
 {
-	struct rand r;
-	uint32_t free_of[32] = { 0 };
-	unsigned replicas, nodes;
-	size_t slot_n = 0, n;
-	uint64_t most = 0;
-	bool more, equal;
+	for (unsigned i = 0; i < c->target_n; i++)
+		if (c->targets[i] == id)
+			return in->alive[i] && !in->reborn[i];
+	return false;
+}
 
-	rand_seed(&r, (uint64_t)_i);
-	replicas = 1 + (unsigned)rand_below(&r, 5);
-	nodes = 1 + (unsigned)rand_below(&r, 30);
-	equal = rand_chance(&r, 1, 2);
-	for (unsigned i = 0; i < nodes; i++) {
-		unsigned disks = 1 + (unsigned)rand_below(&r, 4);
+static uint8_t
+state_of(const struct routing_chain *c, target_id id)
+{
+	for (unsigned i = 0; i < c->target_n; i++)
+		if (c->targets[i] == id)
+			return c->states[i];
+	return 0;
+}
 
-		for (unsigned d = 0; d < (equal ? 2 : disks); d++) {
-			unsigned k = equal ? 4 : (unsigned)rand_below(&r, 8);
+#define MUST(x) ck_assert_msg(x, "%s: %s -> %s, event %d of %u, alive %x reborn %x", \
+	#x, before, text(c), in->event, in->target, mask(in->alive), mask(in->reborn))
 
-			for (unsigned s = 0; s < k; s++)
-				slots[slot_n++] = (struct manager_slot){
-					.node = i + 1, .disk = i * 100 + d,
-					.target = (i + 1) * 10000 + d * 100 + s };
-			free_of[i] += k;
+static unsigned
+mask(const bool *v)
+{
+	unsigned m = 0;
+
+	for (unsigned i = 0; i < 4; i++)
+		m |= (unsigned)v[i] << i;
+	return m;
+}
+
+/* One step of one chain holds what the header promises. */
+static void
+promises(const struct routing_chain *was, const struct manager_chain_input *in)
+{
+	struct routing_chain row = *was, *c = &row;
+	struct manager_chain_input again = { .event = LOOK };
+	unsigned served = 0, tail = 0;
+	char before[64];
+	int rc;
+
+	snprintf(before, sizeof(before), "%s", text(was));
+	rc = manager_chain_step(c, in);
+	if (rc != 0) {
+		MUST(memcmp(c, was, sizeof(*c)) == 0);
+		if (in->event == LOOK)
+			MUST(rc == -EALREADY);
+	} else
+		MUST(c->version == was->version + 1);
+	MUST(valid(c));
+	MUST(c->target_n == was->target_n);
+	if (rc != 0)
+		return;
+	for (unsigned i = 0; i < was->target_n; i++) {
+		served += was->states[i] == TARGET_SERVING &&
+		    alive_of(was, in, was->targets[i]);
+		if (was->states[i] == TARGET_SERVING)
+			tail = was->targets[i];
+	}
+	for (unsigned i = 0, last = 0; i < was->target_n; i++) {
+		target_id id = was->targets[i];
+		uint8_t now = state_of(c, id);
+		bool alive = alive_of(was, in, id), moved = in->target == id &&
+		    (in->event == ROTATE || in->event == REPLACE);
+
+		/* 2: stays, and in order */
+		if (was->states[i] == TARGET_SERVING && alive && !moved) {
+			unsigned at = 0;
+
+			MUST(now == TARGET_SERVING);
+			while (c->targets[at] != id)
+				at++;
+			MUST(at >= last);
+			last = at;
 		}
+		/* 3: nobody serves who may lack something */
+		if (now == TARGET_SERVING)
+			MUST((was->states[i] == TARGET_SERVING && alive) ||
+			    was->states[i] == TARGET_LASTSRV ||
+			    (id == tail && served == 0) ||
+			    (in->event == SYNCED && in->target == id &&
+			    was->states[i] == TARGET_SYNCING && alive) ||
+			    (in->event == ACCEPT && in->target == id));
+		if (now == TARGET_LASTSRV)
+			MUST(was->states[i] == TARGET_LASTSRV ||
+			    (id == tail && served == 0));
+		/* and whoever is gone takes no part */
+		if (!in->alive[i])
+			MUST(now == TARGET_OFFLINE || now == TARGET_LASTSRV ||
+			    (in->event == REPLACE && now == 0));
+		else if (in->event != REPLACE)
+			MUST(now != TARGET_OFFLINE && now != TARGET_LASTSRV);
 	}
-	for (uint64_t k = 1, sum; k <= slot_n; k++) {
-		sum = 0;
-		for (unsigned i = 0; i < nodes; i++)
-			sum += free_of[i] < k ? free_of[i] : k;
-		if (sum < k * replicas)
-			break;
-		most = k;
-	}
-	ck_assert_int_eq(manager_chain_form(slots, slot_n, NULL, 0, replicas, plan,
-	    SLOTS_MAX, &n, &more), 0);
-	ck_assert_uint_eq(n, most);
-	ck_assert(!more);
+	/* a chain that serves goes on serving as long as it can */
+	if (served > 0)
+		MUST(c->state == CHAIN_SERVING);
+	/* what it needs is always known */
+	if (served == 0 && tail != 0 && in->event != ACCEPT)
+		MUST(state_of(c, tail) == TARGET_SERVING ||
+		    state_of(c, tail) == TARGET_LASTSRV);
+	/* 4 */
+	for (unsigned i = 0; i < c->target_n; i++)
+		for (unsigned k = 0; k < c->target_n; k++)
+			if (c->targets[i] == was->targets[k])
+				again.alive[i] = in->alive[k];
+	for (unsigned i = 0; i < c->target_n; i++)
+		if (c->targets[i] == in->with && in->event == REPLACE)
+			again.alive[i] = in->with_alive;
+	row.version = 0;
+	MUST(manager_chain_step(c, &again) == -EALREADY);
+}
 
-	uint32_t heads[32] = { 0 }, tails[32] = { 0 }, used[32] = { 0 };
-	for (size_t i = 0; i < n; i++) {
-		for (unsigned j = 0; j < replicas; j++) {
-			used[plan[i].targets[j] / 10000 - 1]++;
-			for (unsigned k = 0; k < j; k++)
-				ck_assert_uint_ne(plan[i].targets[j] / 10000,
-				    plan[i].targets[k] / 10000);
-			for (size_t k = 0; k < i; k++)
-				for (unsigned l = 0; l < replicas; l++)
-					ck_assert_uint_ne(plan[i].targets[j],
-					    plan[k].targets[l]);
+/* All chains of @n replicas: every sorted row, who is alive, who was started again, every
+ * event about every replica (and one that is not there). */
+START_TEST(every_chain)
+{
+	unsigned n = (unsigned)_i, rows = 0;
+	struct routing_chain c = { .id = 1, .version = 7, .target_n = n };
+
+	for (unsigned code = 0; code < 625; code++) {
+		for (unsigned i = 0, v = code; i < n; i++, v /= 5) {
+			c.states[i] = (uint8_t)(1 + v % 5);
+			c.targets[i] = i + 1;
+			c.preferred[i] = n - i;
 		}
-		heads[plan[i].targets[0] / 10000 - 1]++;
-		tails[plan[i].targets[replicas - 1] / 10000 - 1]++;
+		c.state = c.states[0] == TARGET_SERVING ? CHAIN_SERVING :
+		    CHAIN_RECOVERING;
+		if ((n < 4 && code >= (n == 1 ? 5 : n == 2 ? 25 : 125)) || !valid(&c))
+			continue;
+		rows++;
+		for (unsigned m = 0; m < 1u << (2 * n); m++)
+			for (unsigned e = LOOK; e <= REPLACE; e++)
+				for (target_id id = 1; id <= n + 1; id++) {
+					struct manager_chain_input in = {
+						.event = e, .target = id,
+						.with = 9, .with_alive = m & 1 };
+
+					for (unsigned i = 0; i < n; i++) {
+						in.alive[i] = m >> i & 1;
+						in.reborn[i] = m >> (n + i) & 1;
+					}
+					promises(&c, &in);
+				}
 	}
-	for (unsigned i = 0; equal && n > 0 && i < nodes; i++) {
-		ck_assert_uint_ge(used[i] + 1, n * replicas / nodes);
-		ck_assert_uint_le(heads[i], n / nodes + 2);
-		ck_assert_uint_le(tails[i], n / nodes + 2);
-	}
+	ck_assert_uint_gt(rows, n);
 }
 END_TEST
 
-/* When one of ten nodes fails, each other node shares some of its chains. */
-START_TEST(load_of_a_failed_node_spreads)
+/* Chains of five replicas live long; the model knows what each has.  A write reaches all
+ * that serve and the one that syncs; when all have died the tail's is what counts, as the
+ * others may lack what only it made durable last. */
+START_TEST(long_lives)
 {
-	size_t slot_n = 0, n;
-	uint32_t shared[10][10] = { { 0 } };
-	bool more;
+	uint64_t has[6] = { 0 }, written = 0;
+	bool alive[6];
+	struct routing_chain c;
+	struct rand rnd;
 
-	for (uint32_t i = 0; i < 10; i++)
-		for (uint32_t s = 0; s < 12; s++)
-			slots[slot_n++] = (struct manager_slot){ .node = i + 1,
-				.disk = i, .target = (i + 1) * 10000 + s };
-	ck_assert_int_eq(manager_chain_form(slots, slot_n, NULL, 0, 3, plan,
-	    SLOTS_MAX, &n, &more), 0);
-	ck_assert_uint_eq(n, 40);
-	for (size_t i = 0; i < n; i++)
-		for (unsigned j = 0; j < 3; j++)
-			for (unsigned k = 0; k < 3; k++)
-				shared[plan[i].targets[j] / 10000 - 1]
-				    [plan[i].targets[k] / 10000 - 1]++;
-	/* 12 chains, 24 partners over 9 nodes: 2.67 each */
-	for (unsigned i = 0; i < 10; i++)
-		for (unsigned j = 0; j < 10; j++)
-			if (i != j) {
-				ck_assert_uint_ge(shared[i][j], 1);
-				ck_assert_uint_le(shared[i][j], 5);
+	rand_seed(&rnd, (uint64_t)_i);
+	parse("1S 2S 3S 4S 5S", &c);
+	for (unsigned i = 0; i < 6; i++)
+		alive[i] = true;
+	for (unsigned round = 0; round < 2000; round++) {
+		struct manager_chain_input in = { .event = LOOK };
+		unsigned serving;
+		uint32_t version = c.version;
+		int rc;
+
+		for (unsigned k = (unsigned)rand_below(&rnd, 3); k > 0; k--) {
+			unsigned id = 1 + (unsigned)rand_below(&rnd, 5);
+
+			alive[id] = rand_chance(&rnd, 1, round % 500 < 100 ? 8 : 2);
+		}
+		if (rand_chance(&rnd, 1, 40))
+			memset(alive, 0, sizeof(alive));
+		for (unsigned i = 0; i < c.target_n; i++) {
+			in.alive[i] = alive[c.targets[i]];
+			in.reborn[i] = alive[c.targets[i]] && rand_chance(&rnd, 1, 20);
+		}
+		switch (rand_below(&rnd, 4)) {
+		case 0:
+			if (routing_active_n(&c) > routing_serving_n(&c)) {
+				in.event = SYNCED;
+				in.target = c.targets[routing_serving_n(&c)];
 			}
+			break;
+		case 1:
+			in.event = ROTATE;
+			in.target = manager_chain_misplaced(&c);
+			if (in.target == 0)
+				in.event = LOOK;
+			break;
+		default:
+			break;
+		}
+		if (in.event == SYNCED)		/* it is told the truth */
+			has[in.target] = written;
+		rc = manager_chain_step(&c, &in);
+		ck_assert(valid(&c));
+		ck_assert_uint_eq(c.version, version + (rc == 0));
+		serving = routing_serving_n(&c);
+		for (unsigned i = 0; i < serving; i++)
+			ck_assert_msg(has[c.targets[i]] == written,
+			    "%s: %u has %llu of %llu", text(&c), c.targets[i],
+			    (unsigned long long)has[c.targets[i]],
+			    (unsigned long long)written);
+		if (serving > 0) {
+			written++;
+			for (unsigned i = 0; i < serving; i++)
+				has[c.targets[i]] = written;
+		}
+	}
+	/* in the end all come back */
+	for (unsigned round = 0; round < 40; round++) {
+		struct manager_chain_input in = { .event = LOOK };
+		int rc;
+
+		for (unsigned i = 0; i < c.target_n; i++)
+			in.alive[i] = true;
+		(void)manager_chain_step(&c, &in);
+		if (routing_active_n(&c) > routing_serving_n(&c)) {
+			in.event = SYNCED;
+			in.target = c.targets[routing_serving_n(&c)];
+		} else if ((in.target = manager_chain_misplaced(&c)) != 0)
+			in.event = ROTATE;
+		rc = manager_chain_step(&c, &in);
+		ck_assert(rc == 0 || rc == -EALREADY);
+	}
+	ck_assert_str_eq(text(&c), "1S 2S 3S 4S 5S");
 }
 END_TEST
 
-static const struct {
-	const char *what;
-	uint32_t version;
-	uint8_t	 state;
-	enum manager_chain_event ev;
-	uint32_t ev_version;
-	int	 rc;
-	uint32_t then_version;
-	uint8_t	 then_state;
-} steps[] = {
-	{ "a new chain is reconciled", 1, CHAIN_RECOVERING, MANAGER_CHAIN_READY, 1,
-	  0, 1, CHAIN_SERVING },
-	{ "said twice", 1, CHAIN_SERVING, MANAGER_CHAIN_READY, 1,
-	  -EALREADY, 1, CHAIN_SERVING },
-	{ "reconciled too early", 2, CHAIN_RECOVERING, MANAGER_CHAIN_READY, 1,
-	  ERR_STALE_CHAIN, 2, CHAIN_RECOVERING },
-	{ "reconciled in the future", 2, CHAIN_SERVING, MANAGER_CHAIN_READY, 3,
-	  ERR_STALE_CHAIN, 2, CHAIN_SERVING },
-	{ "a member starts again", 2, CHAIN_SERVING, MANAGER_CHAIN_BOOT, 0,
-	  0, 3, CHAIN_RECOVERING },
-	{ "and again before it was reconciled", 3, CHAIN_RECOVERING,
-	  MANAGER_CHAIN_BOOT, 0, 0, 4, CHAIN_RECOVERING },
-	{ "a disk moves", 1, CHAIN_SERVING, MANAGER_CHAIN_MOVED, 0,
-	  0, 2, CHAIN_RECOVERING },
-};
-
-START_TEST(states)
+/* Every order of four becomes the preferred one, in at most three moves. */
+START_TEST(order_comes_back)
 {
-	uint32_t version = steps[_i].version;
-	uint8_t state = steps[_i].state;
-	int rc = manager_chain_step(&version, &state, steps[_i].ev,
-	    steps[_i].ev_version);
+	static const char *const orders[] = { "1S 2S 3S 4S", "2S 1S 3S 4S",
+		"4S 3S 2S 1S", "3S 1S 4S 2S", "2S 3S 4S 1S", "1S 2S 4S 3S" };
+	struct routing_chain c;
+	unsigned moves = 0;
+	target_id id;
 
-	ck_assert_msg(rc == steps[_i].rc && version == steps[_i].then_version &&
-	    state == steps[_i].then_state, "%s: %d v%u %u", steps[_i].what, rc,
-	    version, state);
+	parse(orders[_i], &c);
+	while ((id = manager_chain_misplaced(&c)) != 0) {
+		struct manager_chain_input in = input(&c, "1234", "", ROTATE, id);
+
+		ck_assert_int_eq(manager_chain_step(&c, &in), 0);
+		ck_assert_uint_eq(manager_chain_misplaced(&c), 0);
+		in = input(&c, "1234", "", SYNCED, id);
+		ck_assert_int_eq(manager_chain_step(&c, &in), 0);
+		ck_assert_uint_le(++moves, 3);
+	}
+	ck_assert_str_eq(text(&c), "1S 2S 3S 4S");
+}
+END_TEST
+
+START_TEST(new_chains_serve)
+{
+	static const target_id targets[] = { 5, 3, 9 };
+	struct routing_chain c = { .id = 4, .changed = 12 };
+
+	manager_chain_init(&c, targets, 3);
+	ck_assert_str_eq(text(&c), "5S 3S 9S");
+	ck_assert(c.id == 4 && c.version == 1 && c.state == CHAIN_SERVING);
+	ck_assert_mem_eq(c.preferred, targets, sizeof(targets));
+	ck_assert_uint_eq(manager_chain_misplaced(&c), 0);
+}
+END_TEST
+
+/* Runs last: the tests above have taken every line of the table. */
+START_TEST(every_line_was_taken)
+{
+	const struct manager_chain_line *l;
+
+	for (unsigned i = 0; (l = manager_chain_line(i)) != NULL; i++)
+		ck_assert_msg(l->taken > 0, "%c: %s", letters[l->from], l->what);
 }
 END_TEST
 
@@ -261,11 +500,14 @@ main(void)
 	SRunner *sr;
 	int failed;
 
-	tcase_add_loop_test(t, formation, 0, N(cases));
-	tcase_add_loop_test(t, any_cluster, 0, 60);
-	tcase_add_test(t, load_of_a_failed_node_spreads);
-	tcase_add_loop_test(t, states, 0, N(steps));
+	tcase_add_loop_test(t, named_cases, 0, N(cases));
+	tcase_add_loop_test(t, every_chain, 1, 5);
+	tcase_add_loop_test(t, long_lives, 0, 50);
+	tcase_add_loop_test(t, order_comes_back, 0, 6);
+	tcase_add_test(t, new_chains_serve);
+	tcase_add_test(t, every_line_was_taken);
 	suite_add_tcase(s, t);
+	tcase_set_timeout(t, 60);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);
 	srunner_run_all(sr, CK_NORMAL);
