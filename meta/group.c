@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* group.c - log, apply and table of one replicated state machine.
+/* group.c - log, consensus core, apply and table of one replicated state machine.
  *
- *   propose -> log (gathered, synced) -> apply, in order -> answer
+ *   propose -> gathered for a turn -> core -> log (gathered, synced) -> core
+ *                                      |                                  |
+ *                                      +-> to followers, meanwhile        v
+ *                              answer <- apply, in order <- committed <---+
  *                                          |
  *                                     table overlay -> flush -> log front is cut
  *
- * With one replica an entry is committed when it is durable here; that decision is
- * entry() and nothing else, and it is where Raft puts its own.
+ * The core gets events and gives effects (group_pump); the owner is called from work()
+ * only, which runs after the turn in which there is something to do.
  *
  * Invariants:
  *   1  applied rises by one per entry; an answer is given after its entry was applied,
- *      and an entry is applied after it is durable.
+ *      and an entry is applied after it is committed and durable here.
  *   2  The table's applied index is written in the batch that holds the changes of
  *      exactly the entries up to it.
- *   3  The log is cut only up to an index the table holds durably. */
-#include "meta/group.h"
+ *   3  The log is cut only up to an index the table holds durably.
+ *   4  No callback of the owner runs between an event of the core and its last effect. */
+#include "meta/group_impl.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -24,52 +28,39 @@
 
 #include "conf/bytes.h"
 #include "conf/err.h"
-#include "meta/log.h"
 
 STAT_DEFINE(group, GROUP_STATS)
 
-#define TERM		1u		/* rises once there are elections */
+#define APPLY_TURN	1024u		/* entries applied in one turn */
 #define DIRTY_FACTOR	4u		/* times flush_bytes, then busy */
-
-enum entry_type { ENTRY_CMD = 1 };
+#define PROPS_BYTES	(512u << 10)	/* proposals gathered, at most */
+#define PROPS_MAX	1024u
+#define LOG_RESERVE	(32u << 10)	/* room kept for what elections write */
+#define FULL_NUM	95u		/* percent of table_bytes */
+#define ELECTION_MS	1000u
 
 _Static_assert(GROUP_CMD_MAX <= META_LOG_PAYLOAD_MAX, "a command is one entry");
+_Static_assert(RAFT_MEMBERS_BYTES <= META_LOG_PAYLOAD_MAX, "and so is this");
 
-/* Value: index u64, term u64, little-endian. */
-static const uint8_t applied_key[] = { 0, 'a', 'p', 'p', 'l', 'i', 'e', 'd' };
-#define APPLIED_BYTES 16u
+static void work(struct clock_defer *d);
+static void founded(struct group *g, const struct meta_log_entry *e);
 
-struct group {
-	struct group_conf conf;
-	struct meta_log	*log;
-	struct table	*table;
-	bool		 opened;	/* the log is */
-	bool		 leads;
-	int		 rc;		/* what broke it */
-	bool		 told;		/* broken() was called */
-	bool		*closed;	/* set when closed inside a callback */
+void
+group_poke(struct group *g)
+{
+	clock_defer(g->conf.clock, &g->defer, work);
+}
 
-	uint64_t	 applied;
-	uint64_t	 applied_term;
-	struct list	 inflight;	/* struct group_req, by index */
-	uint32_t	 inflight_n;
-	struct list	 reads;
-	struct clock_defer defer;	/* reads, flushed, broken */
-
-	struct table_commit commit;
-	bool		 committing;
-	uint64_t	 commit_index;	/* of the commit in flight */
-	uint64_t	 durable;	/* index the table holds durably */
-	struct clock_timer flush_timer;
-	void		(*flush_fn)(void *ctx);
-	void		*flush_ctx;
-	struct group_stat stat;
-	struct stat_set	 stat_set;
-
-	uint8_t		 result[GROUP_RESULT_MAX];
-};
-
-static void deferred(struct clock_defer *d);
+/* Proposals and reads in flight end without an answer. */
+void
+group_fail_all(struct group *g)
+{
+	list_splice_back(&g->failed, &g->inflight);
+	list_splice_back(&g->failed, &g->reads);
+	g->prop_n = 0;
+	g->props_len = 0;
+	group_poke(g);
+}
 
 void
 group_break(struct group *g, int rc)
@@ -80,141 +71,314 @@ group_break(struct group *g, int rc)
 	g->rc = rc;
 	g->leads = false;
 	clock_timer_stop(g->conf.clock, &g->flush_timer);
+	clock_timer_stop(g->conf.clock, &g->tick);
 	log_error(g->conf.log, "group broken", "error=%s applied=%" PRIu64,
-	    err_name(rc), g->applied);
-	clock_defer(g->conf.clock, &g->defer, deferred);
+	    err_name(rc), g->applied.index);
+	group_peers_stop_leading(g);
+	group_fail_all(g);
 }
 
-/* ---- flush ---- */
+/* ---- the core's effects ---- */
 
-static bool
-flushed(const struct group *g)
+void
+group_save_hard(struct group *g, uint64_t term, uint64_t vote)
 {
-	return g->rc != 0 || (g->inflight_n == 0 && g->durable == g->applied);
-}
+	struct meta_log_hard h = { .term = term, .vote = vote };
 
-static void flush(struct group *g);
+	memcpy(h.owner, g->id.b, sizeof(h.owner));
+	g->hard = (struct raft_hard){ .term = term, .vote = vote };
+	g->hard_ticket = meta_log_save(g->log, &h);
+}
 
 static void
-committed(struct table_commit *c)
+role_changed(struct group *g, const struct raft_effect *e)
 {
-	struct group *g = container_of(c, struct group, commit);
+	bool led = g->role == RAFT_LEADER;
 
-	g->committing = false;
-	if (g->rc != 0)
-		return;
-	if (c->rc != 0) {
-		group_break(g, c->rc);
-		return;
+	g->role = e->role;
+	stat_set(&g->stat.term, e->term);
+	if (e->role == RAFT_LEADER) {
+		g->serve_index = e->index;
+		stat_add(&g->stat.elections, 1);
+		log_info(g->conf.log, "elected", "term=%" PRIu64 " index=%" PRIu64,
+		    e->term, e->index);
+	} else {
+		if (led)
+			log_info(g->conf.log, "leads no more", "term=%" PRIu64,
+			    e->term);
+		g->leads = false;
+		group_peers_stop_leading(g);
+		group_fail_all(g);
 	}
-	g->durable = g->commit_index;
-	stat_add(&g->stat.flushes, 1);
-	if (g->opened)
-		meta_log_truncate(g->log, g->durable);
-	flush(g);
+	stat_set(&g->stat.leads, e->role == RAFT_LEADER);
+	group_poke(g);
 }
 
 static void
-commit(struct group *g)
+append(struct group *g, const struct raft_effect *e)
 {
-	uint8_t value[APPLIED_BYTES];
-	struct bytes_writer w;
-	int rc;
+	for (uint32_t i = 0; i < e->n && g->rc == 0; i++) {
+		const struct raft_entry *x = &e->entries[i];
+		uint64_t index = 0;
+		int rc = meta_log_append(g->log, x->term, x->type, x->payload,
+		    x->len, &index);
 
-	bytes_writer_init(&w, value, sizeof(value));
-	bytes_put_u64(&w, g->applied);
-	bytes_put_u64(&w, g->applied_term);
-	rc = table_put(g->table, applied_key, sizeof(applied_key), value,
-	    sizeof(value));
-	if (rc != 0) {
+		if (rc == 0 && index != e->index + i)
+			rc = ERR_LOG_DAMAGED;
+		if (rc != 0) {
+			log_error(g->conf.log, "cannot append",
+			    "error=%s index=%" PRIu64 " end=%" PRIu64,
+			    err_name(rc), e->index + i, meta_log_end(g->log));
+			group_break(g, rc);
+		}
+	}
+}
+
+static void
+truncate(struct group *g, uint64_t index)
+{
+	int rc = meta_log_cut_back(g->log, index - 1);
+
+	log_info(g->conf.log, "takes entries back", "from=%" PRIu64, index);
+	if (g->sync && g->sync_index >= index) {
+		g->sync_index = index - 1;
+		g->sync_term = meta_log_end_term(g->log);
+	}
+	if (rc != 0)
 		group_break(g, rc);
-		return;
+}
+
+static void
+reads_released(struct group *g, uint64_t ticket, uint64_t index)
+{
+	list_for_each(it, &g->reads) {
+		struct group_req *r = list_entry(it, struct group_req, node);
+
+		if (r->ticket != 0 && r->ticket <= ticket) {
+			r->ticket = 0;
+			r->index = index;
+		}
 	}
-	clock_timer_stop(g->conf.clock, &g->flush_timer);
-	g->committing = true;
-	g->commit_index = g->applied;
-	table_commit(g->table, &g->commit, committed);
+	group_poke(g);
 }
 
 static void
-flush_due(struct clock_timer *t)
+effect(struct group *g, struct raft_effect *e)
 {
-	struct group *g = container_of(t, struct group, flush_timer);
-
-	if (!g->committing && g->applied > g->durable)
-		commit(g);
+	switch (e->kind) {
+	case RAFT_SAVE:
+		group_save_hard(g, e->hard.term, e->hard.vote);
+		break;
+	case RAFT_ROLE:
+		role_changed(g, e);
+		break;
+	case RAFT_TRUNCATE:
+		truncate(g, e->index);
+		break;
+	case RAFT_APPEND:
+		append(g, e);
+		break;
+	case RAFT_RESTORE:
+		group_load_restore(g, e->point);
+		break;
+	case RAFT_SEND:
+		group_send(g, &e->msg);
+		break;
+	case RAFT_SNAPSHOT:
+		group_snap_want(g, e->to, e->index);
+		break;
+	case RAFT_COMMIT:
+		g->commit = e->index;
+		group_poke(g);
+		break;
+	case RAFT_READ:
+		reads_released(g, e->ticket, e->index);
+		break;
+	}
 }
 
-/* Something was applied or became durable: is it time to write the table? */
 static void
-flush(struct group *g)
+ticked(struct clock_timer *t)
 {
-	bool wanted = g->flush_fn != NULL && g->inflight_n == 0;
+	struct group *g = container_of(t, struct group, tick);
 
-	if (g->rc != 0)
-		return;
-	if (g->flush_fn != NULL && flushed(g))
-		clock_defer(g->conf.clock, &g->defer, deferred);
-	if (g->committing || g->applied == g->durable)
-		return;
-	if (wanted || table_dirty_bytes(g->table) >= g->conf.flush_bytes ||
-	    (g->opened && meta_log_used_bytes(g->log) >
-	    meta_log_ring_bytes(g->log) / 2))
-		commit(g);
-	else if (g->flush_timer.pos == 0)
-		clock_timer_start(g->conf.clock, &g->flush_timer,
-		    clock_now(g->conf.clock) + g->conf.flush_ms * NS_PER_MS,
-		    flush_due);
+	raft_tick(g->raft, group_now(g));
+	group_pump(g);
+	if (g->rc == 0) {
+		group_want_drive(g);
+		if (!list_empty(&g->reads))
+			group_poke(g);
+	}
 }
 
 void
-group_flush(struct group *g, void (*fn)(void *ctx), void *ctx)
+group_pump(struct group *g)
 {
-	assert(g->flush_fn == NULL);
-	g->flush_fn = fn;
-	g->flush_ctx = ctx;
-	if (g->rc != 0)
-		clock_defer(g->conf.clock, &g->defer, deferred);
-	flush(g);
+	struct raft_effect e;
+
+	if (g->raft == NULL)
+		return;
+	while (g->rc == 0 && g->raft != NULL && raft_next(g->raft, &e))
+		effect(g, &e);
+	if (g->rc != 0 || g->raft == NULL)
+		return;
+	clock_timer_start(g->conf.clock, &g->tick, raft_wake_ns(g->raft), ticked);
+	if (raft_members(g->raft)->index != g->members_told ||
+	    raft_leader(g->raft) != g->leader_told)
+		group_poke(g);
 }
 
 /* ---- the log's callbacks ---- */
+
+static int
+core_open(struct group *g, uint64_t base_index, uint64_t base_term)
+{
+	const struct meta_log_hard *h = meta_log_hard(g->log);
+	struct raft_conf rc = { .id = g->member, .rand = g->conf.rand,
+		.election_ns = g->conf.election_ms * NS_PER_MS,
+		.beat_ns = g->conf.beat_ms * NS_PER_MS,
+		.entries_max = GROUP_ENTRIES, .bytes_max = GROUP_BYTES,
+		.inflight_max = GROUP_INFLIGHT, .fit = group_fit, .ctx = g };
+
+	g->hard = (struct raft_hard){ .term = h->term, .vote = h->vote };
+	return raft_open(&g->raft, &rc, &g->hard, &g->applied, base_index,
+	    base_term);
+}
+
+/* Entries found at open are of the table that is there. */
+static bool
+log_fits(const struct group *g)
+{
+	return !g->half && meta_log_first(g->log) > g->snap_index;
+}
+
+static void
+scanned(struct group *g, const struct meta_log_entry *e)
+{
+	int rc = 0;
+
+	if (!log_fits(g))
+		return;
+	if (g->raft == NULL) {
+		if (e->index > g->applied.index + 1)
+			rc = ERR_LOG_DAMAGED;	/* begins too late */
+		else
+			rc = core_open(g, e->index - 1,
+			    meta_log_first_term(g->log));
+	}
+	if (rc == 0)
+		rc = raft_load(g->raft, e->index, &(struct raft_entry){
+			.term = e->term, .type = e->type, .len = e->len,
+			.payload = e->payload });
+	if (rc != 0)
+		group_break(g, rc);
+}
 
 static void
 entry(void *ctx, const struct meta_log_entry *e)
 {
 	struct group *g = ctx;
-	struct group_req *r;
-	size_t n = 0;
 
-	if (g->rc != 0 || e->index <= g->applied)
+	if (g->rc != 0)
 		return;
-	if (e->index != g->applied + 1) {
-		group_break(g, ERR_LOG_DAMAGED);	/* begins too late */
+	if (g->phase == GROUP_OPENING) {
+		scanned(g, e);
 		return;
 	}
-	if (e->type == ENTRY_CMD)
-		n = g->conf.ops->apply(g->conf.ctx, e->index, e->payload, e->len,
-		    g->result, sizeof(g->result));
-	assert(n <= sizeof(g->result));
-	if (g->rc != 0)
-		return;			/* half applied; never made durable */
-	g->applied = e->index;
-	stat_add(&g->stat.commands, 1);
-	g->applied_term = e->term;
-	r = list_empty(&g->inflight) ? NULL :
-	    list_entry(g->inflight.next, struct group_req, node);
-	if (r != NULL && r->index == e->index) {
-		list_remove(&r->node);
-		g->inflight_n--;
-		stat_set(&g->stat.inflight, g->inflight_n);
-	} else
-		r = NULL;
-	if (g->opened)
-		stat_set(&g->stat.log_bytes, meta_log_used_bytes(g->log));
-	flush(g);
-	if (r != NULL)
-		r->fn(r, 0, g->result, n);	/* may close us */
+	if (g->phase == GROUP_FOUNDING) {
+		founded(g, e);
+		return;
+	}
+	g->sync_index = e->index;
+	g->sync_term = e->term;
+	g->sync = true;
+	group_poke(g);
+}
+
+/* Become the only member of a new group: that is an entry of the log.  What a log of
+ * version 1 has stays. */
+static void
+found(struct group *g)
+{
+	struct raft_members m = { .n = 1, .m[0] = { .id = g->member, .voter = true,
+		.addr = g->conf.addr } };
+	uint64_t index, term = meta_log_end_term(g->log);
+	uint8_t buf[RAFT_MEMBERS_BYTES];
+	char text[UID128_TEXT];
+	int rc;
+
+	if (uid128_zero(&g->id))
+		rand_bytes(g->conf.rand, g->id.b, sizeof(g->id.b));
+	uid128_text(&g->id, text);
+	log_info(g->conf.log, "founds a group", "group=%s member=%016" PRIx64, text,
+	    g->member);
+	if (term < g->hard.term)
+		term = g->hard.term;
+	if (term == 0)
+		term = 1;
+	g->phase = GROUP_FOUNDING;
+	group_save_hard(g, term, g->hard.vote);
+	g->hard_ticket = 0;		/* durable before the entry is */
+	rc = meta_log_append(g->log, term, RAFT_MEMBERS, buf,
+	    raft_members_encode(&m, buf), &index);
+	if (rc != 0)
+		group_break(g, rc);
+}
+
+static void
+start(struct group *g)
+{
+	int rc = raft_start(g->raft, group_now(g));
+
+	if (rc != 0) {
+		log_error(g->conf.log, "log ends before the table",
+		    "last=%" PRIu64 " applied=%" PRIu64, meta_log_end(g->log),
+		    g->applied.index);
+		group_break(g, rc);
+		return;
+	}
+	g->phase = GROUP_RUNNING;
+	g->commit = raft_commit(g->raft);
+	log_info(g->conf.log, "group open", "term=%" PRIu64 " applied=%" PRIu64
+	    " last=%" PRIu64 " members=%u member=%016" PRIx64,
+	    raft_term(g->raft), g->applied.index, raft_last(g->raft),
+	    raft_members(g->raft)->n, g->member);
+	group_cut(g);
+	group_pump(g);
+	group_poke(g);
+}
+
+/* The entry that makes us a member is durable. */
+static void
+founded(struct group *g, const struct meta_log_entry *e)
+{
+	int rc = 0;
+
+	if (e->index != meta_log_end(g->log))
+		return;
+	if (g->raft == NULL)
+		rc = core_open(g, e->index - 1, meta_log_first_term(g->log));
+	if (rc == 0)
+		rc = raft_load(g->raft, e->index, &(struct raft_entry){
+			.term = e->term, .type = e->type, .len = e->len,
+			.payload = e->payload });
+	if (rc != 0)
+		group_break(g, rc);
+	else
+		start(g);
+}
+
+int
+group_forget(struct group *g)
+{
+	clock_timer_stop(g->conf.clock, &g->tick);
+	raft_close(g->raft);
+	g->raft = NULL;
+	memset(&g->applied, 0, sizeof(g->applied));
+	g->commit = g->durable = g->members_durable = 0;
+	g->sync = false;
+	g->role = RAFT_FOLLOWER;
+	return core_open(g, 0, 0);
 }
 
 static void
@@ -222,25 +386,54 @@ ready(void *ctx, int rc)
 {
 	struct group *g = ctx;
 
-	if (rc == 0 && g->rc == 0 && meta_log_last(g->log) < g->applied) {
-		log_error(g->conf.log, "log ends before the table",
-		    "last=%" PRIu64 " applied=%" PRIu64, meta_log_last(g->log),
-		    g->applied);
-		rc = ERR_LOG_DAMAGED;
-	}
 	if (rc != 0)
 		group_break(g, rc);
 	if (g->rc != 0)
 		return;
-	g->opened = true;
-	meta_log_truncate(g->log, g->durable);
-	flush(g);
-	if (g->rc != 0)
+	memcpy(g->id.b, meta_log_hard(g->log)->owner, sizeof(g->id.b));
+	if (g->half) {
+		rc = group_forget(g);
+		log_warn(g->conf.log, "table is half replaced",
+		    "floor=%" PRIu64 " member=%016" PRIx64, g->floor_index,
+		    g->member);
+	} else if (!log_fits(g)) {
+		/* A crash between the table and the log of a snapshot. */
+		if (g->applied.index != g->snap_index)
+			rc = ERR_LOG_DAMAGED;
+		else {
+			meta_log_restart(g->log, g->snap_index, g->snap_term);
+			rc = core_open(g, g->snap_index, g->snap_term);
+		}
+	} else if (g->raft == NULL && meta_log_end(g->log) != g->applied.index)
+		rc = ERR_LOG_DAMAGED;
+	else if (g->raft == NULL && (g->applied.index > 0 ||
+	    g->conf.start == GROUP_JOIN))
+		rc = core_open(g, g->applied.index, meta_log_end_term(g->log));
+	if (rc != 0) {
+		group_break(g, rc);
 		return;
-	g->leads = true;
-	log_info(g->conf.log, "group open", "run=%" PRIu64 " applied=%" PRIu64
-	    " durable=%" PRIu64, meta_log_run(g->log), g->applied, g->durable);
-	g->conf.ops->leader(g->conf.ctx, true);
+	}
+	if (!g->half && g->conf.start == GROUP_FOUND &&
+	    (g->raft == NULL || raft_members(g->raft)->index == 0))
+		found(g);
+	else
+		start(g);
+}
+
+static void
+saved(void *ctx)
+{
+	struct group *g = ctx;
+
+	if (g->rc != 0 || g->raft == NULL)
+		return;
+	if (g->hard_ticket != 0 && meta_log_saved(g->log) >= g->hard_ticket) {
+		g->hard_ticket = 0;
+		raft_saved(g->raft, group_now(g), &g->hard);
+		group_pump(g);
+	}
+	if (g->rc == 0)
+		group_load_saved(g);
 }
 
 static void
@@ -250,8 +443,122 @@ broken(void *ctx, int rc)
 }
 
 static const struct meta_log_ops log_ops = {
-	.entry = entry, .ready = ready, .broken = broken,
+	.entry = entry, .ready = ready, .saved = saved, .broken = broken,
 };
+
+/* ---- apply ---- */
+
+/* One entry; false: broken. */
+static bool
+apply(struct group *g, const struct meta_log_entry *e, size_t *n)
+{
+	*n = 0;
+	if (e->type == RAFT_COMMAND) {
+		*n = g->conf.ops->apply(g->conf.ctx, e->index, e->payload, e->len,
+		    g->result, sizeof(g->result));
+		stat_add(&g->stat.commands, 1);
+	} else if (e->type == RAFT_MEMBERS) {
+		if (raft_members_decode(&g->applied.members, e->payload,
+		    e->len) != 0) {
+			group_break(g, ERR_LOG_DAMAGED);
+			return false;
+		}
+		g->applied.members.index = e->index;
+	}
+	assert(*n <= sizeof(g->result));
+	if (g->rc != 0)
+		return false;		/* half applied; never made durable */
+	g->applied.index = e->index;
+	g->applied.term = e->term;
+	return true;
+}
+
+static struct group_req *
+proposed(struct group *g, uint64_t index)
+{
+	struct group_req *r = list_empty(&g->inflight) ? NULL :
+	    list_entry(g->inflight.next, struct group_req, node);
+
+	if (r == NULL || r->index != index)
+		return NULL;
+	list_remove(&r->node);
+	g->inflight_n--;
+	stat_set(&g->stat.inflight, g->inflight_n);
+	return r;
+}
+
+static void
+read_back(void *ctx, struct meta_log_reader *r, int rc)
+{
+	struct group *g = ctx;
+
+	(void)r;
+	if (rc == -ENOENT)
+		group_poke(g);		/* cut meanwhile: look again */
+	else if (rc != 0)
+		group_break(g, rc);
+	else
+		group_poke(g);
+}
+
+/* The entry after the last one applied: 0, -EAGAIN it is being read, or an error. */
+static int
+next_entry(struct group *g, struct meta_log_entry *e)
+{
+	uint64_t index = g->applied.index + 1;
+	int rc = meta_log_get(g->log, index, e);
+
+	if (rc != -EAGAIN)
+		return rc;
+	if (g->reader == NULL &&
+	    (rc = meta_log_reader_open(&g->reader, g->log)) != 0)
+		return rc;
+	if (meta_log_reader_busy(g->reader))
+		return -EAGAIN;
+	if (meta_log_reader_next(g->reader, e) && e->index == index)
+		return 0;
+	meta_log_reader_start(g->reader, index, read_back, g);
+	return -EAGAIN;
+}
+
+/* Apply what is committed, answer those who asked; false: closed. */
+static bool
+apply_some(struct group *g, const bool *closed)
+{
+	struct meta_log_entry e;
+	struct group_req *r;
+	size_t n;
+
+	for (unsigned i = 0; g->rc == 0 && g->applied.index < g->commit; i++) {
+		int rc;
+
+		if (g->half || g->load.finishing)
+			return true;
+		if (i == APPLY_TURN) {
+			group_poke(g);
+			break;
+		}
+		if ((rc = next_entry(g, &e)) == -EAGAIN)
+			break;
+		if (rc != 0)
+			group_break(g, rc == -ENOENT ? ERR_LOG_DAMAGED : rc);
+		if (rc != 0 || !apply(g, &e, &n))
+			break;
+		if ((r = proposed(g, e.index)) == NULL)
+			continue;
+		r->fn(r, 0, g->result, n);
+		if (*closed)
+			return false;
+	}
+	if (g->reader != NULL && g->applied.index == g->commit &&
+	    !meta_log_reader_busy(g->reader)) {
+		meta_log_reader_close(g->reader);	/* its buffer is large */
+		g->reader = NULL;
+	}
+	stat_set(&g->stat.log_bytes, meta_log_used_bytes(g->log));
+	group_flush_maybe(g);
+	return true;
+}
 
 /* ---- what waits for the end of the turn ---- */
 
@@ -259,15 +566,15 @@ static const struct meta_log_ops log_ops = {
 static bool
 answer_all(struct group *g, struct list *from, int rc, const bool *closed)
 {
-	struct list ready_now, *n;
+	struct list *n;
 
-	list_init(&ready_now);
-	list_splice_back(&ready_now, from);
-	while ((n = list_pop_front(&ready_now)) != NULL) {
+	while ((n = list_pop_front(from)) != NULL) {
 		struct group_req *r = list_entry(n, struct group_req, node);
 
-		if (from == &g->inflight)
+		if (from == &g->failed && r->ticket == UINT64_MAX) {
 			g->inflight_n--;
+			stat_set(&g->stat.inflight, g->inflight_n);
+		}
 		r->fn(r, rc, NULL, 0);
 		if (*closed)
 			return false;	/* the rest may be freed already */
@@ -276,50 +583,194 @@ answer_all(struct group *g, struct list *from, int rc, const bool *closed)
 }
 
 static void
-deferred(struct clock_defer *d)
+props_flush(struct group *g)
+{
+	uint64_t first;
+	int rc;
+
+	if (g->prop_n == 0)
+		return;
+	for (uint32_t i = 0; i < g->prop_n; i++)
+		g->prop[i].payload = g->props + (uintptr_t)g->prop[i].payload;
+	first = raft_last(g->raft) + 1;
+	rc = raft_propose(g->raft, group_now(g), g->prop, g->prop_n, &first);
+	g->props_len = 0;
+	g->prop_n = 0;
+	if (rc != 0)
+		group_fail_all(g);
+	else
+		group_pump(g);
+}
+
+/* Ask the core about the reads that have come in this turn, once for all. */
+static void
+reads_ask(struct group *g)
+{
+	uint64_t ticket, index;
+
+	if (list_empty(&g->reads_new))
+		return;
+	if (g->rc != 0 || g->raft == NULL) {
+		list_splice_back(&g->failed, &g->reads_new);
+		return;
+	}
+	raft_read(g->raft, group_now(g), true, &ticket, &index);
+	list_for_each(it, &g->reads_new) {
+		struct group_req *r = list_entry(it, struct group_req, node);
+
+		r->ticket = ticket;
+		r->index = index;
+	}
+	list_splice_back(&g->reads, &g->reads_new);
+	group_pump(g);
+}
+
+static bool
+reads_answer(struct group *g, const bool *closed)
+{
+	struct list done, late;
+
+	list_init(&done);
+	list_init(&late);
+	while (!list_empty(&g->reads)) {
+		struct group_req *r = list_entry(g->reads.next, struct group_req,
+		    node);
+
+		if (r->ticket == 0 && r->index <= g->applied.index && !g->half) {
+			list_remove(&r->node);
+			list_push_back(&done, &r->node);
+		} else if (group_now(g) >= r->until_ns) {
+			list_remove(&r->node);
+			list_push_back(&late, &r->node);
+		} else
+			break;
+	}
+	return answer_all(g, &done, 0, closed) &&
+	    answer_all(g, &late, ERR_NOT_LEADER, closed);
+}
+
+/* Tell the owner who leads, and who is there. */
+static bool
+tell(struct group *g, const bool *closed)
+{
+	bool lead = g->rc == 0 && g->role == RAFT_LEADER &&
+	    g->applied.index >= g->serve_index;
+
+	if (g->restored) {
+		g->restored = false;
+		if (g->conf.ops->restored != NULL)
+			g->conf.ops->restored(g->conf.ctx);
+		if (*closed)
+			return false;
+	}
+	if (g->told_leads && (!lead || !g->leads)) {
+		g->told_leads = g->leads = false;
+		if (g->rc == 0)
+			g->conf.ops->leader(g->conf.ctx, false);
+		if (*closed)
+			return false;
+		lead = g->rc == 0 && g->role == RAFT_LEADER &&
+		    g->applied.index >= g->serve_index;
+	}
+	if (lead && !g->told_leads) {
+		g->told_leads = g->leads = true;
+		g->conf.ops->leader(g->conf.ctx, true);
+		if (*closed)
+			return false;
+	}
+	if (g->rc == 0 && g->raft != NULL &&
+	    (raft_members(g->raft)->index != g->members_told ||
+	    raft_leader(g->raft) != g->leader_told)) {
+		g->members_told = raft_members(g->raft)->index;
+		g->leader_told = raft_leader(g->raft);
+		stat_set(&g->stat.members, raft_members(g->raft)->n);
+		if (g->conf.ops->members != NULL)
+			g->conf.ops->members(g->conf.ctx);
+	}
+	return !*closed;
+}
+
+static bool
+tell_ends(struct group *g, const bool *closed)
+{
+	if (g->flush_fn != NULL && group_flushed(g)) {
+		void (*fn)(void *) = g->flush_fn;
+
+		g->flush_fn = NULL;
+		fn(g->flush_ctx);
+		if (*closed)
+			return false;
+	}
+	if (g->rc != 0 && !g->told) {
+		g->told = true;
+		g->conf.ops->broken(g->conf.ctx, g->rc);
+	}
+	return !*closed;
+}
+
+static void
+core_told(struct group *g)
+{
+	if (g->rc != 0 || g->raft == NULL)
+		return;
+	if (g->sync) {
+		g->sync = false;
+		raft_persisted(g->raft, group_now(g), g->sync_index, g->sync_term);
+		group_pump(g);
+	}
+	if (g->rc == 0)
+		props_flush(g);
+}
+
+static void
+work(struct clock_defer *d)
 {
 	struct group *g = container_of(d, struct group, defer);
 	bool closed = false;
 
 	g->closed = &closed;
-	if (g->rc != 0 && !answer_all(g, &g->inflight, g->rc, &closed))
+	core_told(g);
+	reads_ask(g);
+	if (!apply_some(g, &closed) ||
+	    !answer_all(g, &g->failed, g->rc != 0 ? g->rc : ERR_NOT_LEADER,
+	    &closed) ||
+	    !reads_answer(g, &closed) || !tell(g, &closed) ||
+	    !tell_ends(g, &closed))
 		return;
-	if (!answer_all(g, &g->reads, g->rc, &closed))
-		return;
-	if (g->flush_fn != NULL && flushed(g)) {
-		void (*fn)(void *) = g->flush_fn;
-
-		g->flush_fn = NULL;
-		fn(g->flush_ctx);
-		if (closed)
-			return;
-	}
-	if (g->rc != 0 && !g->told) {
-		g->told = true;
-		g->conf.ops->broken(g->conf.ctx, g->rc);
-		if (closed)
-			return;
-	}
+	if (g->prop_n > 0 || !list_empty(&g->reads_new) ||
+	    !list_empty(&g->failed))
+		group_poke(g);
 	g->closed = NULL;
 }
 
 /* ---- what the owner calls ---- */
 
 static int
-read_applied(struct group *g)
+member_id(struct group *g)
 {
-	struct bytes_reader r;
-	const void *value;
-	size_t len;
+	uint8_t b[8];
 	int rc;
 
-	rc = table_get(g->table, applied_key, sizeof(applied_key), &value, &len);
-	if (rc != 0)
-		return rc == -ENOENT ? 0 : rc;
-	bytes_reader_init(&r, value, len);
-	g->applied = g->durable = bytes_get_u64(&r);
-	g->applied_term = bytes_get_u64(&r);
-	return bytes_reader_done(&r) ? 0 : ERR_CORRUPT;
+	do
+		rand_bytes(g->conf.rand, b, sizeof(b));
+	while (bytes_from_be64(b) == 0);
+	rc = g->conf.dir->ops->blob(g->conf.dir, "member", b, sizeof(b), true);
+	g->member = bytes_from_be64(b);
+	return rc != 0 ? rc : g->member == 0 ? ERR_DISK_DAMAGED : 0;
+}
+
+static int
+memory(struct group *g)
+{
+	g->props = malloc(PROPS_BYTES);
+	g->prop = calloc(PROPS_MAX, sizeof(*g->prop));
+	if (g->props == NULL || g->prop == NULL)
+		return -ENOMEM;
+	if (g->conf.hub == NULL)
+		return 0;
+	g->entries = calloc(GROUP_ENTRIES, sizeof(*g->entries));
+	g->pack = malloc(GROUP_PACK);
+	return g->entries == NULL || g->pack == NULL ? -ENOMEM : 0;
 }
 
 int
@@ -330,16 +781,26 @@ group_open(struct group **out, const struct group_conf *conf)
 	int rc;
 
 	*out = NULL;
+	if (conf->rand == NULL)
+		return -EINVAL;
 	if ((g = calloc(1, sizeof(*g))) == NULL)
 		return -ENOMEM;
 	g->conf = *conf;
+	if (g->conf.election_ms == 0)
+		g->conf.election_ms = ELECTION_MS;
+	if (g->conf.beat_ms == 0)
+		g->conf.beat_ms = g->conf.election_ms / 5;
 	list_init(&g->inflight);
+	list_init(&g->failed);
 	list_init(&g->reads);
-	rc = conf->dir->ops->table(conf->dir, "table", conf->table_bytes, &store);
+	list_init(&g->reads_new);
+	if ((rc = memory(g)) == 0 && (rc = member_id(g)) == 0)
+		rc = conf->dir->ops->table(conf->dir, "table", conf->table_bytes,
+		    &store);
 	if (rc == 0)
 		rc = table_open(&g->table, store, conf->clock);
 	if (rc == 0)
-		rc = read_applied(g);
+		rc = group_rows_read(g);
 	if (rc == 0)
 		rc = meta_log_open(&g->log, &(struct meta_log_conf){
 			.clock = conf->clock, .log = conf->log, .dir = conf->dir,
@@ -364,52 +825,124 @@ group_close(struct group *g)
 	if (g->closed != NULL)
 		*g->closed = true;
 	stat_remove(&g->stat_set);
+	clock_timer_stop(g->conf.clock, &g->flush_timer);
+	clock_timer_stop(g->conf.clock, &g->tick);
+	clock_undefer(g->conf.clock, &g->defer);
+	net_call_cancel(&g->who);
+	group_load_close(g);
+	group_peers_close(g);
+	meta_log_reader_close(g->reader);
 	meta_log_close(g->log);
 	table_close(g->table);
-	clock_timer_stop(g->conf.clock, &g->flush_timer);
-	clock_undefer(g->conf.clock, &g->defer);
+	raft_close(g->raft);
+	free(g->entries);
+	free(g->pack);
+	free(g->props);
+	free(g->prop);
 	free(g);		/* requests are their owners', maybe gone */
+}
+
+static bool
+table_full(const struct group *g)
+{
+	return table_used_bytes(g->table) + table_dirty_bytes(g->table) >=
+	    g->conf.table_bytes / 100 * FULL_NUM;
+}
+
+/* Room in memory for what is not committed, and in the log. */
+static bool
+room(struct group *g, size_t len)
+{
+	size_t bytes = META_LOG_ENTRY + 8 + len;
+
+	if (g->prop_n == PROPS_MAX || g->props_len + len > PROPS_BYTES) {
+		props_flush(g);
+		if (!g->leads)
+			return false;
+	}
+	return g->inflight_n < g->conf.inflight_max &&
+	    table_dirty_bytes(g->table) / DIRTY_FACTOR <= g->conf.flush_bytes &&
+	    meta_log_room(g->log) >= LOG_RESERVE + bytes + g->props_len +
+	    g->prop_n * (META_LOG_ENTRY + 8) &&
+	    meta_log_bytes_after(g->log, g->commit) <=
+	    meta_log_ring_bytes(g->log) / 4;
+}
+
+static int
+propose(struct group *g, struct group_req *req, const void *cmd, size_t len,
+    bool freeing, group_fn *fn)
+{
+	struct raft_entry *e;
+
+	if (!g->leads)
+		return ERR_NOT_LEADER;
+	if (len > GROUP_CMD_MAX)
+		return -EMSGSIZE;
+	if (!freeing && table_full(g))
+		return -ENOSPC;
+	if (!room(g, len))
+		return g->leads ? ERR_BUSY : ERR_NOT_LEADER;
+	e = &g->prop[g->prop_n];
+	*e = (struct raft_entry){ .type = RAFT_COMMAND, .len = (uint32_t)len,
+		.payload = (const void *)(uintptr_t)g->props_len };
+	memcpy(g->props + g->props_len, cmd, len);
+	g->props_len += len;
+	g->prop_n++;
+	*req = (struct group_req){ .index = raft_last(g->raft) + g->prop_n,
+		.ticket = UINT64_MAX, .fn = fn };
+	list_push_back(&g->inflight, &req->node);
+	g->inflight_n++;
+	stat_set(&g->stat.inflight, g->inflight_n);
+	group_poke(g);
+	return 0;
 }
 
 int
 group_propose(struct group *g, struct group_req *req, const void *cmd, size_t len,
     group_fn *fn)
 {
-	int rc;
+	return propose(g, req, cmd, len, false, fn);
+}
 
-	if (!g->leads)
-		return ERR_NOT_LEADER;
-	if (len > GROUP_CMD_MAX)
-		return -EMSGSIZE;
-	if (g->inflight_n >= g->conf.inflight_max ||
-	    table_dirty_bytes(g->table) / DIRTY_FACTOR > g->conf.flush_bytes)
-		return ERR_BUSY;
-	rc = meta_log_append(g->log, TERM, ENTRY_CMD, cmd, len, &req->index);
-	if (rc != 0)
-		return rc;
-	req->fn = fn;
-	list_push_back(&g->inflight, &req->node);
-	g->inflight_n++;
-	stat_set(&g->stat.inflight, g->inflight_n);
-	return 0;
+int
+group_propose_freeing(struct group *g, struct group_req *req, const void *cmd,
+    size_t len, group_fn *fn)
+{
+	return propose(g, req, cmd, len, true, fn);
 }
 
 int
 group_read(struct group *g, struct group_req *req, group_fn *fn)
 {
-	if (!g->leads)
+	if (g->rc != 0 || g->raft == NULL || g->half ||
+	    (g->role == RAFT_LEADER ? !g->leads : raft_leader(g->raft) == 0))
 		return ERR_NOT_LEADER;
-	req->index = g->applied;
-	req->fn = fn;
-	list_push_back(&g->reads, &req->node);
-	clock_defer(g->conf.clock, &g->defer, deferred);
+	*req = (struct group_req){ .fn = fn,
+		.until_ns = group_now(g) + 2 * g->conf.election_ms * NS_PER_MS };
+	list_push_back(&g->reads_new, &req->node);
+	group_poke(g);
 	return 0;
+}
+
+void
+group_flush(struct group *g, void (*fn)(void *ctx), void *ctx)
+{
+	assert(g->flush_fn == NULL);
+	g->flush_fn = fn;
+	g->flush_ctx = ctx;
+	group_poke(g);
 }
 
 bool
 group_leads(const struct group *g)
 {
 	return g->leads;
+}
+
+bool
+group_lease(const struct group *g)
+{
+	return g->leads && raft_lease(g->raft, group_now(g));
 }
 
 struct table *
@@ -421,11 +954,77 @@ group_table(struct group *g)
 uint64_t
 group_applied(const struct group *g)
 {
-	return g->applied;
+	return g->applied.index;
 }
 
 uint64_t
 group_run(const struct group *g)
 {
-	return meta_log_run(g->log);
+	return g->raft == NULL ? 0 : raft_term(g->raft);
+}
+
+bool
+group_blank(const struct group *g)
+{
+	return g->phase == GROUP_RUNNING && g->rc == 0 && !g->half &&
+	    raft_members(g->raft)->index == 0;
+}
+
+int
+group_found(struct group *g)
+{
+	if (!group_blank(g) || meta_log_end(g->log) != 0 || !uid128_zero(&g->id))
+		return -EBUSY;
+	clock_timer_stop(g->conf.clock, &g->tick);
+	raft_close(g->raft);
+	g->raft = NULL;
+	found(g);
+	return g->rc;
+}
+
+uint64_t
+group_member(const struct group *g)
+{
+	return g->member;
+}
+
+void
+group_id(const struct group *g, struct uid128 *out)
+{
+	*out = g->id;
+}
+
+const struct raft_members *
+group_members(const struct group *g)
+{
+	static const struct raft_members none;
+
+	return g->raft == NULL ? &none : raft_members(g->raft);
+}
+
+bool
+group_leader(const struct group *g, struct net_addr *out)
+{
+	const struct raft_member *m = g->raft == NULL ? NULL :
+	    raft_members_find(raft_members(g->raft), raft_leader(g->raft));
+
+	if (m == NULL)
+		return false;
+	*out = m->addr;
+	return true;
+}
+
+int
+group_transfer(struct group *g)
+{
+	int rc;
+
+	if (!g->leads)
+		return ERR_NOT_LEADER;
+	props_flush(g);
+	if (g->rc != 0 || !g->leads)
+		return ERR_NOT_LEADER;
+	rc = raft_transfer(g->raft, group_now(g), 0);
+	group_pump(g);
+	return rc;
 }

@@ -346,6 +346,19 @@ meta_log_append(struct meta_log *l, uint64_t term, uint16_t type,
 	return 0;
 }
 
+uint64_t
+meta_log_room(const struct meta_log *l)
+{
+	const struct log_batch *b = l->gather;
+	uint64_t pos = b->len == 0 ? l->tail_pos : b->pos + b->len;
+	uint64_t end = log_down(l->head_pos) + l->hdr.ring_bytes;
+	uint64_t room = l->batch_max - b->len;
+
+	if (l->state < LOG_IDLE || l->state == LOG_BROKEN || !log_mem_room(l))
+		return 0;
+	return room < end - pos ? room : end - pos;
+}
+
 void
 meta_log_truncate(struct meta_log *l, uint64_t index)
 {
@@ -446,7 +459,7 @@ uint64_t
 meta_log_save(struct meta_log *l, const struct meta_log_hard *h)
 {
 	l->hdr.hard = *h;
-	return save(l);
+	return l->cut_ticket = save(l);	/* entries of a new term follow it */
 }
 
 uint64_t

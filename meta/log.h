@@ -143,6 +143,13 @@ int	meta_log_cut_back(struct meta_log *l, uint64_t index);
 /* Forget all entries: the next is @index + 1, after one of @term.  Returns a ticket. */
 uint64_t meta_log_restart(struct meta_log *l, uint64_t index, uint64_t term);
 
+/* Bytes that can be appended now; an entry takes META_LOG_ENTRY and its payload, rounded
+ * up to 8. */
+uint64_t meta_log_room(const struct meta_log *l);
+/* Largest index such that entries of at least @bytes follow it; first - 1 when there are
+ * not so many. */
+uint64_t meta_log_before(const struct meta_log *l, uint64_t bytes);
+
 /* Last entry that was appended. */
 uint64_t meta_log_end(const struct meta_log *l);
 uint64_t meta_log_end_term(const struct meta_log *l);

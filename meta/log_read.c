@@ -104,6 +104,24 @@ meta_log_bytes_after(const struct meta_log *l, uint64_t index)
 	return end - from;
 }
 
+uint64_t
+meta_log_before(const struct meta_log *l, uint64_t bytes)
+{
+	uint64_t end = l->tail_pos + l->gather->len;
+	uint64_t index = l->hdr.first_index - 1;
+
+	for (unsigned i = 0; i < l->mark_n; i++) {
+		const struct log_mark *m =
+		    &l->marks[(l->mark_at + i) % LOG_MARKS];
+
+		if (end - m->pos < bytes)
+			break;
+		if (m->index > l->hdr.first_index)
+			index = m->index - 1;
+	}
+	return index;
+}
+
 /* ---- how entries follow each other ---- */
 
 int

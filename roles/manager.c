@@ -332,7 +332,8 @@ manager_open(struct manager **out, const struct role_env *env, const char *dir_p
 			.inflight_max = MANAGER_INFLIGHT_MAX,
 			.flush_bytes = MANAGER_FLUSH_BYTES,
 			.flush_ms = MANAGER_FLUSH_MS,
-			.ops = &group_ops, .ctx = m, .stats = env->stats });
+			.ops = &group_ops, .ctx = m, .stats = env->stats,
+			.rand = env->rand });
 	if (rc != 0) {
 		manager_close(m);
 		return rc;

@@ -217,6 +217,7 @@ open_group(struct metadata *m)
 		.flush_bytes = (uint32_t)c->metadata_flush_size,
 		.flush_ms = (uint32_t)c->metadata_flush_time,
 		.ops = &group_ops, .ctx = m, .stats = m->env.stats,
+		.rand = m->env.rand,
 	};
 	int rc = group_open(&m->group, &gc);
 
