@@ -1,0 +1,888 @@
+/* SPDX-License-Identifier: MIT */
+/* storage_rig.h - storage nodes under a manager of few words, for tests of the storage role:
+ * production code on simulated time, network and disks, and one call at a time to it. */
+#ifndef TESTS_STORAGE_RIG_H
+#define TESTS_STORAGE_RIG_H
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chunk/engine.h"
+#include "conf/crc32c.h"
+#include "conf/err.h"
+#include "net/member.h"
+#include "net/msg_all.h"
+#include "net/serve.h"
+#include "roles/storage.h"
+#include "tests/sim/clock.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/net.h"
+
+#define NODES		3u		/* storage; the manager is 0, the client 9 */
+#define CLIENT_NODE	9u
+#define DISK_BYTES	(24u << 20)
+#define SHIFT		16u		/* chunks of 64 KiB */
+#define CHUNKS		6u
+#define WRITERS		3u
+#define REGION		(16u << 10)
+#define INO		77u
+#define LOOPS		2u
+#define READERS		3u
+#define LEASE_MS	1000u
+#define BEAT_MS		100u
+#define POLLS		64u
+
+struct host {
+	uint32_t	 id;
+	struct sim_box	*box;
+	struct clock	*clock;		/* of the first loop */
+	struct clock	*clocks[LOOPS];
+	struct net_hub	*hubs[LOOPS];
+	struct role_env	 envs[LOOPS];
+	unsigned	 loops;
+	struct storage	*storage;
+	bool		 up, ready, stopped;
+	int		 rc;
+	uint64_t	 back_at;
+};
+
+/* A manager of few words: it leases, spreads routing and, unless told not to, moves chains
+ * as CHAINS prescribes.  Chain c has target 10 * c + n at node n, on disk (c - 1) % loops. */
+struct script {
+	struct net_server *server;
+	struct routing	*routing;
+	struct net_req	*polls[POLLS];
+	unsigned	 poll_n;
+	struct clock_timer tick;
+	unsigned	 ticks;
+	bool		 by_hand;	/* chains move only when the test says so */
+	bool		 deaf;		/* beats are not answered */
+	struct {
+		bool	 known, up, failed[LOOPS];
+		struct uid128 boot, next_boot;	/* next: asks to register */
+		struct uid128 disks[LOOPS];
+		uint64_t heard_ns;
+		unsigned goodbyes;
+	} nodes[NODES + 1];
+	uint64_t	 batch_ns;	/* since when somebody is dying */
+	unsigned	 synced;	/* messages */
+	struct msg_synced last_synced;
+	unsigned	 sync_rows;	/* in beats, so far */
+};
+
+static struct {
+	struct sim_clock *world;
+	struct sim_net	 *net;
+	struct rand	  rand;		/* faults, roles, ids */
+	struct conf	  conf;
+	struct host	  manager, nodes[NODES], client;
+	struct script	  m;
+	struct member	 *member;
+	struct net_addr	  manager_addr;
+	bool		  verbose;
+	unsigned	  loops;	/* of a storage node */
+	unsigned	  errors;	/* lines logged as errors */
+} T;
+
+/* ---- hosts ---- */
+
+static void
+sink(void *ctx, enum log_level level, const char *who, const char *what,
+    const char *fields)
+{
+	(void)ctx;
+	T.errors += level == LOG_ERROR;
+	if (T.verbose)
+		fprintf(stderr, "[%8.3f] %s: %s %s\n",
+		    (double)sim_clock_now(T.world) / 1e6, who, what, fields);
+}
+
+static void
+random_bytes(void *ctx, void *out, size_t n)
+{
+	(void)ctx;
+	rand_bytes(&T.rand, out, n);
+}
+
+static int
+open_dir(void *ctx, const char *path, bool create, struct disk_dir **out)
+{
+	struct host *h = ctx;
+
+	/* The second disk is the second loop's. */
+	return sim_disk_dir(h->box, h->clocks[strcmp(path, "/disk1") == 0],
+	    path, create, out);
+}
+
+static void
+host_up(struct host *h, const char *who, unsigned loops)
+{
+	uint64_t offset = NS_PER_S + rand_below(&T.rand, NS_PER_S);
+	int32_t drift = (int32_t)rand_below(&T.rand, 200) - 100;
+
+	h->loops = loops;
+	for (unsigned i = 0; i < loops; i++) {
+		struct role_env *env = &h->envs[i];
+		struct net_hub_conf hc = { .rand = &T.rand, .log = &env->log,
+		    .nonce = random_bytes, .calls_max = 4096,
+		    .idle_ms = 60000 };
+
+		h->clocks[i] = sim_clock_node(T.world, offset, drift);
+		log_init(&env->log, who);
+		env->log.sink = sink;
+		env->log.level = T.verbose ? LOG_DEBUG : LOG_INFO;
+		hc.clock = h->clocks[i];
+		memset(hc.key, 7, sizeof(hc.key));
+		ck_assert_int_eq(net_hub_open(&h->hubs[i], &hc), 0);
+		net_hub_add(h->hubs[i], sim_net_transport(T.net, h->id,
+		    (uint16_t)i, h->clocks[i]));
+		env->clock = h->clocks[i];
+		env->rand = &T.rand;
+		env->hub = h->hubs[i];
+		env->conf = &T.conf;
+		env->random = random_bytes;
+		env->dir = open_dir;
+		env->ctx = h;
+	}
+	h->clock = h->clocks[0];
+	h->up = true;
+	h->ready = h->stopped = false;
+}
+
+static void
+role_ready(void *ctx, int rc)
+{
+	struct host *h = ctx;
+
+	ck_assert(!h->ready);
+	h->ready = true;
+	h->rc = rc;
+}
+
+static void
+role_stopped(void *ctx, int rc)
+{
+	struct host *h = ctx;
+
+	ck_assert_int_eq(rc, 0);
+	h->stopped = true;
+}
+
+/* ---- the manager ---- */
+
+/* Answer those that ask for what there is; @all: those that wait too. */
+static void
+answer_polls(bool all)
+{
+	struct script *m = &T.m;
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < m->poll_n; i++) {
+		struct net_req *req = m->polls[i];
+		const struct msg_routing *q = req->msg;
+		struct msg_routing_rep rep;
+		struct msg_arena arena;
+
+		if (!all && q->wait_ms != 0 && q->have >= routing_version(m->routing)) {
+			m->polls[left++] = req;
+			continue;
+		}
+		msg_arena_init(&arena, 1u << 20);
+		ck_assert_int_eq(routing_delta(m->routing, q->have, &arena, &rep), 0);
+		net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
+		msg_arena_fini(&arena);
+	}
+	m->poll_n = left;
+}
+
+static void
+publish(void)
+{
+	answer_polls(false);
+}
+
+static uint64_t
+next_version(void)
+{
+	return routing_version(T.m.routing) + 1;
+}
+
+static unsigned
+node_of(target_id t)
+{
+	return t % 10;
+}
+
+static bool
+alive(target_id t)
+{
+	unsigned n = node_of(t);
+
+	return T.m.nodes[n].up && !T.m.nodes[n].failed[(t / 10 - 1) % T.loops];
+}
+
+static unsigned
+count(const struct routing_chain *c, uint8_t state)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->target_n; i++)
+		n += c->states[i] == state;
+	return n;
+}
+
+static void
+sort_chain(struct routing_chain *c)
+{
+	for (unsigned i = 1; i < c->target_n; i++) {
+		for (unsigned k = i; k > 0 && c->states[k] < c->states[k - 1]; k--) {
+			uint8_t s = c->states[k];
+			target_id t = c->targets[k];
+
+			c->states[k] = c->states[k - 1];
+			c->targets[k] = c->targets[k - 1];
+			c->states[k - 1] = s;
+			c->targets[k - 1] = t;
+		}
+	}
+	c->state = count(c, TARGET_SERVING) > 0 ? CHAIN_SERVING : CHAIN_RECOVERING;
+}
+
+static void
+put_chain(struct routing_chain *c)
+{
+	c->version++;
+	c->changed = next_version();
+	sort_chain(c);
+	ck_assert_int_eq(routing_put_chain(T.m.routing, c), 0);
+}
+
+/* One round of the rules; true: it has changed. @synced: target that has everything now. */
+static bool
+evaluate(struct routing_chain *c, target_id synced)
+{
+	struct routing_chain was = *c;
+	unsigned staying = 0, last = UINT32_MAX;
+
+	for (unsigned i = 0; i < c->target_n; i++) {
+		if (c->states[i] != TARGET_SERVING)
+			continue;
+		if (alive(c->targets[i]))
+			staying++;
+		else
+			last = i;
+	}
+	for (unsigned i = 0; i < c->target_n; i++)
+		if (c->states[i] == TARGET_SERVING && !alive(c->targets[i]))
+			c->states[i] = staying == 0 && i == last ? TARGET_LASTSRV :
+			    TARGET_OFFLINE;
+	for (unsigned i = 0; i < c->target_n; i++) {
+		bool up = alive(c->targets[i]);
+
+		switch (c->states[i]) {
+		case TARGET_LASTSRV:
+			if (up)
+				c->states[i] = TARGET_SERVING;
+			break;
+		case TARGET_SYNCING:
+			if (!up)
+				c->states[i] = TARGET_OFFLINE;
+			else if (count(c, TARGET_SERVING) == 0)
+				c->states[i] = TARGET_WAITING;
+			else if (c->targets[i] == synced)
+				c->states[i] = TARGET_SERVING;
+			break;
+		case TARGET_WAITING:
+		case TARGET_OFFLINE:
+			c->states[i] = !up ? TARGET_OFFLINE :
+			    count(c, TARGET_SERVING) > 0 &&
+			    count(c, TARGET_SYNCING) == 0 ? TARGET_SYNCING :
+			    TARGET_WAITING;
+			break;
+		}
+	}
+	sort_chain(c);
+	return memcmp(&was, c, sizeof(was)) != 0;
+}
+
+static void
+heal(target_id synced)
+{
+	const struct routing_chain *at;
+	bool any = false;
+
+	for (unsigned i = 0; !T.m.by_hand &&
+	    (at = routing_chain_at(T.m.routing, i)) != NULL; i++) {
+		struct routing_chain c = *at;
+		bool moved = false;
+
+		for (unsigned round = 0; round < 4 && evaluate(&c, synced); round++)
+			moved = true;
+		if (moved)
+			put_chain(&c);
+		any |= moved;
+	}
+	if (any)
+		publish();
+}
+
+static void
+node_state(unsigned n, bool up, const struct uid128 *boot)
+{
+	struct routing_node row = *routing_node(T.m.routing, n);
+
+	T.m.nodes[n].up = up;
+	row.state = up ? NODE_UP : NODE_DOWN;
+	row.boot = *boot;
+	row.changed = next_version();
+	ck_assert_int_eq(routing_put_node(T.m.routing, &row), 0);
+}
+
+static bool
+dying(unsigned n, uint64_t now)
+{
+	return T.m.nodes[n].up && (!uid128_zero(&T.m.nodes[n].next_boot) ||
+	    now >= T.m.nodes[n].heard_ns + (LEASE_MS + LEASE_MS / 10 + BEAT_MS) *
+	    NS_PER_MS);
+}
+
+/* Those that die together die in one step: see that all others are well first. */
+static void
+deaths(void)
+{
+	uint64_t now = clock_now(T.manager.clock);
+	unsigned n_dying = 0;
+
+	for (unsigned n = 1; n <= NODES; n++)
+		n_dying += dying(n, now);
+	if (n_dying == 0) {
+		T.m.batch_ns = 0;
+		return;
+	}
+	if (T.m.batch_ns == 0)
+		T.m.batch_ns = now;
+	for (unsigned n = 1; n <= NODES; n++)
+		if (T.m.nodes[n].up && !dying(n, now) &&
+		    T.m.nodes[n].heard_ns <= T.m.batch_ns)
+			return;
+	for (unsigned n = 1; n <= NODES; n++) {
+		if (!dying(n, now))
+			continue;
+		node_state(n, false, &T.m.nodes[n].boot);
+		T.m.nodes[n].next_boot = (struct uid128){ { 0 } };
+	}
+	T.m.batch_ns = 0;
+	heal(0);
+	publish();
+}
+
+static void
+tick(struct clock_timer *t)
+{
+	deaths();
+	if (T.m.ticks++ % 400 == 399)
+		answer_polls(true);
+	clock_timer_start(T.manager.clock, t, clock_now(T.manager.clock) +
+	    20 * NS_PER_MS, tick);
+}
+
+/* It has the chains with it from the beginning: they are made when all nodes are there. */
+static void
+form(void)
+{
+	for (unsigned n = 1; n <= NODES; n++)
+		if (!T.m.nodes[n].known)
+			return;
+	for (unsigned c = 1; c <= 2 * T.loops; c++) {
+		struct routing_chain row = { .id = c, .version = 0,
+		    .target_n = NODES };
+
+		if (routing_chain(T.m.routing, c) != NULL)
+			return;
+		for (unsigned i = 0; i < NODES; i++) {
+			unsigned n = 1 + (c + i) % NODES;
+			struct routing_target t = { .id = 10 * c + n,
+			    .changed = next_version(), .node = n,
+			    .loop = (c - 1) % T.loops, .chain = c,
+			    .disk = T.m.nodes[n].disks[(c - 1) % T.loops] };
+
+			ck_assert_int_eq(routing_put_target(T.m.routing, &t), 0);
+			row.targets[i] = row.preferred[i] = t.id;
+			row.states[i] = TARGET_SERVING;
+		}
+		put_chain(&row);
+	}
+}
+
+static int
+take_register(const struct msg_register *q, struct msg_register_rep *rep)
+{
+	unsigned n = (unsigned)(q->name.p[1] - '0');
+	struct routing_node row = { .id = n, .roles = NODE_STORAGE };
+
+	ck_assert(n >= 1 && n <= NODES);
+	if (T.m.nodes[n].up && !uid128_eq(&T.m.nodes[n].boot, &q->boot)) {
+		T.m.nodes[n].next_boot = q->boot;
+		deaths();
+		if (T.m.nodes[n].up)
+			return ERR_BUSY;
+	}
+	snprintf(row.name, sizeof(row.name), "n%u", n);
+	row.boot = q->boot;
+	row.state = NODE_UP;
+	row.addr_n = q->addrs.n;
+	for (unsigned i = 0; i < q->addrs.n; i++)
+		ck_assert_int_eq(net_addr_parse(q->addrs.v[i].p, q->addrs.v[i].n,
+		    &row.addrs[i], NULL), 0);
+	row.changed = next_version();
+	ck_assert_int_eq(routing_put_node(T.m.routing, &row), 0);
+	for (unsigned i = 0; i < q->disks.n; i++) {
+		const struct routing_chain *c;
+		uint32_t loop = q->disks.v[i].loop;
+
+		T.m.nodes[n].disks[loop] = q->disks.v[i].disk;
+		T.m.nodes[n].failed[loop] = q->disks.v[i].failed;
+		/* Another disk in the same place: its targets are there now. */
+		for (unsigned k = 0; (c = routing_chain_at(T.m.routing, k)) != NULL;
+		    k++) {
+			const struct routing_target *at = routing_target(
+			    T.m.routing, 10 * c->id + n);
+			struct routing_target t = *at;
+
+			if (t.loop != loop || uid128_eq(&t.disk,
+			    &q->disks.v[i].disk))
+				continue;
+			t.disk = q->disks.v[i].disk;
+			t.changed = next_version();
+			ck_assert_int_eq(routing_put_target(T.m.routing, &t), 0);
+		}
+	}
+	T.m.nodes[n].known = T.m.nodes[n].up = true;
+	T.m.nodes[n].boot = q->boot;
+	T.m.nodes[n].next_boot = (struct uid128){ { 0 } };
+	T.m.nodes[n].heard_ns = clock_now(T.manager.clock);
+	form();
+	heal(0);
+	publish();
+	*rep = (struct msg_register_rep){ .node = n, .lease_ms = LEASE_MS,
+	    .beat_ms = BEAT_MS, .cluster = *routing_cluster(T.m.routing) };
+	return 0;
+}
+
+static int
+take_beat(const struct msg_beat *q, struct msg_beat_rep *rep)
+{
+	unsigned n = q->node;
+	bool changed = false;
+
+	if (n == 0 || n > NODES || !uid128_eq(&T.m.nodes[n].boot, &q->boot) ||
+	    !T.m.nodes[n].known)
+		return ERR_STALE_NODE;
+	T.m.nodes[n].heard_ns = clock_now(T.manager.clock);
+	if (!T.m.nodes[n].up) {
+		node_state(n, true, &q->boot);
+		changed = true;
+	}
+	for (unsigned i = 0; i < q->disks.n; i++) {
+		uint32_t loop = q->disks.v[i].loop;
+
+		changed |= T.m.nodes[n].failed[loop] != (q->disks.v[i].failed != 0);
+		T.m.nodes[n].failed[loop] = q->disks.v[i].failed != 0;
+	}
+	T.m.sync_rows += q->syncs.n;
+	if (changed) {
+		heal(0);
+		publish();
+	}
+	*rep = (struct msg_beat_rep){ .routing = routing_version(T.m.routing) };
+	return 0;
+}
+
+static void
+manager_serve(void *ctx, struct net_req *req)
+{
+	union {
+		struct msg_register_rep reg;
+		struct msg_beat_rep beat;
+		struct msg_client_beat_rep client;
+	} rep = { 0 };
+	int rc = 0;
+
+	(void)ctx;
+	if (T.m.deaf && req->method != MSG_routing && req->method != MSG_client_beat) {
+		net_req_drop(req);
+		return;
+	}
+	switch (req->method) {
+	case MSG_register:
+		rc = take_register(req->msg, &rep.reg);
+		break;
+	case MSG_beat:
+		rc = take_beat(req->msg, &rep.beat);
+		break;
+	case MSG_client_beat:
+		rep.client.beat_ms = BEAT_MS;
+		rep.client.routing = routing_version(T.m.routing);
+		break;
+	case MSG_goodbye: {
+		const struct msg_goodbye *q = req->msg;
+
+		if (uid128_eq(&T.m.nodes[q->node].boot, &q->boot)) {
+			T.m.nodes[q->node].goodbyes++;
+			node_state(q->node, false, &q->boot);
+			heal(0);
+			publish();
+		}
+		net_reply(req, 0, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	case MSG_synced: {
+		const struct msg_synced *q = req->msg;
+		const struct routing_chain *c = routing_chain(T.m.routing, q->chain);
+
+		T.m.synced++;
+		T.m.last_synced = *q;
+		if (c == NULL || c->version != q->version)
+			rc = ERR_STALE_CHAIN;
+		else
+			heal(q->target);
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	case MSG_routing:
+		ck_assert_uint_lt(T.m.poll_n, POLLS);
+		T.m.polls[T.m.poll_n++] = req;
+		publish();
+		return;
+	default:
+		rc = ERR_BAD_METHOD;
+	}
+	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
+}
+
+static void
+manager_up(void)
+{
+	struct host *h = &T.manager;
+	struct net_server_conf sc = { .conns_max = 64, .reqs_max = 256,
+	    .conn_reqs_max = 64, .hello_ms = 2000, .payload_ms = 2000 };
+	struct uid128 cluster;
+
+	host_up(h, "manager", 1);
+	ck_assert_int_eq(routing_open(&T.m.routing), 0);
+	random_bytes(NULL, &cluster, sizeof(cluster));
+	routing_set_cluster(T.m.routing, &cluster);
+	sc.hub = h->hubs[0];
+	net_addr_parse("sim:0:0", 7, &sc.listen, NULL);
+	ck_assert_int_eq(net_server_open(&T.m.server, &sc), 0);
+	net_server_handle(T.m.server, 0x01, manager_serve, NULL);
+	net_server_addr(T.m.server, &T.manager_addr);
+	tick(&T.m.tick);
+	h->ready = true;
+}
+
+static void
+manager_down(void)
+{
+	clock_timer_stop(T.manager.clock, &T.m.tick);
+	for (unsigned i = 0; i < T.m.poll_n; i++)
+		net_req_drop(T.m.polls[i]);
+	net_server_close(T.m.server);
+	routing_close(T.m.routing);
+}
+
+static void
+storage_up(struct host *h)
+{
+	static const char *const disks[LOOPS] = { "/disk0", "/disk1" };
+	char who[32], name[16], at[32];
+	struct net_addr listen[LOOPS];
+	struct storage_conf sc = { .envs = h->envs, .loop_n = T.loops,
+	    .listen = listen, .dir_path = "/node", .disks = disks,
+	    .disk_n = T.loops, .managers = &T.manager_addr, .manager_n = 1,
+	    .name = name };
+
+	snprintf(who, sizeof(who), "storage%u", h->id);
+	snprintf(name, sizeof(name), "n%u", h->id);
+	host_up(h, who, T.loops);
+	for (unsigned i = 0; i < T.loops; i++) {
+		snprintf(at, sizeof(at), "sim:%u:%u", h->id, i);
+		ck_assert_int_eq(net_addr_parse(at, strlen(at), &listen[i],
+		    NULL), 0);
+	}
+	ck_assert_int_eq(storage_open(&h->storage, &sc, role_ready, h), 0);
+	ck_assert(!h->ready);
+}
+
+enum down { CLEAN, KILL, POWER };
+
+static void
+host_down(struct host *h, enum down how)
+{
+	if (how == POWER) {
+		sim_disk_crash(h->box);
+		sim_net_host_down(T.net, h->id);
+	} else if (how == KILL) {
+		sim_disk_kill(h->box);
+	}
+	for (unsigned i = 0; how != CLEAN && i < h->loops; i++)
+		sim_clock_node_kill(h->clocks[i]);
+	storage_close(h->storage);
+	h->storage = NULL;
+	for (unsigned i = 0; i < h->loops; i++)
+		net_hub_close(h->hubs[i]);
+	for (unsigned i = 0; i < h->loops; i++) {
+		if (how == CLEAN && h->loops == 1)
+			ck_assert_uint_eq(sim_clock_node_pending(h->clocks[i]),
+			    0);
+		/* A post to a loop that has ended frees itself there. */
+		if (how == CLEAN && h->loops > 1)
+			sim_clock_run(T.world, NS_PER_MS);
+		sim_clock_node_close(h->clocks[i]);
+	}
+	if (how == POWER)
+		sim_net_host_up(T.net, h->id);
+	h->up = false;
+}
+
+static void
+turn(void *ctx)
+{
+	(void)ctx;
+	sim_clock_step(T.world);
+}
+
+static void
+format(struct host *h, const char *path)
+{
+	struct clock *clock = sim_clock_node(T.world, 0, 0);
+	struct disk_dir *dir;
+	struct uid128 id;
+
+	random_bytes(NULL, &id, sizeof(id));
+	ck_assert_int_eq(sim_disk_dir(h->box, clock, path, true, &dir), 0);
+	ck_assert_int_eq(chunk_engine_format(dir, clock, &id, DISK_BYTES, turn,
+	    NULL), 0);
+	dir->ops->close(dir);
+	sim_clock_node_close(clock);
+}
+
+static bool
+all_ready(void *ctx)
+{
+	(void)ctx;
+	for (unsigned i = 0; i < NODES; i++)
+		if (!T.nodes[i].ready)
+			return false;
+	return T.manager.ready;
+}
+
+/* @n replicas of every chain serve, as the client knows. */
+static bool
+serving(void *ctx)
+{
+	const struct routing *r = member_routing(T.member);
+	unsigned n = 0, want = *(const unsigned *)ctx;
+	const struct routing_chain *c;
+
+	for (; (c = routing_chain_at(r, n)) != NULL; n++)
+		if (routing_serving_n(c) != want)
+			return false;
+	return n == 2 * T.loops;
+}
+
+static void
+wait_serving(unsigned n)
+{
+	if (sim_clock_run_until(T.world, serving, &n, 60 * NS_PER_S)) {
+		/* The nodes may hear of it later than the client. */
+		sim_clock_run(T.world, 50 * NS_PER_MS);
+		return;
+	}
+	for (unsigned i = 0;; i++) {
+		const struct routing_chain *c = routing_chain_at(T.m.routing, i);
+
+		if (c == NULL)
+			break;
+		fprintf(stderr, "chain %u version %u:", c->id, c->version);
+		for (unsigned k = 0; k < c->target_n; k++)
+			fprintf(stderr, " %u is %u", c->targets[k], c->states[k]);
+		fputc('\n', stderr);
+	}
+	ck_abort_msg("not %u replicas serve", n);
+}
+
+static void
+cluster_open(uint64_t seed, unsigned loops)
+{
+	char err[CONF_ERR_MAX];
+	struct member_conf mc = { 0 };
+
+	memset(&T, 0, sizeof(T));
+	T.verbose = getenv("VERBOSE") != NULL;
+	T.loops = loops;
+	T.world = sim_clock_open();
+	rand_seed(&T.rand, seed);
+	T.net = sim_net_open(sim_clock_world(T.world), seed);
+	ck_assert_int_eq(conf_init(&T.conf), 0);
+	ck_assert_int_eq(conf_set(&T.conf, "storage.targets_per_disk", "2", err),
+	    0);
+	ck_assert_int_eq(conf_set(&T.conf, "storage.memory", "16MiB", err), 0);
+	ck_assert_int_eq(conf_set(&T.conf, "storage.index_size", "16MiB", err),
+	    0);
+	T.manager.box = sim_box_open(&T.rand);
+	manager_up();
+	for (unsigned i = 0; i < NODES; i++) {
+		T.nodes[i].id = i + 1;
+		T.nodes[i].box = sim_box_open(&T.rand);
+		format(&T.nodes[i], "/disk0");
+		if (loops > 1)
+			format(&T.nodes[i], "/disk1");
+		storage_up(&T.nodes[i]);
+	}
+	T.client.id = CLIENT_NODE;
+	host_up(&T.client, "client", 1);
+	mc.clock = T.client.clock;
+	mc.rand = &T.rand;
+	mc.log = &T.client.envs[0].log;
+	mc.hub = T.client.hubs[0];
+	mc.managers = &T.manager_addr;
+	mc.manager_n = 1;
+	mc.client.b[0] = 1;
+	mc.mount = "test";
+	ck_assert_int_eq(member_open(&T.member, &mc), 0);
+	ck_assert(sim_clock_run_until(T.world, all_ready, NULL, 30 * NS_PER_S));
+	for (unsigned i = 0; i < NODES; i++)
+		ck_assert_int_eq(T.nodes[i].rc, 0);
+	wait_serving(NODES);
+}
+
+static void
+cluster_close(void)
+{
+	member_close(T.member);
+	for (unsigned i = 0; i < NODES; i++) {
+		if (T.nodes[i].up)
+			host_down(&T.nodes[i], CLEAN);
+		sim_box_close(T.nodes[i].box);
+	}
+	host_down(&T.client, CLEAN);
+	manager_down();
+	host_down(&T.manager, CLEAN);
+	sim_box_close(T.manager.box);
+	sim_net_close(T.net);
+	sim_clock_close(T.world);
+	conf_fini(&T.conf);
+}
+
+/* ---- calls, one at a time ---- */
+
+static struct {
+	bool	 done;
+	int	 rc;
+	uint32_t bulk;
+	uint64_t version;
+	uint32_t len, chunks, index;
+	int	 item_rc;
+	uint8_t	 more, found;
+	uint16_t method;
+} R;
+
+static void
+call_done(struct net_call *c, int rc)
+{
+	R.done = true;
+	R.rc = rc;
+	R.bulk = c->rep_bulk;
+	if (rc != 0)
+		return;
+	if (R.method == MSG_write) {
+		const struct msg_write_rep *rep = c->rep;
+
+		R.version = rep->version;
+		R.len = rep->len;
+	} else if (R.method == MSG_read) {
+		const struct msg_read_rep *rep = c->rep;
+
+		R.item_rc = rep->items.v[0].rc;
+		R.len = rep->items.v[0].len;
+		R.version = rep->items.v[0].version;
+	} else if (R.method == MSG_cut) {
+		const struct msg_cut_rep *rep = c->rep;
+
+		R.chunks = rep->chunks;
+		R.more = rep->more;
+	} else if (R.method == MSG_last) {
+		const struct msg_last_rep *rep = c->rep;
+
+		R.found = rep->found;
+		R.index = rep->index;
+		R.len = rep->len;
+	}
+}
+
+static bool
+is_done(void *ctx)
+{
+	(void)ctx;
+	return R.done;
+}
+
+static int
+call(target_id target, uint16_t method, const void *req, const void *send,
+    uint32_t send_len, void *recv, uint32_t recv_len)
+{
+	struct net_call c = { 0 };
+	struct iovec s = { (void *)(uintptr_t)send, send_len };
+	struct iovec r = { recv, recv_len };
+	struct net_call_opts o = { .deadline_ns = clock_now(T.client.clock) +
+	    5 * NS_PER_S, .send = &s, .send_n = send_len > 0, .recv = &r,
+	    .recv_n = recv_len > 0 };
+	struct net_addr to;
+
+	memset(&R, 0, sizeof(R));
+	R.method = method;
+	ck_assert_int_eq(routing_target_addr(member_routing(T.member), target,
+	    &to), 0);
+	ck_assert_int_eq(net_call_start(&c, T.client.hubs[0], &to, method, req, &o,
+	    call_done), 0);
+	ck_assert(sim_clock_run_until(T.world, is_done, NULL, 10 * NS_PER_S));
+	return R.rc;
+}
+
+static const struct routing_chain *
+chain_of(uint32_t index)
+{
+	const struct routing *r = member_routing(T.member);
+
+	return routing_chain_at(r, index % (2 * T.loops));
+}
+
+static struct msg_write
+write_msg(uint32_t index, uint32_t off, const void *data, uint32_t len,
+    uint64_t seq, uint32_t epoch)
+{
+	const struct routing_chain *c = chain_of(index);
+	struct msg_write m = { .chain = c->id, .chain_version = c->version,
+	    .target = c->targets[0], .client = { { 5 } }, .seq = seq,
+	    .chunk = { INO, index }, .chunk_shift = SHIFT, .epoch = epoch,
+	    .offset = off, .len = len, .crc = crc32c(0, data, len) };
+
+	return m;
+}
+
+/* From replica @i; R.item_rc and R.len say how. */
+static int
+get(unsigned i, uint32_t index, uint32_t off, void *data, uint32_t len)
+{
+	const struct routing_chain *c = chain_of(index);
+	struct msg_read_item item = { { INO, index }, off, len };
+	struct msg_read m = { c->id, c->version, c->targets[i], { &item, 1 } };
+
+	return call(m.target, MSG_read, &m, NULL, 0, data, len);
+}
+
+#endif
