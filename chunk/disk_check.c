@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "chunk/disk_io.h"
@@ -24,6 +25,7 @@ struct disk_check_job {
 	struct disk_known known[DISK_KNOWN_MAX];
 	unsigned	  n;
 	int		  rc;
+	uint64_t	  free_bytes;
 };
 
 static bool
@@ -33,9 +35,10 @@ same(const struct disk_known *k, const struct stat *st)
 }
 
 static int
-look(const struct disk_check_job *j)
+look(struct disk_check_job *j)
 {
 	int fd = open(j->path, O_PATH | O_DIRECTORY | O_CLOEXEC), rc = 0;
+	struct statvfs fs;
 	struct stat st;
 
 	if (fd < 0)
@@ -49,6 +52,8 @@ look(const struct disk_check_job *j)
 			rc = -errno;
 		else if (!same(&j->known[i], &st))
 			rc = -ENODEV;
+	if (fstatvfs(fd, &fs) == 0)
+		j->free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
 	close(fd);
 	return rc;
 }
@@ -67,6 +72,7 @@ answered(struct clock_post *p)
 	struct disk_check_job *j = container_of(p, struct disk_check_job, post);
 	struct disk_checker *c = j->c;
 	struct disk_check *check;
+	uint64_t free_bytes = j->free_bytes;
 	int rc = j->rc;
 
 	if (c == NULL) {
@@ -79,6 +85,7 @@ answered(struct clock_post *p)
 	check = c->check;
 	c->check = NULL;
 	check->rc = rc;
+	check->free_bytes = free_bytes;
 	check->fn(check);
 }
 
@@ -128,6 +135,7 @@ disk_checker_start(struct disk_checker *c, struct clock *clock, const char *path
 		return -ENOMEM;
 	}
 	j->clock = clock;
+	j->free_bytes = UINT64_MAX;
 	j->c = c;
 	j->n = c->n;
 	memcpy(j->known, c->known, sizeof(j->known));

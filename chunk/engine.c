@@ -272,7 +272,9 @@ open_index(struct chunk_engine *e)
 	if ((rc = chunk_alloc_open(&e->alloc, e->label.data_bytes / CHUNK_BLOCK,
 	    CHUNK_RESERVED_BLOCKS)) != 0)
 		return rc;
-	if ((rc = e->conf.dir->ops->table(e->conf.dir, "index", e->conf.index_bytes,
+	/* The bound is ours (put.c), and an estimate: that of the table, which it could
+	 * not meet without failing, lies well above. */
+	if ((rc = e->conf.dir->ops->table(e->conf.dir, "index", e->conf.index_bytes / 2 * 3,
 	    &store)) != 0 || (rc = table_open(&e->table, store, e->conf.clock)) != 0)
 		return rc;
 	if ((rc = chunk_index_init(&e->index, e->table)) != 0)

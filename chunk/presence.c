@@ -7,6 +7,7 @@
  * read or is not ours fails the disk when that was so CHUNK_CHECK_TRIES times running, and
  * so does an answer that does not come for CHUNK_CHECK_DEAD_MS. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +67,13 @@ named(struct disk_check *c)
 	struct chunk_engine *e = container_of(c, struct chunk_engine, presence.check);
 
 	e->presence.names = false;
+	if (c->rc == 0 && e->presence.low != (c->free_bytes < CHUNK_CHECK_LOW)) {
+		e->presence.low = !e->presence.low;
+		log_warn(e->conf.log, e->presence.low ?
+		    "file system is full, new data is refused" :
+		    "file system has space again", "disk=%s path=%s free=%" PRIu64,
+		    e->name, e->conf.path != NULL ? e->conf.path : "?", c->free_bytes);
+	}
 	ended(e);
 }
 
@@ -98,6 +106,7 @@ look(struct clock_timer *t)
 		return;
 	p->check.fn = named;
 	p->check.rc = 0;
+	p->check.free_bytes = UINT64_MAX;
 	p->names = dir->ops->check != NULL;
 	if (p->names && dir->ops->check(dir, &p->check) != 0)
 		p->names = false;		/* no thread, no memory: next time */

@@ -622,11 +622,14 @@ plan(struct put *p)
 
 	if (e->broken != 0)
 		return e->broken;
-	if (data && e->index.cost_bytes > e->conf.index_bytes / 8 * 7)
-		return -ENOSPC;
 	rc = chunk_index_get(&e->index, w->target, w->id, true, &e->row);
 	if (rc != 0 && rc != -ENOENT)
 		return chunk_engine_index_rc(e, rc);
+	/* What is left of the index is for what makes room: cuts and removals. */
+	if ((data || (w->kind == UPDATE_TRUNCATE && rc == -ENOENT)) &&
+	    (e->presence.low ||
+	    e->index.cost_bytes > e->conf.index_bytes / 8 * 7))
+		return -ENOSPC;
 	rc = chunk_index_get_pend(&e->index, w->target, w->id, false, &e->pend);
 	if (rc != 0 && rc != -ENOENT)
 		return chunk_engine_index_rc(e, rc);

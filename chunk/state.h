@@ -48,6 +48,7 @@ struct chunk_limbo {
 #define CHUNK_CHECK_MS		2000u
 #define CHUNK_CHECK_DEAD_MS	60000u
 #define CHUNK_CHECK_TRIES	3u
+#define CHUNK_CHECK_LOW		(8u << 20)	/* bytes free: kept for the index */
 struct chunk_presence {
 	struct clock_timer timer;
 	struct disk_check  check;
@@ -55,6 +56,7 @@ struct chunk_presence {
 	struct iovec	   iov;
 	uint8_t		  *buf;
 	bool		   names, label;	/* under way */
+	bool		   low;			/* the file system has hardly any space */
 	unsigned	   strikes;
 };
 

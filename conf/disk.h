@@ -74,6 +74,7 @@ struct disk_check;
 /* One look at whether a directory is still there; embedded by its owner. */
 struct disk_check {
 	int	rc;		/* 0; -ENODEV: other files have the names now; -errno */
+	uint64_t free_bytes;	/* of its file system; UINT64_MAX: not known */
 	void  (*fn)(struct disk_check *);
 	void   *impl;
 };

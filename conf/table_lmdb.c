@@ -31,10 +31,14 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "conf/err.h"
 #include "conf/fault.h"
+
+#define FULL_TRIES	50u		/* a batch that finds no space: 10 s */
+#define FULL_PAUSE_NS	(200 * 1000 * 1000)
 
 /* What a look-up found, out of the map. */
 struct found {
@@ -75,6 +79,7 @@ struct store {
 	int		   read_rc;	/* why reads fail, or 0 */
 	bool		   dead;	/* a read was cut short by a fault */
 	bool		   writer_dead;	/* the writer's: a batch was */
+	bool		   no_space;	/* the writer's: the file system has none */
 	uint64_t	   used;	/* bytes, as of the last batch */
 	size_t		   page;
 	struct list	   images;
@@ -483,6 +488,7 @@ write_batch(struct store *s, const struct table_batch *b)
 		return -EIO;
 	rc = fault_guard(write_guarded, &w);
 	s->writer_dead = rc == -EFAULT;
+	s->no_space = rc == ENOSPC || rc == EDQUOT;
 	rc = translate(rc);
 	return rc == 0 || rc == -ENOSPC ? rc : -EIO;
 }
@@ -506,6 +512,28 @@ completed(struct clock_post *p)
 	b->fn(b);
 }
 
+/* A file system without space has it again when something else is removed there: better
+ * wait a little than fail for good.  True: we are to stop. */
+static bool
+pause_full(struct store *s)
+{
+	struct timespec until;
+	bool stop;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += FULL_PAUSE_NS;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&s->lock);
+	if (!s->stop)
+		pthread_cond_timedwait(&s->wake, &s->lock, &until);
+	stop = s->stop;
+	pthread_mutex_unlock(&s->lock);
+	return stop;
+}
+
 static void *
 writer(void *arg)
 {
@@ -522,6 +550,9 @@ writer(void *arg)
 		s->todo = NULL;
 		pthread_mutex_unlock(&s->lock);
 		c->batch->rc = write_batch(s, c->batch);
+		for (unsigned i = 0; c->batch->rc == -ENOSPC && s->no_space &&
+		    i < FULL_TRIES && !pause_full(s); i++)
+			c->batch->rc = write_batch(s, c->batch);
 		clock_post(c->batch->clock, &c->post, completed);
 		pthread_mutex_lock(&s->lock);
 	}

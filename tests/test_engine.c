@@ -1366,7 +1366,17 @@ START_TEST(no_space)
 	ck_assert_uint_gt(w.e->stat.full_errors, 1);
 	expect_fill(&w, one_id, 0, 0, 5000, 5);
 	chunk_engine_check(w.e);
+	/* Soon nothing is tried any more: the index needs what there may be. */
+	run_for(&w, 5000);
+	ck_assert(times_said(&w, "file system is full") == 1);
 	x->full = false;
+	ck_assert_int_eq(put_fill(&w, one_id, 16, 5000, 3000, 6, 2, true), -ENOSPC);
+	ck_assert_int_eq(do_kind(&w, (struct chunk_id){ 8, 8 }, UPDATE_TRUNCATE, 16, 5000,
+	    1, true), -ENOSPC);
+	ck_assert_int_eq(do_kind(&w, one_id, UPDATE_TRUNCATE, 16, 4000, 2, false), 0);
+	ck_assert_int_eq(chunk_engine_abort(w.e, 1, one_id, 2), 0);
+	run_for(&w, 5000);
+	ck_assert(times_said(&w, "file system has space again") == 1);
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 5000, 3000, 6, 2, true), 0);
 	expect_fill(&w, one_id, 0, 0, 5000, 5);
 	expect_fill(&w, one_id, 0, 5000, 3000, 6);

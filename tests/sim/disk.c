@@ -625,6 +625,8 @@ checked(struct clock_timer *t)
 	struct disk_check *c = dh->check;
 
 	dh->check = NULL;
+	c->free_bytes = dh->at->faults.full || dh->at->faults.table.full ? 0 :
+	    UINT64_MAX;
 	c->rc = dh->at->faults.gone ? -ENODEV : dh->at->faults.dead ? -EIO : 0;
 	c->fn(c);
 }
