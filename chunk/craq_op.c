@@ -381,7 +381,7 @@ have_sync(struct chunk_craq *c, struct chunk_craq_op *op,
 	if (info == NULL) {
 		/* The number says nothing: a forced removal takes all there is. */
 		job(op, true, UPDATE_REMOVE, false, 1, 0, 0);
-		op->unknown = true;
+		op->unknown = false;
 		op->store = S_OK;
 		op->state = RUNNING;
 		start_forward(c, op);
@@ -389,7 +389,7 @@ have_sync(struct chunk_craq *c, struct chunk_craq_op *op,
 	}
 	job(op, true, UPDATE_REPLACE, true, info->committed, 0,
 	    info->committed_epoch);
-	op->unknown = true;
+	op->unknown = false;
 	op->store = S_OK;
 	op->len = info->committed_len;
 	op->check_here = info->committed_check;
