@@ -6,7 +6,9 @@
  *
  * A command is a row that names the answers it needs; those are fetched in this order from
  * the first manager that answers, kept, and printed by the row's function.  A command
- * without one asks the nodes too (roles/admin_counters.c), and may be told which. */
+ * without one asks the nodes too (roles/admin_counters.c), and may be told which.  A
+ * command that changes something makes its request of its arguments, and is done when the
+ * manager has done it. */
 #include "roles/admin.h"
 
 #include <errno.h>
@@ -24,7 +26,16 @@
 #define GIVE_UP_MS	10000u
 #define PAUSE_MS	100u
 
-enum { NEED_ROUTING = 1, NEED_STATUS = 2, NEED_CLIENTS = 4, NEED_CONFIG = 8 };
+enum { NEED_ROUTING = 1, NEED_STATUS = 2, NEED_CLIENTS = 4, NEED_DONE = 8 };
+
+/* A request of a command that changes something. */
+struct change {
+	uint16_t method;
+	union {
+		struct msg_chain_accept accept;
+		struct msg_disk_replace replace;
+	} u;
+};
 
 struct command {
 	const char *words;		/* as typed */
@@ -32,25 +43,75 @@ struct command {
 	/* NULL: counters of [NODE] */
 	void	  (*print)(FILE *to, const struct admin_facts *f, bool json);
 	const char *help;
+	/* Of @arg_n arguments: false, with the reason on stderr. */
+	bool	  (*make)(struct change *c, const char *const *args);
+	unsigned    arg_n;
 };
+
+static bool
+number(const char *text, const char *what, uint32_t *out)
+{
+	char *end;
+	unsigned long v;
+
+	errno = 0;
+	v = strtoul(text, &end, 10);
+	*out = (uint32_t)v;
+	if (*text >= '0' && *text <= '9' && *end == '\0' && errno == 0 &&
+	    v >= 1 && v <= UINT32_MAX)
+		return true;
+	fprintf(stderr, "fsd admin: '%s' is not a %s\n", text, what);
+	return false;
+}
+
+static bool
+disk_id(const char *text, struct uid128 *out)
+{
+	if (uid128_parse(text, out) == 0)
+		return true;
+	fprintf(stderr, "fsd admin: '%s' is not the id of a disk\n", text);
+	return false;
+}
+
+static bool
+make_accept(struct change *c, const char *const *args)
+{
+	c->method = MSG_chain_accept;
+	return number(args[0], "chain", &c->u.accept.chain) &&
+	    number(args[1], "target", &c->u.accept.target);
+}
+
+static bool
+make_replace(struct change *c, const char *const *args)
+{
+	c->method = MSG_disk_replace;
+	return disk_id(args[0], &c->u.replace.disk) &&
+	    disk_id(args[1], &c->u.replace.with);
+}
 
 static const struct command commands[] = {
 	{ "show nodes", NEED_ROUTING | NEED_STATUS, admin_show_nodes,
-	    "nodes, their roles, state, addresses and disks" },
+	    "nodes, their roles, state, addresses and disks", NULL, 0 },
 	{ "show disks", NEED_ROUTING | NEED_STATUS, admin_show_disks,
-	    "data disks, their space and health" },
+	    "data disks, their space and health", NULL, 0 },
 	{ "show targets", NEED_ROUTING, admin_show_targets,
-	    "targets: where each is and which chain it serves" },
-	{ "show chains", NEED_ROUTING, admin_show_chains,
-	    "chains: version, state and targets, head first" },
+	    "targets: where each is and which chain it serves", NULL, 0 },
+	{ "show chains", NEED_ROUTING | NEED_STATUS, admin_show_chains,
+	    "chains: version, state, replicas, and how far one is that syncs", NULL, 0 },
 	{ "show tables", NEED_ROUTING, admin_show_tables,
-	    "chain tables and their versions" },
+	    "chain tables and their versions", NULL, 0 },
 	{ "show clients", NEED_CLIENTS, admin_show_clients,
-	    "live clients" },
+	    "live clients", NULL, 0 },
 	{ "show space", NEED_STATUS, admin_show_space,
-	    "bytes that files can use and do use" },
+	    "bytes that files can use and do use", NULL, 0 },
 	{ "show counters", NEED_ROUTING, NULL,
-	    "[NODE]: what every process, or that of NODE, has counted" },
+	    "[NODE]: what every process, or that of NODE, has counted", NULL, 0 },
+	{ "chain accept-loss", NEED_DONE, NULL,
+	    "CHAIN TARGET: its last replica is gone for good; go on with TARGET",
+	    make_accept, 2 },
+	{ "disk replace", NEED_DONE, NULL,
+	    "OLD NEW: free targets of disk NEW take the place of those on OLD",
+	    make_replace, 2 },
 };
 
 struct admin {
@@ -58,6 +119,7 @@ struct admin {
 	struct net_addr	 managers[ROUTING_REPLICAS_MAX];
 	unsigned	 manager_n, manager_at;
 	const struct command *cmd;
+	struct change	 change;
 	bool		 json;
 	FILE		*to;
 	role_fn		*done;
@@ -80,7 +142,7 @@ void
 admin_help(FILE *out)
 {
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		fprintf(out, "  fsd admin %-14s %s\n", commands[i].words,
+		fprintf(out, "  fsd admin %-18s %s\n", commands[i].words,
 		    commands[i].help);
 }
 
@@ -102,8 +164,13 @@ keep(struct admin *a, const struct msg_type *t, const void *msg)
 static int
 take(struct admin *a, const void *rep)
 {
-	const void *copy = keep(a, a->call.method->reply, rep);
+	const void *copy;
 
+	if (a->asking == NEED_DONE) {
+		a->have |= NEED_DONE;
+		return 0;
+	}
+	copy = keep(a, a->call.method->reply, rep);
 	if (copy == NULL)
 		return -ENOMEM;
 	switch (a->asking) {
@@ -129,6 +196,10 @@ conclude(struct admin *a)
 {
 	int rc;
 
+	if (a->cmd->make != NULL) {
+		a->done(a->ctx, 0);
+		return;
+	}
 	if (a->cmd->print != NULL) {
 		a->cmd->print(a->to, &a->facts, a->json);
 		a->done(a->ctx, 0);
@@ -189,10 +260,24 @@ ask(struct admin *a)
 		req = &all;
 	} else if (a->asking == NEED_STATUS)
 		method = MSG_status;
+	else if (a->asking == NEED_DONE) {
+		method = a->change.method;
+		req = &a->change.u;
+	}
 	rc = net_call_start(&a->call, a->env.hub, &a->managers[a->manager_at],
 	    method, req, &opts, answered);
 	if (rc != 0)
 		a->done(a->ctx, rc);
+}
+
+/* Every command is two words, then its arguments. */
+static bool
+is_command(const struct command *c, const char *const *words, unsigned word_n)
+{
+	size_t n = word_n >= 2 ? strlen(words[0]) : 0;
+
+	return word_n >= 2 && strncmp(c->words, words[0], n) == 0 &&
+	    c->words[n] == ' ' && strcmp(c->words + n + 1, words[1]) == 0;
 }
 
 int
@@ -201,32 +286,31 @@ admin_open(struct admin **out, const struct role_env *env,
     const char *const *words, unsigned word_n, bool json, FILE *to,
     role_fn *done, void *ctx)
 {
-	char line[128] = "";
-	const char *node = "";
 	const struct command *cmd = NULL;
+	struct change change = { 0 };
+	const char *node = "";
 	struct admin *a;
 
 	*out = NULL;
-	for (unsigned i = 0; i < word_n; i++) {
-		size_t n = strlen(line);
-
-		snprintf(line + n, sizeof(line) - n, "%s%s", i > 0 ? " " : "",
-		    words[i]);
-	}
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		size_t n = strlen(commands[i].words);
+		unsigned args = commands[i].arg_n;
+		bool counters = commands[i].print == NULL && commands[i].make == NULL;
 
-		if (strncmp(commands[i].words, line, n) != 0)
+		if (!is_command(&commands[i], words, word_n))
 			continue;
-		if (line[n] == '\0')
+		if (word_n == 2 + args || (counters && word_n == 3))
 			cmd = &commands[i];
-		else if (line[n] == ' ' && commands[i].print == NULL && word_n == 3) {
-			cmd = &commands[i];
+		if (counters && word_n == 3)
 			node = words[2];
-		}
+		if (cmd != NULL && cmd->make != NULL &&
+		    !cmd->make(&change, words + 2))
+			return -EINVAL;
 	}
 	if (cmd == NULL) {
-		fprintf(stderr, "fsd admin: no command '%s'; there are:\n", line);
+		fprintf(stderr, "fsd admin: no command '");
+		for (unsigned i = 0; i < word_n; i++)
+			fprintf(stderr, "%s%s", i > 0 ? " " : "", words[i]);
+		fprintf(stderr, "'; there are:\n");
 		admin_help(stderr);
 		return -EINVAL;
 	}
@@ -238,6 +322,7 @@ admin_open(struct admin **out, const struct role_env *env,
 	memcpy(a->managers, managers, manager_n * sizeof(*managers));
 	a->manager_n = manager_n;
 	a->cmd = cmd;
+	a->change = change;
 	snprintf(a->node, sizeof(a->node), "%s", node);
 	a->json = json;
 	a->to = to;

@@ -231,6 +231,7 @@ admin_show_disks(FILE *to, const struct admin_facts *f, bool json)
 {
 	static const char *const heads[] = { "disk", "node", "loop", "state", "used",
 		"capacity", "targets", "path", NULL };
+	static const char *const health[] = { "ok", "failed", "gone", "replaced" };
 	struct show s;
 
 	show_begin(&s, to, json, heads);
@@ -245,7 +246,7 @@ admin_show_disks(FILE *to, const struct admin_facts *f, bool json)
 			cell(&s, "%s", id);
 			cell(&s, "%u", n->node);
 			cell(&s, "%u", d->loop);
-			cell(&s, "%s", d->failed ? "failed" : "ok");
+			cell(&s, "%s", d->failed < 4 ? health[d->failed] : "?");
 			cell_bytes(&s, d->used);
 			cell_bytes(&s, d->capacity);
 			cell(&s, "%u", d->targets);
@@ -255,11 +256,35 @@ admin_show_disks(FILE *to, const struct admin_facts *f, bool json)
 	show_end(&s);
 }
 
+static const char *
+state_word(uint32_t state)
+{
+	static const char *const words[] = { "?", "serving", "lastsrv", "syncing",
+		"waiting", "offline" };
+
+	return words[state <= TARGET_OFFLINE ? state : 0];
+}
+
+static const char *
+target_word(const struct admin_facts *f, uint32_t chain, uint32_t target)
+{
+	for (uint32_t i = 0; i < f->routing->chains.n; i++) {
+		const struct msg_rt_chain *c = &f->routing->chains.v[i];
+
+		if (c->id != chain)
+			continue;
+		for (uint32_t k = 0; k < c->targets.n && k < c->states.n; k++)
+			if (c->targets.v[k] == target)
+				return state_word(c->states.v[k]);
+	}
+	return chain == 0 ? "free" : "?";
+}
+
 void
 admin_show_targets(FILE *to, const struct admin_facts *f, bool json)
 {
-	static const char *const heads[] = { "target", "chain", "node", "loop", "disk",
-		NULL };
+	static const char *const heads[] = { "target", "chain", "state", "node", "loop",
+		"disk", NULL };
 	struct show s;
 
 	show_begin(&s, to, json, heads);
@@ -270,6 +295,7 @@ admin_show_targets(FILE *to, const struct admin_facts *f, bool json)
 		uid128_text(&t->disk, id);
 		cell(&s, "%u", t->id);
 		cell(&s, "%u", t->chain);
+		cell(&s, "%s", target_word(f, t->chain, t->id));
 		cell(&s, "%u", t->node);
 		cell(&s, "%u", t->loop);
 		cell(&s, "%s", id);
@@ -289,11 +315,62 @@ cell_ids(struct show *s, const uint32_t *ids, uint32_t n)
 	cell(s, "%s", text);
 }
 
+/* A chain in one word, from its replicas. */
+static const char *
+chain_word(const struct msg_rt_chain *c)
+{
+	uint32_t of[TARGET_OFFLINE + 1] = { 0 };
+
+	for (uint32_t k = 0; k < c->states.n; k++)
+		of[c->states.v[k] <= TARGET_OFFLINE ? c->states.v[k] : 0]++;
+	if (c->state != CHAIN_SERVING)
+		return of[TARGET_LASTSRV] > 0 ? "waits" : "recovering";
+	return of[TARGET_SERVING] == c->targets.n || c->states.n == 0 ? "serving" :
+	    of[TARGET_SYNCING] > 0 ? "syncing" : "degraded";
+}
+
+static void
+cell_replicas(struct show *s, const struct msg_rt_chain *c)
+{
+	char text[CELL_MAX] = "-";
+	size_t at = 0;
+
+	for (uint32_t k = 0; k < c->targets.n && at < sizeof(text) - 24; k++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%u=%s",
+		    k > 0 ? " " : "", c->targets.v[k],
+		    k < c->states.n ? state_word(c->states.v[k]) : "?");
+	cell(s, "%s", text);
+}
+
+/* What is compared, what had to be copied, how fast, and how long the rest takes at this
+ * pace. */
+static void
+cell_sync(struct show *s, const struct admin_facts *f, uint32_t chain)
+{
+	const struct msg_sync_status *y = NULL;
+	double seconds, left;
+
+	for (uint32_t i = 0; i < f->status->syncs.n && y == NULL; i++)
+		if (f->status->syncs.v[i].chain == chain)
+			y = &f->status->syncs.v[i];
+	if (y == NULL) {
+		cell(s, "-");
+		return;
+	}
+	seconds = (double)y->ms / 1000;
+	left = y->done == 0 || y->total <= y->done ? 0 :
+	    seconds * (double)(y->total - y->done) / (double)y->done;
+	cell(s, "%" PRIu64 "/%" PRIu64 " chunks, %" PRIu64 " copied, %.1f MiB, "
+	    "%.1f MiB/s, %.0f s left", y->done, y->total, y->copied,
+	    (double)y->bytes / 1048576,
+	    seconds > 0 ? (double)y->bytes / 1048576 / seconds : 0, left);
+}
+
 void
 admin_show_chains(FILE *to, const struct admin_facts *f, bool json)
 {
-	static const char *const heads[] = { "chain", "version", "state", "targets",
-		NULL };
+	static const char *const heads[] = { "chain", "version", "state", "replicas",
+		"progress", NULL };
 	struct show s;
 
 	show_begin(&s, to, json, heads);
@@ -302,8 +379,9 @@ admin_show_chains(FILE *to, const struct admin_facts *f, bool json)
 
 		cell(&s, "%u", c->id);
 		cell(&s, "%u", c->version);
-		cell(&s, "%s", c->state == CHAIN_SERVING ? "serving" : "recovering");
-		cell_ids(&s, c->targets.v, c->targets.n);
+		cell(&s, "%s", chain_word(c));
+		cell_replicas(&s, c);
+		cell_sync(&s, f, c->id);
 	}
 	show_end(&s);
 }
