@@ -166,7 +166,9 @@ raft_begin(struct raft *r, uint64_t now_ns)
 {
 	assert(r->started);
 	assert(now_ns >= r->now_ns);
-	assert(r->append_n == 0 && !r->has_reply && !r->restore);
+	assert(r->append_n == 0);
+	assert(!r->restore);
+	r->has_reply = false;		/* its term is not durable: asked for again */
 	r->now_ns = now_ns;
 }
 

@@ -188,7 +188,8 @@ int	raft_propose(struct raft *r, uint64_t now_ns, struct raft_entry *e, uint32_t
 /* Propose another configuration: one learner more, one member less, or one learner promoted
  * (or voter demoted), addresses as wanted.  It holds from when it is appended.
  * 0; ERR_NOT_LEADER; ERR_BUSY: the last change is not committed yet, nor anything of our
- * term, or leadership is being handed over; -EINVAL: not one step away. */
+ * term, or leadership is being handed over, or a new voter has not even got the
+ * configuration that made it a learner; -EINVAL: not one step away. */
 int	raft_change(struct raft *r, uint64_t now_ns, const struct raft_members *to,
 	    uint64_t *index);
 /* Hand leadership to voter @to (0: the one that is furthest).  No proposals are taken until

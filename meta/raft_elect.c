@@ -59,17 +59,30 @@ raft_follow(struct raft *r, uint64_t term, uint64_t leader)
 	raft_read_again(r);
 }
 
+/* Our place in the configuration; while the last one may still be undone also that before
+ * it: the only one that has a change may be the member that goes (thesis, 4.2.2). */
+static const struct raft_member *
+place(const struct raft *r, bool voter)
+{
+	const struct raft_member *m = raft_members_find(&r->cur, r->conf.id);
+
+	if ((m == NULL || (voter && !m->voter)) && r->prev_known &&
+	    r->cur.index > r->commit)
+		m = raft_members_find(&r->prev, r->conf.id);
+	return m == NULL || (voter && !m->voter) ? NULL : m;
+}
+
 static bool
 may_stand(struct raft *r)
 {
-	return raft_voter(r, r->conf.id) && !r->restoring && raft_log_room(r, 1);
+	return place(r, true) != NULL && !r->restoring && raft_log_room(r, 1);
 }
 
 /* Has a configuration that we are in reached us? */
 static bool
 may_vote(const struct raft *r)
 {
-	return raft_members_find(&r->cur, r->conf.id) != NULL;
+	return place(r, false) != NULL;
 }
 
 static bool

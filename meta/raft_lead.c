@@ -143,6 +143,7 @@ acked(struct raft *r, struct raft_peer *p, uint64_t index)
 			if (p->next <= index || p->flow == SNAP)
 				p->next = index + 1;
 			p->flow = PIPE;
+			p->paused = false;
 			p->inflight_n = 0;
 			p->snapshot = false;
 		}
@@ -350,6 +351,7 @@ peer_next(struct raft *r, struct raft_peer *p, struct raft_effect *out)
 	}
 	if (p->flow != SNAP && p->next <= r->base_index && !p->paused) {
 		p->flow = SNAP;
+		p->inflight_n = 0;
 		p->snapshot = true;
 	}
 	if (p->snapshot) {

@@ -152,6 +152,21 @@ raft_members_moved(struct raft *r)
 		r->peers[i] = (struct raft_peer){ 0 };
 }
 
+/* A new voter has the configuration that holds it as a learner: one that has nothing yet
+ * gives no votes, and with it counted the others might be too few for ever. */
+static bool
+ready(struct raft *r, const struct raft_members *to)
+{
+	for (unsigned i = 0; i < to->n; i++) {
+		const struct raft_peer *p = raft_peer(r, to->m[i].id);
+
+		if (p != NULL && to->m[i].voter && !raft_voter(r, p->id) &&
+		    p->match < r->cur.index)
+			return false;
+	}
+	return true;
+}
+
 int
 raft_change(struct raft *r, uint64_t now_ns, const struct raft_members *to,
     uint64_t *index)
@@ -163,7 +178,8 @@ raft_change(struct raft *r, uint64_t now_ns, const struct raft_members *to,
 		return ERR_NOT_LEADER;
 	if (!raft_members_step(&r->cur, to))
 		return -EINVAL;
-	if (r->transfer_to != 0 || !raft_members_settled(r) || r->commit < r->noop)
+	if (r->transfer_to != 0 || !raft_members_settled(r) || r->commit < r->noop ||
+	    !ready(r, to))
 		return ERR_BUSY;
 	n = raft_members_encode(to, r->own_bytes);
 	raft_log_own(r, RAFT_MEMBERS, (uint32_t)n);
