@@ -222,8 +222,14 @@ recover_pending(struct chunk_engine *e, const uint8_t key[CHUNK_KEY_BYTES],
 		    "what it builds on");
 	if ((rc = chunk_known_pend(&e->known, target, id)) != 0)
 		return rc;
+	if ((rc = mark(e, key, &e->pend.extents)) != 0)
+		return rc;
 	e->pend_n++;
-	return mark(e, key, &e->pend.extents);
+	/* A repair: the very bytes of the committed version, written anew. */
+	if (e->pend.version != e->row.version)
+		return 0;
+	e->pend_n--;
+	return chunk_engine_commit(e, target, id, e->pend.version);
 }
 
 /* A bounded part of the walk over the index: first all rows C, then all rows P. */

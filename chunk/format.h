@@ -84,7 +84,8 @@
  * while a row that might come back refers to its bytes below len.  A row "P" whose base is
  * not the committed version is left over from half a flip: it is dropped when the
  * committed version is the same one (or the row is a removal and the chunk is gone), and
- * is damage otherwise. */
+ * is damage otherwise.  A row "P" of the version that is committed, based on it, is a repair
+ * of damaged bytes: it takes the place of row "C" at once. */
 #ifndef CHUNK_FORMAT_H
 #define CHUNK_FORMAT_H
 

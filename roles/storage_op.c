@@ -125,6 +125,11 @@ look(struct storage_op *op)
 	    .rc = rc == -ENOENT ? 0 : rc, .info = rc == 0 ? &info : NULL,
 	    .room = room(op) };
 
+	/* The chain goes on without us as soon as the manager knows. */
+	if (rc == -EIO) {
+		storage_disk_failed(op->t->disk, "look", rc);
+		ev.rc = ERR_CHAIN_RECOVERING;
+	}
 	if (op->craq.kind == CRAQ_WRITE)
 		ev.epoch_floor = storage_cut_floor(w, op->t->v.target,
 		    op->craq.id);

@@ -1310,6 +1310,44 @@ START_TEST(unreadable)
 }
 END_TEST
 
+/* A repair that was durable is done, also when the power went before its flip was. */
+START_TEST(repair_survives)
+{
+	struct chunk_write x = { .target = 1, .id = one_id, .kind = UPDATE_REPLACE,
+	    .shift = 16, .version = 1, .len = 20000 };
+	struct world w;
+	struct chunk_info i;
+	uint8_t *b = malloc(20000);
+
+	memset(b, 5, 20000);
+	world_init(&w, 5);
+	world_format(&w, 9 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 20000, 5, 1, true), 0);
+	run_for(&w, 200);
+	ck_assert_int_eq(sim_disk_flip(w.box, "/d", "data", place_of(&w, one_id), 1), 0);
+	payload(&w, &x, b);
+	ck_assert_int_eq(do_write(&w, &x), 0);
+	if (_i == 0)
+		sim_disk_crash(w.box);
+	world_shut(&w);
+	ck_assert_int_eq(world_open(&w), 0);
+	ck_assert_int_eq(chunk_engine_info(w.e, 1, one_id, &i), 0);
+	ck_assert_uint_eq(i.committed, 1);
+	ck_assert_uint_eq(i.pending, 0);
+	expect_fill(&w, one_id, 0, 0, 20000, 5);
+	chunk_engine_check(w.e);
+	run_for(&w, 200);
+	ck_assert_uint_eq(used(&w), 20480);
+	world_shut(&w);
+	ck_assert_int_eq(world_open(&w), 0);
+	expect_fill(&w, one_id, 0, 0, 20000, 5);
+	chunk_engine_check(w.e);
+	free(b);
+	world_fini(&w);
+}
+END_TEST
+
 /* A disk that is not there any more is noticed by itself, soon, and takes no write. */
 static const struct {
 	const char *what;
@@ -1693,6 +1731,7 @@ main(void)
 	tcase_add_test(tc, full_index);
 	tcase_add_loop_test(tc, io_error, 0, sizeof(io_errors) / sizeof(io_errors[0]));
 	tcase_add_loop_test(tc, unreadable, 0, sizeof(heals) / sizeof(heals[0]));
+	tcase_add_loop_test(tc, repair_survives, 0, 2);
 	tcase_add_loop_test(tc, vanished, 0, sizeof(absences) / sizeof(absences[0]));
 	tcase_add_test(tc, no_space);
 	tcase_add_loop_test(tc, lies, 0, 4);

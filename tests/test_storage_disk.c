@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* test_storage_disk.c - storage nodes whose disks fail in part: damage is found, repaired
+ * from other replicas and never shown; a lost disk costs its own targets alone. */
+#include "chunk/state.h"
+#include "tests/storage_rig.h"
+
+#define LEN	30000u
+
+static int
+put(uint32_t index, uint32_t off, const void *data, uint32_t len, uint64_t seq)
+{
+	int rc = 0;
+
+	for (unsigned tries = 0; tries < 200; tries++) {
+		struct msg_write m = write_msg(index, off, data, len, seq, 0);
+
+		rc = call(m.target, MSG_write, &m, data, len, NULL, 0);
+		if (rc == 0 || (err_next(rc) != ERR_NEXT_REFRESH &&
+		    err_next(rc) != ERR_NEXT_RETRY && rc != ERR_CORRUPT))
+			return rc;
+		sim_clock_run(T.world, 20 * NS_PER_MS);
+	}
+	return rc;
+}
+
+static void
+fill(uint8_t *b, uint32_t index)
+{
+	for (uint32_t i = 0; i < LEN; i++)
+		b[i] = (uint8_t)(index * 17 + i * 7 + i / 256);
+}
+
+static void
+put_all(void)
+{
+	uint8_t b[LEN];
+
+	for (uint32_t i = 0; i < 8; i++) {
+		fill(b, i);
+		ck_assert_int_eq(put(i, 0, b, LEN, 1 + i), 0);
+	}
+	sim_clock_run(T.world, 500 * NS_PER_MS);
+}
+
+/* Replica @k of chunk @index: 0 and the right bytes, or an error. */
+static int
+look(unsigned k, uint32_t index)
+{
+	uint8_t want[LEN], got[LEN];
+
+	fill(want, index);
+	memset(got, 0, sizeof(got));
+	ck_assert_int_eq(get(k, index, 0, got, LEN), 0);
+	if (R.item_rc != 0)
+		return R.item_rc;
+	ck_assert_uint_eq(R.len, LEN);
+	ck_assert_int_eq(memcmp(got, want, LEN), 0);
+	return 0;
+}
+
+/* The node, the disk and the place on it of byte @off of replica @k. */
+static struct sim_box *
+find(unsigned k, uint32_t index, uint32_t off, const char **path, uint64_t *at)
+{
+	const struct routing_chain *c = chain_of(index);
+	struct host *h = &T.nodes[node_of(c->targets[k]) - 1];
+	unsigned d = (c->targets[k] / 10 - 1) % T.loops;
+	struct chunk_engine *e = storage_engine_at(h->storage, d);
+	struct chunk_row row = { 0 };
+	uint32_t block = off / CHUNK_BLOCK;
+
+	*path = d == 0 ? "/disk0" : "/disk1";
+	*at = 0;
+	ck_assert_int_eq(chunk_index_get(&e->index, c->targets[k],
+	    (struct chunk_id){ INO, index }, true, &row), 0);
+	for (size_t i = 0; i < row.extents.n; i++)
+		if (block >= row.extents.v[i].at &&
+		    block < row.extents.v[i].at + row.extents.v[i].count)
+			*at = (row.extents.v[i].disk + block - row.extents.v[i].at) *
+			    CHUNK_BLOCK + off % CHUNK_BLOCK;
+	ck_assert_uint_gt(*at, 0);
+	chunk_row_fini(&row);
+	return h->box;
+}
+
+static void
+rot(unsigned k, uint32_t index, uint32_t off)
+{
+	const char *path;
+	uint64_t at;
+	struct sim_box *box = find(k, index, off, &path, &at);
+
+	ck_assert_int_eq(sim_disk_flip(box, path, "data", at, off % 8), 0);
+}
+
+/* Head, middle and tail, every block: the reader that finds it is told so, the next one
+ * gets the bytes. */
+START_TEST(read_finds_rot)
+{
+	unsigned k = (unsigned)_i;
+
+	cluster_open(21, 1);
+	put_all();
+	for (uint32_t off = 0; off < LEN; off += CHUNK_BLOCK - 1) {
+		rot(k, 3, off);
+		ck_assert_int_eq(look(k, 3), ERR_CORRUPT);
+		for (unsigned i = 0; i < NODES; i++)
+			if (i != k)
+				ck_assert_int_eq(look(i, 3), 0);
+		sim_clock_run(T.world, NS_PER_S);
+		for (unsigned i = 0; i < NODES; i++)
+			ck_assert_int_eq(look(i, 3), 0);
+	}
+	ck_assert_uint_eq(routing_serving_n(chain_of(3)), NODES);
+	cluster_close();
+}
+END_TEST
+
+/* Nobody reads, and still it is found; all replicas of a chunk may be hit, in places. */
+START_TEST(scrub_finds_rot)
+{
+	cluster_open(22, 2);
+	put_all();
+	for (uint32_t i = 0; i < 8; i++)
+		if (i != 5)
+			rot(i % NODES, i, i * 3001);
+	rot(0, 5, 100);
+	rot(1, 5, 5000);	/* not 2: somebody must have the bytes */
+	sim_clock_run(T.world, 40 * NS_PER_S);
+	for (uint32_t i = 0; i < 8; i++)
+		for (unsigned k = 0; k < NODES; k++)
+			ck_assert_int_eq(look(k, i), 0);
+	cluster_close();
+}
+END_TEST
+
+/* A write over half a block needs the other half: it waits for the repair. */
+START_TEST(write_over_rot)
+{
+	uint8_t b[LEN], want[LEN];
+
+	cluster_open(23, 1);
+	put_all();
+	rot((unsigned)_i, 2, 4096 + 10);
+	memset(b, 'w', sizeof(b));
+	ck_assert_int_eq(put(2, 5000, b, 100, 77), 0);
+	fill(want, 2);
+	memset(want + 5000, 'w', 100);
+	sim_clock_run(T.world, 2 * NS_PER_S);
+	for (unsigned k = 0; k < NODES; k++) {
+		ck_assert_int_eq(get(k, 2, 0, b, LEN), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+		ck_assert_int_eq(memcmp(b, want, LEN), 0);
+	}
+	cluster_close();
+}
+END_TEST
+
+/* Blocks that cannot be read stay so until they are written elsewhere. */
+START_TEST(unreadable)
+{
+	const char *path;
+	struct sim_disk_faults *x;
+	struct sim_box *box;
+	uint64_t at;
+
+	cluster_open(24, 1);
+	put_all();
+	box = find((unsigned)_i, 4, 9000, &path, &at);
+	x = sim_disk_faults(box, path);
+	x->from = at;
+	x->to = at + 1;
+	x->read_eio_ppm = 1000000;
+	ck_assert_int_eq(look((unsigned)_i, 4), ERR_CORRUPT);
+	sim_clock_run(T.world, 2 * NS_PER_S);
+	for (uint32_t i = 0; i < 8; i++)
+		for (unsigned k = 0; k < NODES; k++)
+			ck_assert_int_eq(look(k, i), 0);
+	ck_assert_uint_eq(routing_serving_n(chain_of(4)), NODES);
+	cluster_close();
+}
+END_TEST
+
+/* A node may stop, in good order or not, whatever it is repairing. */
+START_TEST(ends_meanwhile)
+{
+	struct host *h = &T.nodes[0];
+
+	cluster_open(30 + (uint64_t)_i, 2);
+	put_all();
+	for (uint32_t i = 0; i < 8; i++)
+		for (unsigned k = 0; k < NODES; k++)
+			if (node_of(chain_of(i)->targets[k]) == 1)
+				rot(k, i, i * 3000);
+	for (uint32_t i = 0; i < 8; i++)
+		for (unsigned k = 0; k < NODES; k++)
+			(void)look(k, i);
+	sim_clock_run(T.world, rand_below(&T.rand, 120) * NS_PER_MS);
+	if (_i % 2 == 0) {
+		storage_stop(h->storage, role_stopped, h);
+		sim_clock_run(T.world, 3 * NS_PER_S);
+		ck_assert(h->stopped);
+		host_down(h, CLEAN);
+	} else
+		host_down(h, _i % 4 == 1 ? KILL : POWER);
+	sim_clock_run(T.world, 5 * NS_PER_S);
+	storage_up(h);
+	wait_serving(NODES);
+	sim_clock_run(T.world, 40 * NS_PER_S);
+	for (uint32_t i = 0; i < 8; i++)
+		for (unsigned k = 0; k < NODES; k++)
+			ck_assert_int_eq(look(k, i), 0);
+	cluster_close();
+}
+END_TEST
+
+/* A disk that is lost: the chains on it go on without it, the node's other disk stays. */
+static const struct {
+	const char *what;
+	bool gone, dead, table;
+} losses[] = {
+	{ "unmounted",		true, false, false },
+	{ "device dead",	false, true, true },
+	{ "data dead",		false, true, false },
+	{ "index dead",		false, false, true },
+};
+
+START_TEST(disk_is_lost)
+{
+	struct sim_disk_faults *x;
+	uint8_t b[LEN];
+
+	cluster_open(25, 2);
+	put_all();
+	x = sim_disk_faults(T.nodes[1].box, "/disk0");
+	x->gone = losses[_i].gone;
+	x->dead = losses[_i].dead;
+	x->table.dead = losses[_i].table;
+	/* Reads and writes alone would notice; so does the disk by itself, in time. */
+	if (losses[_i].gone || losses[_i].dead) {
+		sim_clock_run(T.world, 12 * NS_PER_S);
+		ck_assert_msg(T.m.nodes[2].failed[0], "%s", losses[_i].what);
+	}
+	for (uint32_t i = 0; i < 8; i++) {
+		fill(b, i);
+		ck_assert_int_eq(put(i, 0, b, LEN, 100 + i), 0);
+	}
+	sim_clock_run(T.world, 2 * NS_PER_S);
+	ck_assert(T.m.nodes[2].failed[0] && !T.m.nodes[2].failed[1]);
+	for (uint32_t i = 0; i < 8; i++) {
+		const struct routing_chain *c = chain_of(i);
+
+		ck_assert_uint_eq(routing_serving_n(c), i % 2 == 0 ? NODES - 1 : NODES);
+		for (unsigned k = 0; k < routing_serving_n(c); k++)
+			ck_assert_int_eq(look(k, i), 0);
+	}
+	cluster_close();
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("storage_disk");
+	TCase *tc = tcase_create("disks");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_loop_test(tc, read_finds_rot, 0, NODES);
+	tcase_add_test(tc, scrub_finds_rot);
+	tcase_add_loop_test(tc, write_over_rot, 0, NODES);
+	tcase_add_loop_test(tc, unreadable, 0, NODES);
+	tcase_add_loop_test(tc, ends_meanwhile, 0, 12);
+	tcase_add_loop_test(tc, disk_is_lost, 0, sizeof(losses) / sizeof(losses[0]));
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_set_fork_status(sr, CK_NOFORK);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
