@@ -1,4 +1,4 @@
-# fsd - make | deps | up | test | check | asan | bench | cluster | lint | install | clean
+# fsd - make | deps | up | test | check | asan | model | bench | cluster | lint | install | clean
 #   T=name  run the tests whose name has it     SEED=n  one seed     N=n  so many seeds
 #   DIR=/var/tmp/fsd MOUNT=/3fs  where `make up` keeps and mounts its cluster
 #   DESTDIR= PREFIX=/usr/local  where install puts things
@@ -25,7 +25,7 @@ STATIC	+= -Wl,--no-warnings
 endif
 PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-dev \
 	   libsodium-dev libxxhash-dev libuv1-dev
-PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3
+PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin
 LAYERS	 = conf net chunk meta roles
 LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
 SIM	:= $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
@@ -74,6 +74,9 @@ check: $(TESTS) $(FUZZERS)
 asan:
 	$(MAKE) check B=build/asan STATIC= CFLAGS="-O1 -g -fsanitize=address,undefined" \
 	    LDFLAGS=-fsanitize=address,undefined
+# Chain replication, leases and the replicated log as models, all states; each guard matters.
+model:
+	@tests/model/run.sh $(T)
 # Real processes and mounts.
 cluster: all
 	@B=$(B) JOBS=1 tests/check.sh $(sort $(wildcard tests/cluster/[a-z]*.sh))
@@ -94,6 +97,6 @@ install: all
 	    $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/} || exit 1; done
 clean:
 	rm -rf $(B)
-.PHONY: all deps deps-test up test check asan cluster bench lint install clean
+.PHONY: all deps deps-test up test check asan model cluster bench lint install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

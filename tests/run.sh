@@ -1,6 +1,6 @@
 #!/bin/sh
-# The whole test command: build, unit tests and simulations, the same under sanitizers, lint,
-# then real processes and mounts.  Closing line: N passed, N failed.
+# The whole test command: lint, unit tests and simulations, the same under sanitizers, the
+# models, then real processes and mounts.  Closing line: N passed, N failed.
 B=${1:-build}
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
@@ -26,6 +26,7 @@ step() {
 step "make lint" make -s lint
 step "make check" make -s -j2 check B="$B"
 step "make asan" make -s -j2 asan N=20
+step "make model" make -s model
 step "make cluster" make -s cluster B="$B"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
