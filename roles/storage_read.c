@@ -229,6 +229,14 @@ answered(struct net_call *c, int rc)
 	}
 }
 
+/* Our successor may be the reading tail by now, and show what we have not committed. */
+static bool
+withheld(const struct storage_target *t, struct chunk_id id,
+    const struct chunk_info *info)
+{
+	return t->craq.handing && chunk_craq_dirty(t->w->craq, &t->craq, id, info);
+}
+
 static void
 start(struct item *it)
 {
@@ -242,6 +250,10 @@ start(struct item *it)
 		rc = look(it, &buf, &info);
 	if (rc != 0) {
 		end(it, rc);
+		return;
+	}
+	if (withheld(t, it->r.id, info)) {
+		pause_item(it);
 		return;
 	}
 	if (!t->craq.read_tail &&
@@ -367,6 +379,8 @@ storage_committed_call(struct storage_worker *w, struct net_req *req)
 			rep.version = info.committed;
 		else if (found != -ENOENT)
 			rc = found;
+		if (rc == 0 && withheld(t, m->chunk, found == 0 ? &info : NULL))
+			rc = ERR_CHAIN_RECOVERING;
 	}
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
 }

@@ -282,6 +282,7 @@ done(struct storage_sync *s)
 		give_up(s);
 		return;
 	}
+	chunk_craq_hand(&t->craq);
 	log_info(&w->env->log, "replica is up to date",
 	    "chain=%u version=%u target=%u compared=%llu copied=%llu bytes=%llu ms=%llu",
 	    t->v.chain, s->version, s->target, (unsigned long long)s->compared,
