@@ -398,6 +398,83 @@ START_TEST(advance)
 }
 END_TEST
 
+/* ---- whether it is still there ---- */
+
+static unsigned checked;
+
+static void
+check_done(struct disk_check *c)
+{
+	(void)c;
+	checked++;
+}
+
+static int
+check_now(struct disk_check *c)
+{
+	*c = (struct disk_check){ .fn = check_done };
+	checked = 0;
+	ck_assert_int_eq(dir->ops->check(dir, c), 0);
+	ck_assert_uint_eq(checked, 0);
+	while (checked == 0)
+		loop_turn(loop, true);
+	return c->rc;
+}
+
+/* Names that lead elsewhere are noticed, and so is it when they lead back. */
+START_TEST(still_there)
+{
+	struct disk_check c;
+	struct table_store *store;
+	char aside[192], data[192], index[192], other[192];
+
+	setup(_i);
+	ck_assert_int_eq(dir->ops->table(dir, "index", 1 << 20, &store), 0);
+	snprintf(aside, sizeof(aside), "%s-aside", path);
+	snprintf(data, sizeof(data), "%s/data", path);
+	snprintf(index, sizeof(index), "%s/index", path);
+	snprintf(other, sizeof(other), "%s/other", path);
+	ck_assert_int_eq(check_now(&c), 0);
+	ck_assert_uint_gt(c.free_bytes, 0);
+	ck_assert_uint_lt(c.free_bytes, UINT64_MAX);
+	/* As when it was removed, and when something else is mounted there. */
+	ck_assert_int_eq(rename(path, aside), 0);
+	ck_assert_int_eq(check_now(&c), -ENOENT);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	ck_assert_int_eq(check_now(&c), -ENODEV);
+	ck_assert_int_eq(rmdir(path), 0);
+	ck_assert_int_eq(rename(aside, path), 0);
+	ck_assert_int_eq(check_now(&c), 0);
+	/* One of its files. */
+	ck_assert_int_eq(rename(data, other), 0);
+	ck_assert_int_eq(check_now(&c), -ENOENT);
+	ck_assert_int_eq(link(index, data), 0);
+	ck_assert_int_eq(check_now(&c), -ENODEV);
+	ck_assert_int_eq(rename(other, data), 0);
+	ck_assert_int_eq(check_now(&c), 0);
+	ck_assert_int_eq(rename(index, other), 0);
+	ck_assert_int_eq(check_now(&c), -ENOENT);
+	ck_assert_int_eq(rename(other, index), 0);
+	/* Nobody waits any more; the answer comes late, or not at all. */
+	for (unsigned i = 0; i < 20; i++) {
+		c = (struct disk_check){ .fn = check_done };
+		checked = 0;
+		ck_assert_int_eq(dir->ops->check(dir, &c), 0);
+		if (i % 2 == 0)
+			loop_turn(loop, false);
+		if (checked == 0)
+			dir->ops->uncheck(dir);
+		checked = 0;
+		for (unsigned k = 0; k < 5; k++)
+			loop_turn(loop, false);
+		ck_assert_uint_eq(checked, 0);
+	}
+	ck_assert_int_eq(check_now(&c), 0);
+	store->ops->close(store);
+	teardown();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -413,6 +490,7 @@ main(void)
 	tcase_add_loop_test(tc, close_in_flight, 0, WAYS);
 	tcase_add_loop_test(tc, close_in_callback, 0, WAYS);
 	tcase_add_loop_test(tc, directory, 0, WAYS);
+	tcase_add_loop_test(tc, still_there, 0, WAYS);
 	tcase_add_loop_test(tc, advance, 0, 7);
 	suite_add_tcase(s, tc);
 	srunner_set_fork_status(sr, CK_NOFORK);
