@@ -323,6 +323,118 @@ START_TEST(faults)
 }
 END_TEST
 
+/* Faults of one disk: what they do to a request inside their range, to one outside, and
+ * not at all to the other disk of the box. */
+enum seen { FINE, EIO_, FULL, OLD, TURNED };
+
+static const struct {
+	const char *what;
+	enum disk_op op;
+	struct sim_disk_faults faults;
+	enum seen inside, outside;
+} kinds[] = {
+	{ "none",	DISK_READ,  { 0 }, FINE, FINE },
+	{ "read EIO",	DISK_READ,  { .from = 8192, .to = 8193, .read_eio_ppm = 1000000 },
+	    EIO_, FINE },
+	{ "write EIO",	DISK_WRITE, { .from = 8192, .to = 8193, .write_eio_ppm = 1000000 },
+	    EIO_, FINE },
+	{ "sync EIO",	DISK_SYNC,  { .from = 8192, .to = 8193, .sync_eio_ppm = 1000000 },
+	    EIO_, EIO_ },
+	{ "rot",	DISK_READ,  { .from = 8192, .to = 8193, .flip_ppm = 1000000 },
+	    TURNED, FINE },
+	{ "lost",	DISK_WRITE, { .from = 8192, .to = 8193, .lost_ppm = 1000000 },
+	    OLD, FINE },
+	{ "astray",	DISK_WRITE, { .from = 8192, .to = 8193, .astray_ppm = 1000000 },
+	    OLD, FINE },
+	{ "full",	DISK_WRITE, { .full = true }, FULL, FULL },
+	{ "full, read",	DISK_READ,  { .full = true }, FINE, FINE },
+	{ "dead",	DISK_READ,  { .dead = true }, EIO_, EIO_ },
+	{ "gone",	DISK_WRITE, { .gone = true }, FINE, FINE },
+};
+
+static int
+move(struct world *w, struct disk *d, enum disk_op op, uint64_t off, int byte)
+{
+	struct iovec iov = { buffers[1], 4096 };
+	struct disk_req r = { .op = op, .off = off, .len = op == DISK_SYNC ? 0 : 4096,
+	    .iov = &iov, .iov_n = op == DISK_SYNC ? 0 : 1 };
+
+	memset(buffers[1], byte, 4096);
+	disk_start(d, &r, done);
+	ck_assert(sim_clock_run_idle(w->time, NS_PER_S));
+	return r.rc;
+}
+
+static enum seen
+try(struct world *w, const char *path, struct disk *d, enum disk_op op, uint64_t off)
+{
+	struct sim_disk_faults *x = sim_disk_faults(w->box, path);
+	struct sim_disk_faults was = *x;
+	unsigned wrong = 0;
+	int rc;
+
+	memset(x, 0, sizeof(*x));
+	ck_assert_int_eq(move(w, d, DISK_WRITE, off, 1), 0);
+	*x = was;
+	rc = move(w, d, op, off, 2);
+	memset(x, 0, sizeof(*x));
+	if (rc == 0 && op == DISK_WRITE)
+		ck_assert_int_eq(move(w, d, DISK_READ, off, 9), 0);
+	*x = was;
+	if (rc != 0 || op == DISK_SYNC)
+		return rc == -EIO ? EIO_ : rc == -ENOSPC ? FULL : FINE;
+	for (unsigned i = 0; i < 4096; i++)
+		wrong += buffers[1][i] != (op == DISK_WRITE ? 2 : 1);
+	return wrong == 0 ? FINE : wrong == 1 ? TURNED : OLD;
+}
+
+static void
+checked(struct disk_check *c)
+{
+	c->fn = NULL;
+}
+
+START_TEST(one_disk)
+{
+	static struct world w;
+	struct disk_dir *dirs[2];
+	struct disk *d[2];
+
+	setup(&w, 1);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(sim_disk_dir(w.box, w.clock, i == 0 ? "/x" : "/y", true,
+		    &dirs[i]), 0);
+		ck_assert_int_eq(dirs[i]->ops->open(dirs[i], "data", true, 4 << 20,
+		    &d[i]), 0);
+	}
+	*sim_disk_faults(w.box, "/x") = kinds[_i].faults;
+	for (unsigned k = 0; k < 20; k++) {
+		ck_assert_msg(try(&w, "/x", d[0], kinds[_i].op, 8192) ==
+		    kinds[_i].inside, "%s, inside", kinds[_i].what);
+		ck_assert_msg(try(&w, "/x", d[0], kinds[_i].op, 4096) ==
+		    kinds[_i].outside, "%s, outside", kinds[_i].what);
+		ck_assert_msg(try(&w, "/y", d[1], kinds[_i].op, 8192) == FINE,
+		    "%s, other", kinds[_i].what);
+	}
+	ck_assert_uint_eq(sim_disk_lies(w.box), kinds[_i].inside == OLD ? 20 : 0);
+	for (int i = 0; i < 2; i++) {
+		struct disk_check c = { .fn = checked, .rc = 1 };
+		const struct sim_disk_faults *x = &kinds[_i].faults;
+
+		ck_assert_int_eq(dirs[i]->ops->check(dirs[i], &c), 0);
+		ck_assert(c.fn != NULL);
+		ck_assert(sim_clock_run_idle(w.time, NS_PER_S));
+		ck_assert(c.fn == NULL);
+		ck_assert_int_eq(c.rc, i == 1 ? 0 : x->gone ? -ENODEV :
+		    x->dead ? -EIO : 0);
+		ck_assert((c.free_bytes == 0) == (i == 0 && x->full));
+		disk_close(d[i]);
+		dirs[i]->ops->close(dirs[i]);
+	}
+	teardown(&w);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -341,6 +453,7 @@ main(void)
 	tcase_add_test(tc, late_write_not_covered);
 	tcase_add_test(tc, directory);
 	tcase_add_loop_test(tc, faults, 0, 3);
+	tcase_add_loop_test(tc, one_disk, 0, sizeof(kinds) / sizeof(kinds[0]));
 	suite_add_tcase(s, tc);
 	srunner_set_fork_status(sr, CK_NOFORK);
 	srunner_run_all(sr, CK_NORMAL);
