@@ -586,6 +586,7 @@ START_TEST(pending_is_settled)
 {
 	static uint8_t a[64], b[64];
 	struct msg_write w;
+	struct chunk_info info;
 	uint64_t version = 0;
 	unsigned tail;
 
@@ -603,6 +604,11 @@ START_TEST(pending_is_settled)
 	else
 		sim_net_cut(T.net, 0, tail, SIM_NET_SILENT);
 	wait_serving(NODES - 1);
+	ck_assert_int_eq(chunk_engine_next_pending(storage_engine_at(
+	    T.nodes[node_at(0, NODES - 2) - 1].storage, 0), chain_of(0)->targets[
+	    NODES - 2], (struct chunk_id){ 0, 0 }, false, &info), -ENOENT);
+	ck_assert_int_eq(get(0, 0, 0, b, sizeof(b)), 0);
+	ck_assert_uint_eq(b[0], 'b');
 	sim_net_heal(T.net);
 	if (_i == 0)
 		storage_up(&T.nodes[tail - 1]);
@@ -614,13 +620,10 @@ START_TEST(pending_is_settled)
 		ck_assert(r == 0 || R.version == version);
 		version = R.version;
 	}
-	for (unsigned i = 0; i < NODES; i++) {
-		struct chunk_info info;
-
+	for (unsigned i = 0; i < NODES; i++)
 		ck_assert_int_eq(chunk_engine_next_pending(storage_engine_at(
 		    T.nodes[i].storage, 0), 10 + i + 1, (struct chunk_id){ 0, 0 },
 		    false, &info), -ENOENT);
-	}
 	cluster_close();
 }
 END_TEST
