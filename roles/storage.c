@@ -548,3 +548,9 @@ storage_engine_at(struct storage *st, unsigned i)
 	}
 	return NULL;
 }
+
+const struct routing *
+storage_routing(const struct storage *st)
+{
+	return st->member != NULL ? member_routing(st->member) : NULL;
+}

@@ -8,6 +8,7 @@
 #include "net/addr.h"
 #include "roles/role.h"
 
+struct routing;
 struct storage;
 
 #define STORAGE_DISKS_MAX	64u
@@ -35,5 +36,7 @@ void	storage_close(struct storage *s);
 
 /* For the simulator's checkers: walk the engines of this node; i = 0.. until NULL. */
 struct chunk_engine *storage_engine_at(struct storage *s, unsigned i);
+/* Likewise: routing as this node knows it; NULL before it joins. */
+const struct routing *storage_routing(const struct storage *s);
 
 #endif

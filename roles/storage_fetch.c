@@ -23,7 +23,8 @@ storage_list_rows(struct storage_target *t, const struct chunk_id *after, uint32
 		at = *after;
 	while ((rc = chunk_engine_next(t->disk->engine, t->v.target, at,
 	    after != NULL || *n > 0, &info)) == 0) {
-		bool pending = info.pending != 0 && !committed;
+		/* The same number twice: a repair is under way. */
+		bool pending = info.pending > info.committed && !committed;
 
 		if (*n == max) {
 			*more = true;
