@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_craq_model.c - a chain of three replication cores over a model of engines, network and
+/* test_craq_model.c - a chain of two to five replication cores over a model of engines, network and
  * manager, under every fault we can think of: lost, late and doubled messages, refusals,
  * stores that fail, damaged bytes, crashes that lose what was not committed, leases that end
  * while the process goes on, rotations, all of them at once.  Replicas leave, come back
@@ -18,12 +18,13 @@
 #include "conf/err.h"
 #include "conf/rand.h"
 
-#define NODES	3
+#define NODES_MAX 5
+#define NODES	M.nodes		/* replicas of the chain, by the seed */
 #define CHUNKS	3
 #define CLIENTS	4
 #define LIST	120		/* writes a model chunk can hold */
 #define OPS	64
-#define MSGS	256
+#define MSGS	512
 #define US	1000ull
 
 /* Contents: the numbers of the writes in it, in order. */
@@ -51,8 +52,8 @@ enum msg_kind { M_NONE, M_WRITE, M_WRITE_REP, M_UPDATE, M_UPDATE_REP,
 enum st { SERVING, LASTSRV, SYNCING, WAITING, OFFLINE };
 struct cfg {
 	uint32_t version;
-	int	 node[NODES];
-	enum st	 state[NODES];
+	int	 node[NODES_MAX];
+	enum st	 state[NODES_MAX];
 };
 
 struct nop;
@@ -119,10 +120,11 @@ struct rd { uint64_t ended, version; };
 static struct {
 	struct rand r;
 	uint64_t now, order, ids;
-	struct node n[NODES];
+	int nodes;
+	struct node n[NODES_MAX];
 	struct msg m[MSGS];
 	struct cfg cfg;			/* at the manager */
-	bool	 alive[NODES];		/* as it knows */
+	bool	 alive[NODES_MAX];		/* as it knows */
 	uint64_t notice_at;		/* a lease has ended; 0: none */
 	bool	 calm;
 	/* clients: one write at a time each, of any chunk */
@@ -1000,7 +1002,7 @@ static void report(void);
 static bool
 same(bool must)
 {
-	for (unsigned i = 1; i < NODES; i++)
+	for (int i = 1; i < NODES; i++)
 		for (uint32_t k = 0; k < CHUNKS; k++) {
 			struct replica *a = &M.n[0].now[k], *b = &M.n[i].now[k];
 			struct chunk_info ia, ib;
@@ -1463,14 +1465,14 @@ report(void)
 {
 	fprintf(stderr, "now %llu chain v%u:", (unsigned long long)M.now,
 	    M.cfg.version);
-	for (unsigned i = 0; i < NODES; i++)
+	for (int i = 0; i < NODES; i++)
 		fprintf(stderr, " node %d state %d", M.cfg.node[i],
 		    M.cfg.state[i]);
 	fprintf(stderr, "\n");
 	for (unsigned i = 0; i < CLIENTS; i++)
 		fprintf(stderr, "client %u busy %d chunk %u w %u\n", i,
 		    M.cl[i].busy, M.cl[i].chunk, M.cl[i].w);
-	for (unsigned i = 0; i < NODES; i++) {
+	for (int i = 0; i < NODES; i++) {
 		struct node *n = &M.n[i];
 
 		fprintf(stderr, "node %u up %d v%u serving %d stale %u skip %llu"
@@ -1499,7 +1501,7 @@ quiet(void)
 	for (uint32_t k = 0; k < CHUNKS; k++)
 		if (M.cutting[k])
 			return false;
-	for (unsigned i = 0; i < NODES; i++)
+	for (int i = 0; i < NODES; i++)
 		if (!M.n[i].up || !M.n[i].lease || !list_empty(&M.n[i].t.ops) ||
 		    !M.n[i].t.serving || M.n[i].t.version != M.cfg.version ||
 		    M.cfg.state[i] != SERVING)
@@ -1514,6 +1516,7 @@ model(uint64_t seed, unsigned writes)
 
 	memset(&M, 0, sizeof(M));
 	rand_seed(&M.r, seed);
+	M.nodes = (const int[]){ 3, 4, 2, 3, 5 }[seed % 5];
 	M.cfg.version = 1;
 	for (int i = 0; i < NODES; i++) {
 		M.cfg.node[i] = i;
@@ -1543,7 +1546,7 @@ model(uint64_t seed, unsigned writes)
 	same(true);
 	for (ticks = 0; ticks < 2000; ticks++)
 		tick(M.w_n);
-	for (unsigned i = 0; i < NODES; i++)
+	for (int i = 0; i < NODES; i++)
 		chunk_craq_close(M.n[i].c);
 	/* No write is in a chunk twice. */
 	for (uint32_t k = 0; k < CHUNKS; k++) {
