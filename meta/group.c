@@ -240,6 +240,9 @@ core_open(struct group *g, uint64_t base_index, uint64_t base_term)
 		.entries_max = GROUP_ENTRIES, .bytes_max = GROUP_BYTES,
 		.inflight_max = GROUP_INFLIGHT, .fit = group_fit, .ctx = g };
 
+	/* A message fits into a batch of the log. */
+	if (rc.bytes_max > meta_log_ring_bytes(g->log) / 32)
+		rc.bytes_max = (uint32_t)(meta_log_ring_bytes(g->log) / 32);
 	g->hard = (struct raft_hard){ .term = h->term, .vote = h->vote };
 	return raft_open(&g->raft, &rc, &g->hard, &g->applied, base_index,
 	    base_term);

@@ -322,14 +322,14 @@ group_message_ok(struct group *g, const struct uid128 *id, uint32_t number,
 	return 0;
 }
 
-/* Entries as they were packed; false: not what it says. */
+/* Entries as they were packed, of those as many as there is room for; false: not what it
+ * says. */
 static bool
-unpack(struct group *g, const struct msg_raft_step *s, struct raft_msg *m,
-    size_t *bytes)
+unpack(struct group *g, const struct msg_raft_step *s, struct raft_msg *m)
 {
+	uint64_t room = meta_log_room(g->log), bytes = META_LOG_BLOCK;
 	struct bytes_reader r;
 
-	*bytes = 0;
 	bytes_reader_init(&r, s->data.p, s->data.n);
 	if (s->n > GROUP_ENTRIES || (s->n > 0 && s->kind != RAFT_ENTRIES))
 		return false;
@@ -342,10 +342,11 @@ unpack(struct group *g, const struct msg_raft_step *s, struct raft_msg *m,
 		if (e->len > META_LOG_PAYLOAD_MAX ||
 		    (e->payload = bytes_get_raw(&r, e->len)) == NULL)
 			return false;
-		*bytes += META_LOG_ENTRY + 8 + e->len;
+		bytes += META_LOG_ENTRY + 8 + e->len;
+		if (bytes <= room)
+			m->n = i + 1;
 	}
-	m->n = s->n;
-	m->entries = s->n > 0 ? g->entries : NULL;
+	m->entries = m->n > 0 ? g->entries : NULL;
 	return bytes_reader_done(&r);
 }
 
@@ -358,7 +359,7 @@ group_below_floor(const struct group *g, uint64_t term, uint64_t index)
 
 /* A message that the core must not see now. */
 static bool
-held_back(struct group *g, const struct raft_msg *m, size_t bytes)
+held_back(struct group *g, const struct raft_msg *m)
 {
 	switch (m->kind) {
 	case RAFT_PREVOTE:
@@ -370,8 +371,7 @@ held_back(struct group *g, const struct raft_msg *m, size_t bytes)
 	case RAFT_ENTRIES:
 		/* A half table cannot begin at the first entry; and what does not fit
 		 * has to wait until there is room. */
-		return (g->half && m->index == 0) ||
-		    meta_log_room(g->log) < bytes + META_LOG_BLOCK;
+		return (g->half && m->index == 0) || m->n == 0;
 	default:
 		return false;
 	}
@@ -387,13 +387,12 @@ received(struct group *g, const struct msg_raft_step *s)
 		.sent_ns = s->sent_ns };
 	struct net_addr addr;
 	struct peer *p;
-	size_t bytes;
 	int rc;
 
 	rc = group_message_ok(g, &s->group, s->number, s->from, s->to);
 	if (rc != 0)
 		return rc;
-	if (!unpack(g, s, &m, &bytes) ||
+	if (!unpack(g, s, &m) ||
 	    net_addr_parse(s->addr.p, s->addr.n, &addr, NULL) != 0)
 		return ERR_BAD_MESSAGE;
 	if ((p = group_peer(g, s->from, true)) != NULL)
@@ -404,7 +403,7 @@ received(struct group *g, const struct msg_raft_step *s)
 			group_cut(g);
 		group_flush_maybe(g);
 	}
-	if (held_back(g, &m, bytes))
+	if (held_back(g, &m))
 		return ERR_BUSY;
 	raft_receive(g->raft, group_now(g), &m);
 	group_pump(g);

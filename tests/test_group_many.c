@@ -1,0 +1,898 @@
+/* SPDX-License-Identifier: MIT */
+/* test_group_many.c - groups of several members over the simulated network, disks and
+ * clocks.  Every member applies the same commands in the same order, what was acknowledged
+ * stays, and reads are linearizable, whatever is cut or loses power.  N=n runs n seeds,
+ * SEED=n just that one. */
+#include "meta/group.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/bytes.h"
+#include "conf/err.h"
+#include "net/msg_all.h"
+#include "net/serve.h"
+#include "tests/sim/clock.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/net.h"
+
+#define NODES		6u
+#define REQS		24u
+#define INDEX_MAX	60000u
+#define SERIALS		60000u
+#define KEYS		8u
+
+struct node;
+
+struct req {
+	struct group_req r;
+	struct node	*n;
+	bool		 out, read;
+	uint64_t	 serial;
+	unsigned	 key;
+	uint64_t	 low;		/* index that its result must reach */
+};
+
+struct node {
+	unsigned	 i;
+	struct rand	 rand, nonces;
+	struct sim_box	*box;
+	struct clock	*clock;
+	struct disk_dir	*dir;
+	struct net_hub	*hub;
+	struct net_server *server;
+	struct group	*group;
+	struct log	 log;
+	bool		 up, leads, broken;
+	int		 broken_rc;
+	unsigned	 restores, told_members;
+	struct req	 reqs[REQS];
+};
+
+static struct {
+	struct rand	  rand;
+	struct sim_clock *world;
+	struct sim_net	 *net;
+	struct node	  nodes[NODES];
+	uint64_t	  log_bytes;
+	uint32_t	  flush_bytes, flush_ms;
+	size_t		  pad;			/* bytes of a command, at most */
+	/* what the world knows */
+	uint64_t	  serial;
+	uint64_t	 *at;			/* index -> serial, 0: none or not known */
+	uint64_t	 *where;		/* serial -> index */
+	uint64_t	 *hash;			/* after that index */
+	bool		 *acked;		/* serial */
+	uint64_t	  low[KEYS];		/* index that was written or read */
+	uint64_t	  acks, reads, last_acked;
+	bool		  verbose;
+} t;
+
+static void
+sink(void *ctx, enum log_level level, const char *who, const char *what,
+    const char *fields)
+{
+	(void)level;
+	(void)ctx;
+	if (t.verbose)
+		printf("[%9lu] %s: %s %s\n",
+		    (unsigned long)(sim_clock_now(t.world) / NS_PER_US), who, what,
+		    fields);
+}
+
+static void
+nonce(void *ctx, void *out, size_t n)
+{
+	rand_bytes(ctx, out, n);
+}
+
+static uint64_t
+get(struct node *n, const void *key, size_t len)
+{
+	const void *value;
+	size_t value_len;
+	int rc = table_get(group_table(n->group), key, len, &value, &value_len);
+
+	if (rc == -ENOENT)
+		return 0;
+	ck_assert_int_eq(rc, 0);
+	ck_assert_uint_ge(value_len, 8);
+	return bytes_from_be64(value);
+}
+
+static uint64_t
+mix(uint64_t hash, uint64_t serial)
+{
+	return (hash ^ serial) * 0x9e3779b97f4a7c15ull + 1;
+}
+
+/* Serial, key, filler.  The row of the key gets the index, "hash" that of all commands. */
+static size_t
+apply(void *ctx, uint64_t index, const void *cmd, size_t len, void *result,
+    size_t cap)
+{
+	struct node *n = ctx;
+	uint64_t serial, hash;
+	static uint8_t value[GROUP_CMD_MAX];
+	uint8_t key[3] = { 'k' };
+
+	ck_assert_uint_ge(len, 9);
+	ck_assert_uint_ge(cap, 8);
+	ck_assert_uint_lt(index, INDEX_MAX);
+	ck_assert_uint_eq(index, group_applied(n->group) + 1);
+	serial = bytes_from_be64(cmd);
+	if (t.at[index] == 0) {
+		t.at[index] = serial;
+		ck_assert_uint_eq(t.where[serial], 0);	/* applied once */
+		t.where[serial] = index;
+	}
+	ck_assert_msg(t.at[index] == serial, "node %u index %lu: %lu, not %lu",
+	    n->i, (unsigned long)index, (unsigned long)serial,
+	    (unsigned long)t.at[index]);
+	hash = mix(get(n, "hash", 4), serial);
+	if (t.hash[index] == 0)
+		t.hash[index] = hash;
+	ck_assert_uint_eq(t.hash[index], hash);
+	bytes_be64(value, hash);
+	ck_assert_int_eq(table_put(group_table(n->group), "hash", 4, value, 8), 0);
+	bytes_be64(value, index);
+	memcpy(value + 8, (const uint8_t *)cmd + 8, len - 8);
+	key[1] = ((const uint8_t *)cmd)[8];
+	ck_assert_int_eq(table_put(group_table(n->group), key, 2, value, len), 0);
+	key[0] = 'f';			/* and rows that fill the table */
+	key[1] = (uint8_t)(serial >> 8 & 3);
+	key[2] = (uint8_t)serial;
+	ck_assert_int_eq(table_put(group_table(n->group), key, 3, value, len), 0);
+	bytes_be64(result, index);
+	return 8;
+}
+
+static void
+leader(void *ctx, bool leads)
+{
+	struct node *n = ctx;
+
+	ck_assert(leads != n->leads);
+	n->leads = leads;
+}
+
+static void
+broken(void *ctx, int rc)
+{
+	struct node *n = ctx;
+
+	n->broken = true;
+	n->broken_rc = rc;
+}
+
+static void
+restored(void *ctx)
+{
+	struct node *n = ctx;
+
+	n->restores++;
+}
+
+static void
+members(void *ctx)
+{
+	struct node *n = ctx;
+
+	n->told_members++;
+}
+
+static const struct group_ops ops = {
+	.apply = apply, .leader = leader, .broken = broken, .restored = restored,
+	.members = members,
+};
+
+static void
+serve(void *ctx, struct net_req *req)
+{
+	struct node *n = ctx;
+
+	group_serve(n->group, req);
+}
+
+/* ---- requests ---- */
+
+static void
+answered(struct group_req *r, int rc, const void *result, size_t len)
+{
+	struct req *q = container_of(r, struct req, r);
+
+	ck_assert(q->out);
+	q->out = false;
+	if (rc != 0)
+		return;
+	ck_assert_uint_eq(len, 8);
+	ck_assert_uint_eq(bytes_from_be64(result), r->index);
+	ck_assert_uint_eq(t.at[r->index], q->serial);
+	ck_assert_uint_gt(r->index, q->low);	/* after what ended before it began */
+	t.acked[q->serial] = true;
+	t.acks++;
+	t.last_acked = r->index;
+	if (t.low[q->key] < r->index)
+		t.low[q->key] = r->index;
+}
+
+static void
+may_read(struct group_req *r, int rc, const void *result, size_t len)
+{
+	struct req *q = container_of(r, struct req, r);
+	uint8_t key[2] = { 'k', (uint8_t)q->key };
+	uint64_t index;
+
+	(void)result;
+	(void)len;
+	ck_assert(q->out);
+	q->out = false;
+	if (rc != 0)
+		return;
+	index = get(q->n, key, 2);
+	ck_assert_msg(index >= q->low, "node %u key %u: read %lu, but %lu was there",
+	    q->n->i, q->key, (unsigned long)index, (unsigned long)q->low);
+	if (t.low[q->key] < index)
+		t.low[q->key] = index;
+	t.reads++;
+}
+
+static struct req *
+free_req(struct node *n)
+{
+	for (unsigned i = 0; i < REQS; i++)
+		if (!n->reqs[i].out) {
+			n->reqs[i] = (struct req){ .n = n };
+			return &n->reqs[i];
+		}
+	return NULL;
+}
+
+static int
+propose(struct node *n)
+{
+	static uint8_t cmd[GROUP_CMD_MAX];
+	struct req *q = free_req(n);
+	int rc;
+
+	if (q == NULL)
+		return ERR_BUSY;
+	q->serial = ++t.serial;
+	ck_assert_uint_lt(q->serial, SERIALS);
+	q->key = (unsigned)rand_below(&t.rand, KEYS);
+	q->low = t.low[q->key];
+	bytes_be64(cmd, q->serial);
+	cmd[8] = (uint8_t)q->key;
+	rc = group_propose(n->group, &q->r, cmd, 9 + rand_below(&t.rand, t.pad + 1),
+	    answered);
+	q->out = rc == 0;
+	return rc;
+}
+
+static int
+start_read(struct node *n)
+{
+	struct req *q = free_req(n);
+	int rc;
+
+	if (q == NULL)
+		return ERR_BUSY;
+	q->read = true;
+	q->key = (unsigned)rand_below(&t.rand, KEYS);
+	q->low = t.low[q->key];
+	rc = group_read(n->group, &q->r, may_read);
+	q->out = rc == 0;
+	return rc;
+}
+
+/* ---- nodes ---- */
+
+static struct net_addr
+addr_of(unsigned i)
+{
+	struct net_addr a;
+	char text[32];
+
+	snprintf(text, sizeof(text), "sim:%u:0", i + 1);
+	ck_assert_int_eq(net_addr_parse(text, strlen(text), &a, NULL), 0);
+	return a;
+}
+
+static void
+up(unsigned i, enum group_start how)
+{
+	struct node *n = &t.nodes[i];
+	struct net_hub_conf hc = { .rand = &n->rand, .nonce = nonce,
+		.nonce_ctx = &n->nonces, .calls_max = 4096, .idle_ms = 60000,
+		.log = &n->log };
+	struct net_server_conf sc = { .conns_max = 100, .reqs_max = 2048,
+		.conn_reqs_max = 2048, .hello_ms = 2000, .payload_ms = 5000 };
+
+	ck_assert(!n->up);
+	log_init(&n->log, (char[]){ (char)('A' + i), 0 });
+	n->log.sink = sink;
+	n->clock = sim_clock_node(t.world, i * NS_PER_S, (int32_t)(i * 50) - 100);
+	sim_net_host_up(t.net, i + 1);
+	hc.clock = n->clock;
+	memset(hc.key, 7, sizeof(hc.key));
+	ck_assert_int_eq(net_hub_open(&n->hub, &hc), 0);
+	net_hub_add(n->hub, sim_net_transport(t.net, i + 1, 0, n->clock));
+	sc.hub = n->hub;
+	sc.listen = addr_of(i);
+	ck_assert_int_eq(net_server_open(&n->server, &sc), 0);
+	net_server_handle(n->server, GROUP_SERVICE, serve, n);
+	ck_assert_int_eq(sim_disk_dir(n->box, n->clock, "d", true, &n->dir), 0);
+	n->leads = n->broken = false;
+	memset(n->reqs, 0, sizeof(n->reqs));
+	n->up = true;
+	ck_assert_int_eq(group_open(&n->group, &(struct group_conf){
+		.clock = n->clock, .log = &n->log, .dir = n->dir,
+		.log_bytes = t.log_bytes, .table_bytes = 64u << 20,
+		.inflight_max = 1000, .flush_bytes = t.flush_bytes,
+		.flush_ms = t.flush_ms, .ops = &ops, .ctx = n, .rand = &n->rand,
+		.hub = n->hub, .number = 1, .addr = addr_of(i), .start = how }), 0);
+}
+
+enum end { CLEAN, KILL, CRASH };
+
+static void
+down(unsigned i, enum end how)
+{
+	struct node *n = &t.nodes[i];
+
+	if (!n->up)
+		return;
+	if (how == CRASH)
+		sim_net_host_down(t.net, i + 1);
+	if (how != CLEAN)
+		sim_clock_node_kill(n->clock);
+	if (how == KILL)
+		sim_disk_kill(n->box);
+	if (how == CRASH)
+		sim_disk_crash(n->box);
+	net_server_close(n->server);
+	group_close(n->group);
+	net_hub_close(n->hub);
+	n->group = NULL;
+	n->dir->ops->close(n->dir);
+	if (how == CLEAN)
+		ck_assert_uint_eq(sim_clock_node_pending(n->clock), 0);
+	sim_clock_node_close(n->clock);
+	n->up = n->leads = false;
+}
+
+static void
+setup_seed(uint64_t seed)
+{
+	memset(&t, 0, sizeof(t));
+	t.verbose = getenv("VERBOSE") != NULL;
+	rand_seed(&t.rand, seed);
+	t.world = sim_clock_open();
+	t.net = sim_net_open(sim_clock_world(t.world), seed);
+	t.log_bytes = 1u << 20;
+	t.flush_bytes = 64u << 10;
+	t.flush_ms = 200;
+	t.pad = 300;
+	t.at = calloc(INDEX_MAX, sizeof(*t.at));
+	t.hash = calloc(INDEX_MAX, sizeof(*t.hash));
+	t.where = calloc(SERIALS, sizeof(*t.where));
+	t.acked = calloc(SERIALS, sizeof(*t.acked));
+	for (unsigned i = 0; i < NODES; i++) {
+		struct node *n = &t.nodes[i];
+
+		n->i = i;
+		rand_seed(&n->rand, seed * 100 + i);
+		rand_seed(&n->nonces, seed * 100 + i + 50);
+		n->box = sim_box_open(&n->rand);
+	}
+}
+
+static void
+setup(void)
+{
+	setup_seed(1);
+}
+
+static void
+teardown(void)
+{
+	for (unsigned i = 0; i < NODES; i++) {
+		down(i, CLEAN);
+		sim_box_close(t.nodes[i].box);
+	}
+	sim_net_close(t.net);
+	sim_clock_close(t.world);
+	free(t.at);
+	free(t.hash);
+	free(t.where);
+	free(t.acked);
+}
+
+/* ---- waiting ---- */
+
+static struct node *
+leading(void)
+{
+	for (unsigned i = 0; i < NODES; i++)
+		if (t.nodes[i].up && group_lease(t.nodes[i].group))
+			return &t.nodes[i];
+	return NULL;
+}
+
+static bool
+some_leads(void *ctx)
+{
+	(void)ctx;
+	return leading() != NULL;
+}
+
+static struct node *
+wait_leader(void)
+{
+	ck_assert_msg(sim_clock_run_until(t.world, some_leads, NULL, 10 * NS_PER_S),
+	    "nobody leads");
+	return leading();
+}
+
+/* The members are the nodes of these bits, all voters. */
+static bool
+settled(void *ctx)
+{
+	unsigned bits = *(unsigned *)ctx, have = 0;
+	struct node *l = leading();
+	const struct raft_members *m;
+
+	if (l == NULL)
+		return false;
+	m = group_members(l->group);
+	for (unsigned i = 0; i < m->n; i++)
+		for (unsigned k = 0; k < NODES; k++) {
+			struct net_addr a = addr_of(k);
+
+			if (net_addr_eq(&m->m[i].addr, &a))
+				have |= m->m[i].voter && (!t.nodes[k].up ||
+				    m->m[i].id == group_member(t.nodes[k].group)) ?
+				    1u << k : 1u << NODES;
+		}
+	return have == bits;
+}
+
+/* The group's members are to be the nodes whose bit is set. */
+static void
+want(unsigned bits)
+{
+	struct group_want w[NODES];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < NODES; i++)
+		if (bits & 1u << i) {
+			memset(&w[n], 0, sizeof(w[n]));
+			w[n++].addr = addr_of(i);
+		}
+	for (unsigned i = 0; i < NODES; i++)
+		if (t.nodes[i].up)
+			group_want(t.nodes[i].group, w, n);
+	ck_assert_msg(sim_clock_run_until(t.world, settled, &bits, 60 * NS_PER_S),
+	    "members do not become %x", bits);
+}
+
+/* @n members, the first founds. */
+static void
+form(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		up(i, i == 0 ? GROUP_FOUND : GROUP_JOIN);
+	wait_leader();
+	want((1u << n) - 1);
+}
+
+static bool
+level(void *ctx)
+{
+	uint64_t top = 0;
+
+	(void)ctx;
+	for (unsigned i = 0; i < NODES; i++)
+		if (t.nodes[i].up && group_applied(t.nodes[i].group) > top)
+			top = group_applied(t.nodes[i].group);
+	for (unsigned i = 0; i < NODES; i++)
+		if (t.nodes[i].up && (t.nodes[i].broken ||
+		    group_applied(t.nodes[i].group) != top))
+			return false;
+	return leading() != NULL && top >= t.last_acked;
+}
+
+/* All that run have applied the same; nothing acknowledged is missing. */
+static void
+check_level(void)
+{
+	uint64_t hash = 0;
+
+	if (!sim_clock_run_until(t.world, level, NULL, 60 * NS_PER_S)) {
+		for (unsigned i = 0; i < NODES; i++)
+			if (t.nodes[i].up)
+				fprintf(stderr, "%u: applied %lu of %lu %s\n", i,
+				    (unsigned long)group_applied(t.nodes[i].group),
+				    (unsigned long)t.last_acked,
+				    err_name(t.nodes[i].broken_rc));
+		ck_abort_msg("they do not come level");
+	}
+	for (unsigned i = 0; i < NODES; i++) {
+		if (!t.nodes[i].up)
+			continue;
+		if (hash == 0)
+			hash = get(&t.nodes[i], "hash", 4);
+		ck_assert_uint_eq(get(&t.nodes[i], "hash", 4), hash);
+	}
+	for (uint64_t s = 1; s <= t.serial; s++)
+		ck_assert(!t.acked[s] || t.where[s] != 0);
+}
+
+/* Propose at whoever leads until @n more are acknowledged. */
+static void
+load(uint64_t n)
+{
+	uint64_t to = t.acks + n, until = sim_clock_now(t.world) + 60 * NS_PER_S;
+
+	while (t.acks < to) {
+		struct node *l = leading();
+
+		ck_assert_msg(sim_clock_now(t.world) < until, "no progress");
+		while (l != NULL && propose(l) == 0)
+			;
+		sim_clock_run(t.world, NS_PER_MS);
+	}
+}
+
+/* ---- calm ---- */
+
+START_TEST(one_becomes_many)
+{
+	static const unsigned sizes[] = { 2, 3, 5 };
+	unsigned n = sizes[_i];
+
+	form(n);
+	load(200);
+	check_level();
+	for (unsigned i = 0; i < n; i++) {
+		struct uid128 a, b;
+
+		group_id(t.nodes[0].group, &a);
+		group_id(t.nodes[i].group, &b);
+		ck_assert(uid128_eq(&a, &b) && !uid128_zero(&a));
+		ck_assert(!group_blank(t.nodes[i].group));
+		ck_assert_uint_gt(t.nodes[i].told_members, 0);
+		ck_assert_uint_eq(group_members(t.nodes[i].group)->n, n);
+		for (unsigned k = 0; k < 5; k++)
+			ck_assert_int_eq(start_read(&t.nodes[i]), 0);
+	}
+	sim_clock_run(t.world, 100 * NS_PER_MS);
+	ck_assert_uint_eq(t.reads, 5 * n);
+	for (unsigned i = 1; i < n; i++)
+		ck_assert_int_eq(propose(&t.nodes[i]), ERR_NOT_LEADER);
+}
+END_TEST
+
+START_TEST(each_dies_and_returns)
+{
+	form(3);
+	for (unsigned round = 0; round < 6; round++) {
+		unsigned i = round % 3;
+		uint64_t at = sim_clock_now(t.world);
+
+		load(50);
+		down(i, round < 3 ? KILL : CRASH);
+		load(50);
+		/* an election, and no more than that */
+		ck_assert_uint_lt(sim_clock_now(t.world) - at, 5 * NS_PER_S);
+		up(i, GROUP_JOIN);
+		check_level();
+	}
+}
+END_TEST
+
+START_TEST(a_minority_does_not_lead)
+{
+	struct node *l, *other;
+	uint64_t acks;
+
+	form(3);
+	load(20);
+	l = leading();
+	for (unsigned i = 0; i < 3; i++)
+		if (i != l->i)
+			sim_net_cut(t.net, l->i + 1, i + 1, SIM_NET_SILENT);
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_int_eq(propose(l), 0);
+	acks = t.acks;
+	sim_clock_run(t.world, 4 * NS_PER_S);
+	ck_assert_uint_eq(t.acks, acks);
+	ck_assert(!l->leads && !group_leads(l->group));
+	for (unsigned i = 0; i < REQS; i++)
+		ck_assert(!l->reqs[i].out);	/* told: nobody knows */
+	ck_assert_int_eq(propose(l), ERR_NOT_LEADER);
+	other = wait_leader();
+	ck_assert(other != l);
+	load(50);
+	sim_net_heal(t.net);
+	check_level();
+}
+END_TEST
+
+START_TEST(handed_over)
+{
+	struct node *l;
+	uint64_t at;
+
+	form(3);
+	load(20);
+	l = leading();
+	ck_assert_int_eq(group_transfer(l->group), 0);
+	at = sim_clock_now(t.world);
+	while (leading() == NULL || leading() == l)
+		ck_assert(sim_clock_step(t.world));
+	ck_assert_uint_lt(sim_clock_now(t.world) - at, 300 * NS_PER_MS);
+	ck_assert(!l->leads);
+	load(20);
+	check_level();
+}
+END_TEST
+
+/* The log is cut while one is away: it gets the table, while proposals go on; also when it
+ * loses power in the middle of that. */
+START_TEST(far_behind)
+{
+	struct node *far = &t.nodes[2];
+
+	t.pad = 3000;
+	form(3);
+	load(20);
+	if (leading() == far)
+		ck_assert_int_eq(group_transfer(far->group), 0);
+	down(2, KILL);
+	load(1200);
+	if (_i > 0)
+		sim_box_conf(far->box)->table.write_max_ns =
+		    sim_box_conf(far->box)->table.write_min_ns = 30 * NS_PER_MS;
+	up(2, GROUP_JOIN);
+	for (int k = 0; k < _i; k++) {
+		/* dies while pieces come */
+		for (unsigned n = 0; n < 40 + 40 * (unsigned)k; n++) {
+			struct node *l = leading();
+
+			if (l != NULL)
+				(void)propose(l);
+			sim_clock_run(t.world, 10 * NS_PER_MS);
+		}
+		down(2, k % 2 == 0 ? CRASH : KILL);
+		sim_clock_run(t.world, NS_PER_S);
+		up(2, GROUP_JOIN);
+	}
+	load(300);
+	check_level();
+	ck_assert_uint_ge(far->restores, 1);
+	down(2, CRASH);
+	up(2, GROUP_JOIN);
+	load(10);
+	check_level();
+}
+END_TEST
+
+START_TEST(members_come_and_go)
+{
+	form(3);
+	load(50);
+	up(3, GROUP_JOIN);
+	ck_assert(sim_clock_run_until(t.world, some_leads, NULL, NS_PER_S));
+	down(1, CRASH);			/* for good */
+	want(1u | 4u | 8u);
+	load(50);
+	check_level();
+	down(0, CRASH);
+	load(50);			/* the new one counts */
+	up(0, GROUP_JOIN);
+	check_level();
+	/* one that was wiped is another member */
+	down(0, CRASH);
+	sim_disk_wipe(t.nodes[0].box, "d");
+	want(4u | 8u);
+	up(0, GROUP_JOIN);
+	sim_clock_run(t.world, NS_PER_S);
+	ck_assert(group_blank(t.nodes[0].group));
+	want(1u | 4u | 8u);
+	load(50);
+	check_level();
+}
+END_TEST
+
+START_TEST(the_leader_leaves)
+{
+	struct node *l;
+
+	form(3);
+	load(20);
+	l = leading();
+	want(7u & ~(1u << l->i));
+	ck_assert(leading() != l);
+	down(l->i, CLEAN);
+	load(20);
+	check_level();
+}
+END_TEST
+
+START_TEST(another_group_is_refused)
+{
+	form(1);
+	load(5);
+	up(1, GROUP_FOUND);
+	sim_clock_run(t.world, 3 * NS_PER_S);
+	down(1, CLEAN);
+	up(1, GROUP_JOIN);
+	sim_clock_run(t.world, NS_PER_S);
+	group_want(t.nodes[0].group, (struct group_want[]){
+		{ .addr = addr_of(0) }, { .addr = addr_of(1) } }, 2);
+	sim_clock_run(t.world, 5 * NS_PER_S);
+	ck_assert_uint_eq(group_members(t.nodes[0].group)->n, 1);
+	ck_assert_uint_eq(group_members(t.nodes[1].group)->n, 1);
+	/* said by id, it is asked, and says no */
+	group_want(t.nodes[0].group, (struct group_want[]){
+		{ .addr = addr_of(0) }, { .addr = addr_of(1),
+		.id = group_member(t.nodes[1].group) } }, 2);
+	sim_clock_run(t.world, 5 * NS_PER_S);
+	ck_assert_uint_eq(group_members(t.nodes[1].group)->n, 1);
+	ck_assert(!t.nodes[1].broken && !t.nodes[0].broken);
+}
+END_TEST
+
+/* A blank member founds when it is told to, and only then. */
+START_TEST(founds_when_told)
+{
+	up(0, GROUP_JOIN);
+	sim_clock_run(t.world, 5 * NS_PER_S);
+	ck_assert(group_blank(t.nodes[0].group) && leading() == NULL);
+	ck_assert_int_eq(group_found(t.nodes[0].group), 0);
+	ck_assert_int_eq(group_found(t.nodes[0].group), -EBUSY);
+	wait_leader();
+	load(10);
+	down(0, CRASH);
+	up(0, GROUP_JOIN);
+	wait_leader();
+	load(10);
+}
+END_TEST
+
+/* ---- any weather ---- */
+
+static void
+weather(void)
+{
+	for (unsigned i = 0; i < NODES; i++) {
+		struct sim_disk_conf *c = sim_box_conf(t.nodes[i].box);
+
+		c->write_min_ns = 20 * NS_PER_US;
+		c->write_max_ns = 500 * NS_PER_US;
+		c->sync_min_ns = 50 * NS_PER_US;
+		c->sync_max_ns = 4 * NS_PER_MS;
+		c->table.write_min_ns = 100 * NS_PER_US;
+		c->table.write_max_ns = 20 * NS_PER_MS;
+	}
+	sim_net_faults(t.net, &(struct sim_net_faults){ .delay_min_us = 20,
+		.delay_max_us = 2000, .slow_ppm = 2000, .slow_us = 300000,
+		.break_ppm = 300 });
+	t.flush_bytes = 1u << (12 + rand_below(&t.rand, 6));
+	t.flush_ms = 1 + (uint32_t)rand_below(&t.rand, 100);
+	t.pad = rand_chance(&t.rand, 1, 2) ? 4000 : 200;
+}
+
+static void
+trouble(unsigned n)
+{
+	unsigned i = (unsigned)rand_below(&t.rand, n);
+
+	switch (rand_below(&t.rand, 8)) {
+	case 0:				/* all at once */
+		for (unsigned k = 0; k < n; k++)
+			down(k, CRASH);
+		break;
+	case 1:
+	case 2:
+		down(i, rand_chance(&t.rand, 1, 2) ? CRASH : KILL);
+		break;
+	case 3:
+		sim_net_path(t.net, i + 1, 1 + (unsigned)rand_below(&t.rand, n),
+		    SIM_NET_SILENT);
+		break;
+	case 4:
+		for (unsigned k = 0; k < n; k++)
+			if (k != i)
+				sim_net_cut(t.net, i + 1, k + 1,
+				    rand_chance(&t.rand, 1, 2) ?
+				    SIM_NET_SILENT : SIM_NET_RESET);
+		break;
+	case 5:
+		sim_net_heal(t.net);
+		break;
+	case 6:
+		if (t.nodes[i].up)
+			(void)group_transfer(t.nodes[i].group);
+		break;
+	default:
+		for (unsigned k = 0; k < n; k++)
+			if (!t.nodes[k].up && rand_chance(&t.rand, 2, 3))
+				up(k, GROUP_JOIN);
+	}
+}
+
+START_TEST(any_trouble)
+{
+	unsigned n;
+
+	setup_seed(getenv("SEED") != NULL && *getenv("SEED") != '\0' ?
+	    strtoull(getenv("SEED"), NULL, 0) : (uint64_t)_i);
+	n = rand_chance(&t.rand, 1, 3) ? 5 : 3;
+	form(n);
+	weather();
+	for (unsigned step = 0; step < 400; step++) {
+		if (rand_chance(&t.rand, 1, 15))
+			trouble(n);
+		for (unsigned i = 0; i < n; i++) {
+			struct node *x = &t.nodes[i];
+
+			if (!x->up)
+				continue;
+			ck_assert_msg(!x->broken, "%u: %s", i,
+			    err_name(x->broken_rc));
+			for (unsigned k = (unsigned)rand_below(&t.rand, 12);
+			    k > 0 && propose(x) == 0; k--)
+				;
+			(void)start_read(x);
+		}
+		sim_clock_run(t.world, rand_below(&t.rand, 60 * NS_PER_MS));
+	}
+	sim_net_heal(t.net);
+	sim_net_faults(t.net, &(struct sim_net_faults){ .delay_min_us = 50,
+		.delay_max_us = 150 });
+	for (unsigned k = 0; k < n; k++)
+		if (!t.nodes[k].up)
+			up(k, GROUP_JOIN);
+	sim_clock_run(t.world, 20 * NS_PER_S);
+	load(20);
+	check_level();
+	teardown();
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("group_many");
+	TCase *calm = tcase_create("calm"), *any = tcase_create("any");
+	SRunner *sr = srunner_create(s);
+	const char *n = getenv("N"), *seed = getenv("SEED");
+	int failed, seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 12;
+
+	tcase_set_timeout(calm, 120);
+	tcase_set_timeout(any, 120);
+	tcase_add_checked_fixture(calm, setup, teardown);
+	tcase_add_loop_test(calm, one_becomes_many, 0, 3);
+	tcase_add_test(calm, each_dies_and_returns);
+	tcase_add_test(calm, a_minority_does_not_lead);
+	tcase_add_test(calm, handed_over);
+	tcase_add_loop_test(calm, far_behind, 0, 4);
+	tcase_add_test(calm, members_come_and_go);
+	tcase_add_test(calm, the_leader_leaves);
+	tcase_add_test(calm, another_group_is_refused);
+	tcase_add_test(calm, founds_when_told);
+	suite_add_tcase(s, calm);
+	tcase_add_loop_test(any, any_trouble, 0,
+	    seed != NULL && *seed != '\0' ? 1 : seeds);
+	suite_add_tcase(s, any);
+	srunner_set_fork_status(sr, CK_NOFORK);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
