@@ -16,7 +16,6 @@ STAT_DEFINE(metadata, METADATA_STATS)
 #define RETRY_NS	(20 * NS_PER_MS)
 
 static void stop_next(struct clock_defer *d);
-static void ready_check(struct metadata *m);
 
 /* ---- the group ---- */
 
@@ -42,7 +41,7 @@ init_again(struct clock_timer *t)
 	struct metadata *m = container_of(t, struct metadata, ready_timer);
 
 	if (m->leads)
-		ready_check(m);
+		metadata_ready_check(m);
 	else
 		init_start(m);
 }
@@ -71,7 +70,7 @@ serving(struct metadata *m)
 		m->leads = false;
 		return;
 	}
-	ready_check(m);
+	metadata_ready_check(m);
 }
 
 static void
@@ -136,10 +135,12 @@ depose(struct metadata *m)
 void
 metadata_lead(struct metadata *m, bool leads)
 {
-	if (leads)
+	if (leads) {
 		init_start(m);
-	else
+		metadata_members_look(m);
+	} else {
 		depose(m);
+	}
 }
 
 static void
@@ -160,30 +161,63 @@ broken(void *ctx, int rc)
 	give_up(m, rc);			/* may close us */
 }
 
+/* The table is another one: nothing that was read from it counts. */
+static void
+restored(void *ctx)
+{
+	struct metadata *m = ctx;
+	int rc;
+
+	fs_close(m->fs);
+	if ((rc = fs_open(&m->fs, group_table(m->group), m->log)) != 0)
+		group_break(m->group, rc);
+}
+
+static void
+members(void *ctx)
+{
+	metadata_ready_check(ctx);
+}
+
 static const struct group_ops group_ops = {
 	.apply = apply, .leader = leader, .broken = broken,
+	.restored = restored, .members = members,
 };
+
+/* What members of the group say to each other. */
+static void
+serve_group(void *ctx, struct net_req *req)
+{
+	struct metadata *m = ctx;
+
+	if (m->group == NULL)
+		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
+	else
+		group_serve(m->group, req);
+}
 
 /* ---- open ---- */
 
-/* Serving: the log is replayed, the manager has given a lease. */
-static void
-ready_check(struct metadata *m)
+/* Serving: we lead and the log is replayed; or another one leads. */
+void
+metadata_ready_check(struct metadata *m)
 {
 	role_fn *fn = m->ready;
+	bool hears = !m->stopping && metadata_hears(m);
 
-	if (m->stopping || !metadata_hears(m) || fn == NULL)
+	if (m->stopping || fn == NULL || (!hears && !metadata_members_idle(m)))
 		return;
 	m->ready = NULL;
-	log_info(m->log, "serving", "node=%u run=%llu", member_node(m->member),
-	    (unsigned long long)group_run(m->group));
+	log_info(m->log, hears ? "serving" : "following", "node=%u term=%llu",
+	    member_node(m->member), (unsigned long long)group_run(m->group));
 	fn(m->ready_ctx, 0);		/* may close us */
 }
 
 static void
 member_changed(void *ctx)
 {
-	ready_check(ctx);
+	metadata_members_look(ctx);
+	metadata_ready_check(ctx);
 }
 
 static int
@@ -200,8 +234,10 @@ open_server(struct metadata *m, const struct net_addr *listen)
 	};
 	int rc = net_server_open(&m->server, &sc);
 
-	if (rc == 0)
+	if (rc == 0) {
 		net_server_handle(m->server, 0x02, metadata_serve, m);
+		net_server_handle(m->server, GROUP_SERVICE, serve_group, m);
+	}
 	return rc;
 }
 
@@ -217,10 +253,13 @@ open_group(struct metadata *m)
 		.flush_bytes = (uint32_t)c->metadata_flush_size,
 		.flush_ms = (uint32_t)c->metadata_flush_time,
 		.ops = &group_ops, .ctx = m, .stats = m->env.stats,
-		.rand = m->env.rand,
+		.rand = m->env.rand, .hub = m->env.hub, .number = 1,
+		.start = GROUP_JOIN,
 	};
-	int rc = group_open(&m->group, &gc);
+	int rc;
 
+	net_server_addr(m->server, &gc.addr);
+	rc = group_open(&m->group, &gc);
 	return rc != 0 ? rc : fs_open(&m->fs, group_table(m->group), m->log);
 }
 
@@ -310,8 +349,11 @@ stop_next(struct clock_defer *d)
 {
 	struct metadata *m = container_of(d, struct metadata, stop_defer);
 
-	if (m->ops_n == 0)
-		group_flush(m->group, flushed, m);
+	if (m->ops_n != 0)
+		return;
+	/* Rather than let the others find out. Alone there is nobody to take it. */
+	(void)group_transfer(m->group);
+	group_flush(m->group, flushed, m);
 }
 
 void
@@ -367,6 +409,7 @@ metadata_close(struct metadata *m)
 	while ((n = list_pop_front(&m->ops_free)) != NULL)
 		free(list_entry(n, struct metadata_op, all));
 	clock_timer_stop(m->clock, &m->ready_timer);
+	clock_timer_stop(m->clock, &m->members_timer);
 	clock_undefer(m->clock, &m->stop_defer);
 	fs_close(m->fs);
 	net_server_close(m->server);

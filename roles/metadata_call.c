@@ -441,8 +441,14 @@ metadata_change(struct metadata_op *op)
 	op->changes = true;
 	vouch(op, &c);
 	n = fs_cmd_message(&c, op->req->msg, m->cmd, sizeof(m->cmd));
-	rc = n < 0 ? n : group_propose(m->group, &op->gr, m->cmd, (size_t)n,
-	    changed);
+	if (n < 0)
+		rc = n;
+	else if (op->req->method == MSG_unlink || op->req->method == MSG_rmdir)
+		rc = group_propose_freeing(m->group, &op->gr, m->cmd,
+		    (size_t)n, changed);
+	else
+		rc = group_propose(m->group, &op->gr, m->cmd, (size_t)n,
+		    changed);
 	if (rc != 0)
 		metadata_reply(op, rc, NULL);
 }
@@ -475,14 +481,14 @@ metadata_dispatch(struct metadata_op *op)
 	}
 }
 
-/* Without a lease nobody is answered, so nobody's silence means anything: once we have one
- * (again), clients get the time of a session to tell what they have open. */
+/* Unless we are sure to lead nobody is answered, so nobody's silence means anything: once
+ * we are (again), clients get the time of a session to tell what they have open. */
 bool
 metadata_hears(struct metadata *m)
 {
 	if (!m->leads)
 		return false;
-	if (metadata_now(m) >= member_lease_until_ns(m->member)) {
+	if (!group_lease(m->group)) {
 		m->deaf = true;
 		return false;
 	}

@@ -225,7 +225,8 @@ propose(struct metadata_gc *g)
 	}
 	len = fs_cmd_gc_done(clock_wall(m->clock), rows, n, cmd, sizeof(cmd));
 	assert(len > 0);
-	if (group_propose(m->group, &g->req, cmd, (size_t)len, applied) != 0) {
+	if (group_propose_freeing(m->group, &g->req, cmd, (size_t)len,
+	    applied) != 0) {
 		run_soon(g, metadata_now(m) + BUSY_PAUSE_NS);
 		return;
 	}

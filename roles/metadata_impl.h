@@ -4,6 +4,7 @@
  *	metadata.c		open, ready, stop, close
  *	metadata_call.c		requests to reads and commands, answers
  *	metadata_session.c	clients: leases, open files, who may cache
+ *	metadata_members.c	who is in the group
  *	metadata_gc.c		truncations and removals against storage
  *	metadata_stripe.c	one question to every chain a file is striped over
  *	metadata_length.c	the end of a file, asked of storage */
@@ -158,6 +159,15 @@ bool	metadata_session_is_open(const struct metadata *m, ino_id ino);
 /* MSG_session. */
 void	metadata_session_serve(struct metadata_op *op);
 
+/* ---- members (metadata_members.c) ---- */
+
+#define META_MEMBERS_MAX	5u	/* of metadata.replicas */
+
+/* Routing or leadership has changed: found the group, or drive its members. */
+void	metadata_members_look(struct metadata *m);
+/* All that this node has to do for now is to follow, or to wait to be taken in. */
+bool	metadata_members_idle(const struct metadata *m);
+
 /* ---- truncations and removals (metadata_gc.c) ---- */
 
 struct metadata_gc;
@@ -223,7 +233,7 @@ struct metadata {
 	role_fn		  *ready;
 	void		  *ready_ctx;
 	struct group_req   init_req;
-	struct clock_timer ready_timer;
+	struct clock_timer ready_timer, members_timer;
 	role_fn		  *stopped;
 	void		  *stop_ctx;
 	bool		   stopping;
@@ -249,6 +259,8 @@ metadata_now(const struct metadata *m)
 void	metadata_lead(struct metadata *m, bool leads);
 /* We have a lease and lead: clients are answered. */
 bool	metadata_hears(struct metadata *m);
+/* Tell that the role is ready, once it is. */
+void	metadata_ready_check(struct metadata *m);
 /* Serve @op, which was admitted. */
 void	metadata_dispatch(struct metadata_op *op);
 /* Stopping, and the last request has been answered. */

@@ -544,7 +544,8 @@ ghosts_run(struct clock_timer *timer)
 	}
 	n = fs_cmd_client_end(&g->client, cmd, sizeof(cmd));
 	assert(n > 0);
-	if (group_propose(m->group, &t->drop_req, cmd, (size_t)n, dropped) == 0) {
+	if (group_propose_freeing(m->group, &t->drop_req, cmd, (size_t)n,
+	    dropped) == 0) {
 		t->dropping = g;
 		return;
 	}

@@ -49,7 +49,7 @@ static struct {
 	struct routing	 *routing;
 	struct metadata	 *m;
 	bool		  ready, stopped;
-	uint64_t	  lease_until;
+	node_id		  self;
 	unsigned	  refreshes;
 	/* storage */
 	bool		  mute;		/* calls wait */
@@ -74,7 +74,9 @@ void
 net_server_handle(struct net_server *s, uint8_t service, net_serve_fn *fn,
     void *ctx)
 {
-	ck_assert_uint_eq(service, 2);
+	ck_assert(service == 0x02 || service == GROUP_SERVICE);
+	if (service != 0x02)
+		return;
 	s->fn = fn;
 	s->ctx = ctx;
 }
@@ -220,13 +222,7 @@ node_id
 member_node(const struct member *m)
 {
 	(void)m;
-	return 5;
-}
-uint64_t
-member_lease_until_ns(const struct member *m)
-{
-	(void)m;
-	return W.lease_until;
+	return W.self;
 }
 void
 member_refresh(struct member *m)
@@ -301,6 +297,7 @@ open_role(void)
 	W.env.clock = W.clock;
 	ck_assert_int_eq(metadata_open(&W.m, &W.env, "/meta", &any, &any, 1, "m",
 	    is_ready, NULL), 0);
+	W.member.conf.changed(W.member.conf.ctx);
 }
 
 static void
@@ -358,6 +355,10 @@ put_routing(void)
 
 	ck_assert_int_eq(routing_open(&W.routing), 0);
 	ck_assert_int_eq(routing_put_node(W.routing, &n), 0);
+	n.id = 5;
+	n.roles = NODE_METADATA;
+	n.addrs[0].id = 9;
+	ck_assert_int_eq(routing_put_node(W.routing, &n), 0);
 	for (unsigned i = 0; i < CHAINS; i++) {
 		struct routing_target r = { .id = i + 1, .changed = 1, .node = 1,
 			.chain = i + 1 };
@@ -390,7 +391,7 @@ setup(void)
 	W.env.log.level = LOG_ERROR;
 	list_init(&W.calls);
 	list_init(&W.asks);
-	W.lease_until = UINT64_MAX;
+	W.self = 5;
 	put_routing();
 	start();
 }
@@ -569,8 +570,8 @@ START_TEST(who_may_ask)
 	q.ctx.client.b[0] = 1;
 	q.ctx.groups.n = META_GROUPS_MAX + 1;
 	ck_assert_int_eq(await(ask(MSG_lookup, &q)), -EINVAL);
-	W.lease_until = clock_now(W.clock);
-	ck_assert_int_eq(await(lookup(1, "f")), ERR_NO_LEASE);
+	metadata_lead(W.m, false);
+	ck_assert_int_eq(await(lookup(1, "f")), ERR_NOT_LEADER);
 }
 END_TEST
 
@@ -833,44 +834,43 @@ START_TEST(leads_no_more_and_again)
 }
 END_TEST
 
-/* While we have no lease nobody can reach us: that time is not one of a session, neither
- * after a start nor in the middle. */
-START_TEST(silence_without_lease)
+/* The metadata node with the lowest id founds the group, once it sees itself in routing;
+ * any other waits to be taken in, which is all that is asked of it. */
+START_TEST(the_first_node_founds)
 {
-	ino_id ino = entry(create(1, "f", 7))->attr.ino;
-	struct msg_open_row row = { ino, 7 };
-	struct msg_session_rep s;
+	struct routing_node n = { .id = 5, .changed = 9, .name = "m",
+		.roles = NODE_METADATA, .state = NODE_DOWN, .addr_n = 1,
+		.addrs = { { .kind = NET_ADDR_LOCAL, .id = 8 } } };
+	uint64_t run = group_run(W.m->group);
 
-	entry(settle(1, MSG_sync, ino, 0, 10, 0));
-	session(1, 0, NULL, 0, false);
-	await(unlink_file(1, "f"));
-	W.lease_until = clock_now(W.clock);
-	run_ms(5 * W.conf.metadata_session);
-	W.lease_until = UINT64_MAX;
-	W.member.conf.changed(W.member.conf.ctx);
-	run_ms(W.conf.metadata_session / 2);
-	ck_assert(metadata_session_is_open(W.m, ino));
-	ck_assert_uint_eq(W.m->sessions.live_n, 1);
-	ck_assert_uint_eq(W.cuts, 0);
-
+	/* what was founded stays so, whoever is there */
 	kill_role();
-	W.lease_until = 0;
+	n.id = 3;
+	ck_assert_int_eq(routing_put_node(W.routing, &n), 0);
+	start();
+	ck_assert_uint_gt(group_run(W.m->group), run);
+	entry(create(1, "f", 7));
+	kill_role();
+	/* a new one, with a node before it that may be gone for good */
+	sim_box_close(W.box);
+	W.box = sim_box_open(&W.rand);
+	W.ready = false;
 	open_role();
-	run_ms(2 * W.conf.metadata_session);
-	ck_assert(!W.ready);
-	W.lease_until = UINT64_MAX;
-	W.member.conf.changed(W.member.conf.ctx);
+	run_ms(5000);
+	ck_assert(group_blank(W.m->group));
 	ck_assert(W.ready);
-	run_ms(W.conf.metadata_session / 2);
-	ck_assert_uint_eq(W.cuts, 0);		/* the file that is unlinked */
-	/* A writer we have not heard of yet may have chunks behind the end. */
-	entry(truncate_file(2, ino, 1 << 20));
-	ck_assert_uint_eq(W.cuts, 3);
-	s = session(1, 0, NULL, 0, false);
-	session(1, s.epoch, &row, 1, false);
-	run_ms(W.conf.metadata_session - 1000);
-	ck_assert_uint_eq(W.cuts, 3);
-	ck_assert(metadata_session_is_open(W.m, ino));
+	ck_assert_int_eq(await(create(1, "f", 7)), ERR_NOT_LEADER);
+	kill_role();
+	/* and one that does not see itself */
+	W.self = 6;
+	W.ready = false;
+	open_role();
+	run_ms(5000);
+	ck_assert(group_blank(W.m->group));
+	ck_assert(!W.ready);
+	metadata_close(W.m);
+	W.m = NULL;
+	sim_clock_node_close(W.clock);
 }
 END_TEST
 
@@ -1167,7 +1167,7 @@ main(void)
 	tcase_add_test(t, many_removals);
 	tcase_add_test(t, opens_are_told_again);
 	tcase_add_loop_test(t, leads_no_more_and_again, 0, 12);
-	tcase_add_test(t, silence_without_lease);
+	tcase_add_test(t, the_first_node_founds);
 	tcase_add_test(t, dead_clients_lose_their_opens);
 	tcase_add_test(t, truncation_before_opens_are_told);
 	tcase_add_test(t, second_client_waits);
