@@ -632,7 +632,7 @@ options(struct sim *s)
 		{ "cluster.chunk_size", "64KiB" }, { "cluster.stripe", "2" },
 		{ "manager.beat", "100ms" }, { "manager.lease", "600ms" },
 		{ "manager.form_delay", "50ms" }, { "manager.log_size", "1MiB" },
-		{ "metadata.log_size", "1MiB" }, { "metadata.session", "2s" },
+		{ "metadata.log_size", "1MiB" }, { "metadata.session", "30s" },
 		{ "metadata.cache_ttl", "200ms" }, { "metadata.flush_time", "200ms" },
 		{ "metadata.flush_size", "64KiB" }, { "storage.targets_per_disk", "2" },
 		{ "storage.memory", "32MiB" }, { "storage.buffer_keep", "1MiB" },
@@ -664,7 +664,7 @@ draw(struct sim *s)
 	s->conf.client_write_back = rand_below(r, 3) * 250;
 	s->conf.client_read_ahead = rand_below(r, 2) * (128 << 10);
 	s->conf.client_call = 200 + rand_below(r, 1000);
-	s->conf.metadata_session = 1000 + rand_below(r, 3000);
+	s->conf.metadata_session = 30000 + rand_below(r, 30000);
 	if (s->faults & SIM_TIGHT) {
 		s->conf.client_memory = 256 << 10;
 		s->conf.storage_memory = 1536 << 10;
