@@ -109,8 +109,7 @@ raft_msg_to(const struct raft *r, uint8_t kind, uint64_t to)
 void
 raft_reply(struct raft *r, const struct raft_msg *m)
 {
-	assert(!r->has_reply);
-	r->reply = *m;
+	r->reply = *m;			/* over one that still waits: it is asked again */
 	r->has_reply = true;
 }
 
@@ -168,7 +167,9 @@ raft_begin(struct raft *r, uint64_t now_ns)
 	assert(now_ns >= r->now_ns);
 	assert(r->append_n == 0);
 	assert(!r->restore);
-	r->has_reply = false;		/* its term is not durable: asked for again */
+	/* One whose term is not durable yet waits; but what we would do may change. */
+	if (r->has_reply && r->reply.kind == RAFT_PREVOTE_REP)
+		r->has_reply = false;
 	r->now_ns = now_ns;
 }
 

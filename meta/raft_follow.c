@@ -92,6 +92,8 @@ raft_on_entries(struct raft *r, const struct raft_msg *m)
 
 		if (at <= r->last && !raft_log_may_cut(r, at))
 			return;			/* it was committed: a lie */
+		if (m->entries[i].term < raft_term_at(r, at - 1))
+			return;
 		terms = terms_in(m, i);
 		if (terms >= RAFT_RUNS_MAX || !raft_log_room(r, terms))
 			return;
@@ -156,7 +158,8 @@ raft_follow_next(struct raft *r, struct raft_msg *out)
 	if (r->has_reply) {
 		r->has_reply = false;
 		*out = r->reply;
-		return true;
+		if (out->kind == RAFT_PREVOTE_REP || out->term == r->term)
+			return true;	/* else it waited for too long */
 	}
 	if (r->role != RAFT_FOLLOWER || r->leader == 0)
 		return false;

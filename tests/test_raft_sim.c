@@ -460,12 +460,37 @@ check_commit(struct sim *s, const struct node *n)
 		seen.commits++;
 	}
 	s->commit_n = r->commit;
+	MUST(n->mem.ent[r->commit].term == r->term);
 	for (unsigned i = 0; i < r->cur.n; i++)
 		if (r->cur.m[i].voter) {
 			voters++;
 			have += on_disk(s, by_id(s, r->cur.m[i].id), r->commit);
 		}
 	MUST(have > voters / 2);
+}
+
+/* Who has the lease is the last that leads, and one that is not a member goes. */
+static void
+check_lease(const struct sim *s)
+{
+	uint64_t term = 0;
+
+	for (unsigned i = 0; i < NODES; i++) {
+		const struct raft *r = s->nodes[i].r;
+
+		if (r == NULL || r->role != RAFT_LEADER)
+			continue;
+		if (term < r->term)
+			term = r->term;
+		MUST(raft_voter(r, r->conf.id) || r->cur.index > r->commit ||
+		    r->commit < r->noop);
+	}
+	for (unsigned i = 0; i < NODES; i++) {
+		const struct node *n = &s->nodes[i];
+
+		if (n->r != NULL && raft_lease(n->r, local(s, n)))
+			MUST(n->r->term == term);
+	}
 }
 
 static void
@@ -570,7 +595,8 @@ effect(struct sim *s, struct node *n, const struct raft_effect *x)
 		n->mem.base_term = x->point->term;
 		n->mem.table.at = *x->point;
 		n->mem.table.hash = s->commit_hash[x->index];
-		e = event(s, n, E_RESTORED, disk_delay(s, n) * 2);
+		e = event(s, n, E_RESTORED, disk_delay(s, n) * 2 +
+		    (s->calm ? 0 : rand_below(&s->rand, T)));
 		e->a = x->index;
 		seen.restores++;
 		break;
@@ -609,6 +635,7 @@ take(struct sim *s, struct node *n)
 	}
 	raft_check(n->r);
 	check_commit(s, n);
+	check_lease(s);
 	n->led = raft_role(n->r) == RAFT_LEADER;
 	serve_reads(s, n);
 	plan_tick(s, n);
@@ -773,7 +800,10 @@ change(struct sim *s, struct node *n)
 		else
 			to.m[i] = to.m[--to.n];
 	}
-	seen.changes += raft_change(n->r, local(s, n), &to, &index) == 0;
+	if (raft_change(n->r, local(s, n), &to, &index) == 0) {
+		seen.changes++;
+		MUST(n->r->commit >= n->r->noop);
+	}
 	take(s, n);
 }
 
@@ -784,10 +814,24 @@ fault(struct sim *s)
 	unsigned a = (unsigned)rand_below(&s->rand, NODES);
 	unsigned b = (unsigned)rand_below(&s->rand, NODES);
 
-	switch (rand_below(&s->rand, 8)) {
+	switch (rand_below(&s->rand, 10)) {
+	case 8:				/* the leader is cut off from one, others start again:
+					 * they do not know that they have heard it */
+	case 9:
+		if ((n = leader(s)) == NULL)
+			break;
+		s->cut[n - s->nodes][a] = s->cut[a][n - s->nodes] = n != &s->nodes[a];
+		for (b = 0; b < NODES && rand_chance(&s->rand, 2, 3); b++)
+			if (b != a && &s->nodes[b] != n && s->nodes[b].r != NULL) {
+				crash(s, &s->nodes[b]);
+				open_node(s, &s->nodes[b]);
+			}
+		break;
 	case 0:
 		if (n->r != NULL)
 			crash(s, n);
+		if (n->r == NULL && rand_chance(&s->rand, 1, 2))
+			open_node(s, n);
 		break;
 	case 1:
 	case 2:
