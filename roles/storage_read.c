@@ -98,7 +98,7 @@ storage_read_rc(struct storage_target *t, struct chunk_id id, uint64_t version, 
 
 	if (rc != -EIO && rc != ERR_CORRUPT)
 		return rc;
-	log_error(&w->env->log, "chunk not readable",
+	log_debug(&w->env->log, "chunk not readable",
 	    "disk=%s target=%u ino=%llu index=%u version=%llx rc=%s", t->disk->path,
 	    t->v.target, (unsigned long long)id.ino, id.index,
 	    (unsigned long long)version, err_name(rc));

@@ -37,7 +37,7 @@ struct storage_repair {
 	struct chunk_damage at;		/* the last one that was begun */
 	bool		after;
 	bool		some;		/* of this walk got whole */
-	uint64_t	rest_ns;
+	uint64_t	rest_ns, ended_ns;	/* of the last walk */
 	unsigned	busy;
 	struct storage_repair_job jobs[AT_ONCE];
 	struct storage_repair_stat stat;
@@ -162,6 +162,7 @@ walk_end(struct storage_repair *rep)
 	struct chunk_damage d;
 
 	rep->walking = false;
+	rep->ended_ns = clock_now(rep->conf.clock);
 	if (chunk_engine_state(rep->conf.engine) != 0 || chunk_engine_next_damaged(
 	    rep->conf.engine, 0, (struct chunk_id){ 0 }, false, &d) != 0) {
 		rep->rest_ns = REST_MIN_NS;
@@ -216,12 +217,16 @@ go(struct storage_repair *rep)
 void
 storage_repair_poke(struct storage_repair *rep)
 {
+	uint64_t now = clock_now(rep->conf.clock), at = rep->ended_ns + SOON_NS;
+
 	rep->news = true;
 	if (rep->stopped || rep->walking)
 		return;
-	if (rep->timer.pos == 0 || rep->timer.at_ns >
-	    clock_now(rep->conf.clock) + SOON_NS)
-		wake_in(rep, SOON_NS);
+	/* At once, as somebody may wait; but walks do not follow each other closely. */
+	if (at < now)
+		at = now;
+	if (rep->timer.pos == 0 || rep->timer.at_ns > at)
+		wake_in(rep, at - now);
 }
 
 int
