@@ -146,6 +146,22 @@ MSG_DECLARE(synced, MSG_SYNCED)
 #define MSG_DISK_REPLACE(F) \
 	F(uid, disk,    "disk that is given up")                                \
 	F(uid, with,    "disk whose free targets take the place of its replicas")
+enum manager_op { MANAGER_ADD = 1, MANAGER_REMOVE, MANAGER_REPLACE };
+#define MSG_MANAGER_CHANGE(F) \
+	F(u8,  op,      "enum manager_op")                                      \
+	F(str, addr,    "of the manager that is added, removed or replaced")    \
+	F(str, with,    "of the one in its place; may be the same")
+#define MSG_MANAGER_ROW(F) \
+	F(u64, member,  "random id, made with its data")                        \
+	F(str, addr,    "where it listens")                                     \
+	F(u8,  voter,   "0: it is being brought up to date")                    \
+	F(u8,  leader,  "1: it leads")                                          \
+	F(u8,  wanted,  "0: it is being removed")
+MSG_DECLARE(manager_change, MSG_MANAGER_CHANGE)
+MSG_DECLARE(manager_row, MSG_MANAGER_ROW)
+#define MSG_MANAGERS_REP(F) \
+	F(list_manager_row, managers, "members of the managers' group")
+MSG_DECLARE(managers_rep, MSG_MANAGERS_REP)
 MSG_DECLARE(chain_accept, MSG_CHAIN_ACCEPT)
 MSG_DECLARE(disk_replace, MSG_DISK_REPLACE)
 
@@ -220,6 +236,8 @@ MSG_DECLARE(config_rep, MSG_CONFIG_REP)
 	X(0x010b, manager_stats, none,      stats_rep,       "harmless")         \
 	X(0x010c, synced,      synced,      none,            "harmless")        \
 	X(0x010d, chain_accept, chain_accept, none,          "refused once done") \
-	X(0x010e, disk_replace, disk_replace, none,          "refused once done")
+	X(0x010e, disk_replace, disk_replace, none,          "refused once done") \
+	X(0x010f, manager_change, manager_change, none,      "refused once done") \
+	X(0x0110, managers,    none,        managers_rep,    "harmless")
 
 #endif

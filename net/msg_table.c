@@ -23,6 +23,9 @@
 	X(beat_rep, MSG_BEAT_REP) \
 	X(goodbye, MSG_GOODBYE) \
 	X(synced, MSG_SYNCED) \
+	X(manager_change, MSG_MANAGER_CHANGE) \
+	X(manager_row, MSG_MANAGER_ROW) \
+	X(managers_rep, MSG_MANAGERS_REP) \
 	X(chain_accept, MSG_CHAIN_ACCEPT) \
 	X(disk_replace, MSG_DISK_REPLACE) \
 	X(client_beat, MSG_CLIENT_BEAT) \

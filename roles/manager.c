@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* manager.c - open, dispatch of calls, commands in flight, stop.
  *
- *   OPENING -> SERVING -> STOPPING
- *        \________\_________\--> BROKEN
+ *   OPENING <-> FOLLOWING
+ *      \  ^        /
+ *       v  \      v
+ *        SERVING      any -> STOPPING     any -> BROKEN
+ *
+ * Only the leader of the group of managers serves, and only while it is certain that
+ * nobody else leads; what it holds besides the state dies with its leadership.
  *
  * Invariants:
  *   1  What an answer says is committed: it is given by the fn of its command, or read
@@ -37,7 +42,7 @@ call_done(struct group_req *r, int rc, const void *result, size_t len)
 		rc = (int)bytes_get_u32(&in);
 		value = bytes_get_u64(&in);
 		assert(bytes_reader_done(&in));
-	} else
+	} else if (rc != ERR_NOT_LEADER)
 		rc = ERR_STOPPING;	/* our disk is not the caller's fault */
 	list_remove(&c->node);
 	c->fn(c, rc, value);		/* may close the manager */
@@ -82,8 +87,9 @@ static void
 serve(void *ctx, struct net_req *req)
 {
 	struct manager *m = ctx;
-	int rc = m->phase == MANAGER_SERVING ? 0 :
-	    m->phase == MANAGER_OPENING ? ERR_NOT_LEADER : ERR_STOPPING;
+	int rc = m->phase == MANAGER_STOPPING || m->phase == MANAGER_BROKEN ?
+	    ERR_STOPPING : m->phase == MANAGER_SERVING && group_lease(m->group) ? 0 :
+	    ERR_NOT_LEADER;
 
 	if (req->method == MSG_manager_stats) {
 		role_stats_call(&m->env, req);
@@ -109,6 +115,12 @@ serve(void *ctx, struct net_req *req)
 	case MSG_synced:
 		manager_repair_synced(m, req);
 		break;
+	case MSG_manager_change:
+		manager_group_change(m, req);
+		break;
+	case MSG_managers:
+		manager_group_list(m, req);
+		break;
 	case MSG_chain_accept:
 		manager_repair_accept(m, req);
 		break;
@@ -133,6 +145,14 @@ serve(void *ctx, struct net_req *req)
 	default:
 		net_reply(req, ERR_BAD_METHOD, NULL, NULL, 0, NULL, NULL);
 	}
+}
+
+static void
+serve_group(void *ctx, struct net_req *req)
+{
+	struct manager *m = ctx;
+
+	group_serve(m->group, req);
 }
 
 /* ---- the group's callbacks ---- */
@@ -211,9 +231,11 @@ begin_serving(struct manager *m)
 	    group_run(m->group), routing_version(m->state.routing),
 	    m->state.nodes.n, m->state.chain_n);
 	m->phase = MANAGER_SERVING;
+	stat_add(&m->stat.led, 1);
 	manager_lease_start(m);
 	manager_repair_start(m);
 	manager_form_poke(m);
+	manager_group_lead(m);
 	tell_ready(m, 0);
 }
 
@@ -222,6 +244,7 @@ static void
 stop_serving(struct manager *m, int rc)
 {
 	manager_lease_stop(m, rc);
+	manager_group_follow(m, rc);
 	manager_form_stop(m);
 	manager_repair_stop(m);
 	manager_client_stop(m);
@@ -236,6 +259,22 @@ inited(struct manager_call *c, int rc, uint64_t value)
 		begin_serving(c->m);	/* otherwise broken() follows */
 }
 
+static void stop_flush(struct manager *m);
+
+static void
+lost(struct manager *m)
+{
+	if (m->phase == MANAGER_SERVING) {
+		log_info(&m->env.log, "follows", "run=%" PRIu64,
+		    group_run(m->group));
+		m->phase = MANAGER_FOLLOWING;
+		stop_serving(m, ERR_NOT_LEADER);
+	} else if (m->phase == MANAGER_OPENING)
+		m->phase = MANAGER_FOLLOWING;	/* before the cluster had its id */
+	else if (m->phase == MANAGER_STOPPING && m->stop_timer.pos != 0)
+		stop_flush(m);			/* it was handed over */
+}
+
 static void
 leader(void *ctx, bool leads)
 {
@@ -245,8 +284,13 @@ leader(void *ctx, bool leads)
 	uint8_t buf[32];
 	int rc;
 
-	if (!leads || m->phase != MANAGER_OPENING)
+	if (!leads) {
+		lost(m);
 		return;
+	}
+	if (m->phase == MANAGER_STOPPING || m->phase == MANAGER_BROKEN)
+		return;
+	m->phase = MANAGER_OPENING;
 	if ((rc = load(m)) != 0) {
 		group_break(m->group, rc);
 		return;
@@ -258,8 +302,20 @@ leader(void *ctx, bool leads)
 	m->env.random(m->env.ctx, cluster.b, sizeof(cluster.b));
 	bytes_writer_init(&w, buf, sizeof(buf));
 	manager_cmd_init(&w, &cluster);
-	if ((rc = manager_propose(m, NULL, 0, &w, inited)) != 0)
+	rc = manager_propose(m, NULL, 0, &w, inited);
+	if (rc != 0 && rc != ERR_NOT_LEADER)
 		group_break(m->group, rc);
+}
+
+/* The table is another member's now: what was read from it is stale. */
+static void
+restored(void *ctx)
+{
+	struct manager *m = ctx;
+
+	assert(m->phase != MANAGER_SERVING);
+	manager_state_close(&m->state);
+	m->loaded = false;
 }
 
 static void
@@ -274,7 +330,7 @@ broken(void *ctx, int rc)
 }
 
 static const struct group_ops group_ops = {
-	.apply = apply, .leader = leader, .broken = broken,
+	.apply = apply, .leader = leader, .broken = broken, .restored = restored,
 };
 
 /* ---- open, stop, close ---- */
@@ -296,17 +352,30 @@ open_server(struct manager *m, const struct net_addr *listen)
 		.payload_ms = (uint32_t)c->net_payload });
 	if (rc == 0)
 		net_server_handle(m->server, SERVICE, serve, m);
+	if (rc == 0)
+		net_server_handle(m->server, GROUP_SERVICE, serve_group, m);
 	return rc;
+}
+
+/* With several managers nobody serves before most of them have started, and who starts them
+ * waits for each. */
+static void
+tell_part(struct clock_defer *d)
+{
+	tell_ready(container_of(d, struct manager, tell), 0);
 }
 
 int
 manager_open(struct manager **out, const struct role_env *env, const char *dir_path,
-    const struct net_addr *listen, role_fn *ready, void *ctx)
+    const struct net_addr *listen, const struct net_addr *managers,
+    unsigned manager_n, role_fn *ready, void *ctx)
 {
 	struct manager *m;
 	int rc;
 
 	*out = NULL;
+	if (manager_n > MANAGER_MEMBERS_MAX)
+		return -EINVAL;
 	if ((m = calloc(1, sizeof(*m))) == NULL)
 		return -ENOMEM;
 	m->env = *env;
@@ -324,19 +393,33 @@ manager_open(struct manager **out, const struct role_env *env, const char *dir_p
 	rc = env->dir(env->ctx, dir_path, true, &m->dir);
 	if (rc == 0)
 		rc = open_server(m, listen);
-	if (rc == 0)
+	if (rc == 0) {
+		net_server_addr(m->server, &m->self);
+		if (manager_n > 1 || (manager_n == 1 &&
+		    !net_addr_eq(&managers[0], &m->self))) {
+			memcpy(m->peers, managers, manager_n * sizeof(*managers));
+			m->peer_n = manager_n;
+		}
 		rc = group_open(&m->group, &(struct group_conf){
-			.clock = env->clock, .log = &m->env.log, .dir = m->dir,
+			.clock = env->clock, .rand = env->rand, .hub = env->hub,
+			.addr = m->self,
+			.start = m->peer_n > 0 ? GROUP_JOIN : GROUP_FOUND,
+			.election_ms = (uint32_t)env->conf->cluster_election,
+			.log = &m->env.log, .dir = m->dir,
 			.log_bytes = env->conf->manager_log_size,
 			.table_bytes = env->conf->manager_table_size,
 			.inflight_max = MANAGER_INFLIGHT_MAX,
 			.flush_bytes = MANAGER_FLUSH_BYTES,
 			.flush_ms = MANAGER_FLUSH_MS,
-			.ops = &group_ops, .ctx = m, .stats = env->stats,
-			.rand = env->rand });
+			.ops = &group_ops, .ctx = m, .stats = env->stats });
+	}
 	if (rc != 0) {
 		manager_close(m);
 		return rc;
+	}
+	if (m->peer_n > 0) {
+		manager_group_open(m);
+		clock_defer(env->clock, &m->tell, tell_part);
 	}
 	*out = m;
 	return 0;
@@ -358,6 +441,20 @@ flushed(void *ctx)
 	fn(m->stopped_ctx, 0);		/* closes us */
 }
 
+static void
+stop_flush(struct manager *m)
+{
+	clock_timer_stop(m->env.clock, &m->stop_timer);
+	net_server_drain(m->server);
+	group_flush(m->group, flushed, m);	/* after what is in flight */
+}
+
+static void
+stop_due(struct clock_timer *t)
+{
+	stop_flush(container_of(t, struct manager, stop_timer));
+}
+
 void
 manager_stop(struct manager *m, role_fn *fn, void *ctx)
 {
@@ -367,9 +464,15 @@ manager_stop(struct manager *m, role_fn *fn, void *ctx)
 	m->ready = NULL;
 	if (m->phase != MANAGER_BROKEN)
 		m->phase = MANAGER_STOPPING;
-	net_server_drain(m->server);
 	stop_serving(m, ERR_STOPPING);
-	group_flush(m->group, flushed, m);	/* after what is in flight */
+	clock_timer_stop(m->env.clock, &m->found_timer);
+	if (group_transfer(m->group) != 0) {
+		stop_flush(m);
+		return;
+	}
+	/* others speak to us until one of them leads */
+	clock_timer_start(m->env.clock, &m->stop_timer, clock_now(m->env.clock) +
+	    m->env.conf->cluster_election * NS_PER_MS, stop_due);
 }
 
 void
@@ -381,6 +484,9 @@ manager_close(struct manager *m)
 		return;
 	stat_remove(&m->stat_set);
 	stop_serving(m, 0);
+	clock_timer_stop(m->env.clock, &m->stop_timer);
+	clock_undefer(m->env.clock, &m->tell);
+	manager_group_close(m);
 	while ((n = list_pop_front(&m->calls)) != NULL) {
 		struct manager_call *c = list_entry(n, struct manager_call, node);
 

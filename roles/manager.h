@@ -8,12 +8,21 @@
 
 struct manager;
 
-/* Open over @dir_path (made when missing), listen at @listen; ready(ctx, 0) when it
- * serves, or why it never will.  0, -ENOMEM or -errno (then ready never runs). */
+/* Open over @dir_path (made when missing), listen at @listen.
+ *
+ *   managers   all of them, in the order that all of them have; copied.  None, or only
+ *              @listen: it is the only one.  The first of several founds their group once
+ *              all others are there and have no data either; who is not among them waits
+ *              until a group is told to take it in.
+ *
+ * ready(ctx, 0) when it serves, or with several managers takes part; or why it never will.
+ * 0, -ENOMEM or -errno (then ready never runs). */
 int	manager_open(struct manager **out, const struct role_env *env,
-	    const char *dir_path, const struct net_addr *listen, role_fn *ready,
+	    const char *dir_path, const struct net_addr *listen,
+	    const struct net_addr *managers, unsigned manager_n, role_fn *ready,
 	    void *ctx);
 void	manager_addr(const struct manager *m, struct net_addr *out);
+/* Hands over to another manager first. */
 void	manager_stop(struct manager *m, role_fn *fn, void *ctx);
 void	manager_close(struct manager *m);
 

@@ -312,6 +312,18 @@ apply_config(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 }
 
 static int
+apply_managers(struct manager_state *s, struct bytes_reader *r)
+{
+	struct manager_member list[MANAGER_MEMBERS_MAX];
+	unsigned n;
+	int rc = manager_members_read(r, list, &n);
+
+	if (rc == 0)
+		manager_put_members(s, list, n);
+	return rc;
+}
+
+static int
 apply_one(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 {
 	uint8_t cmd = bytes_get_u8(r);
@@ -340,6 +352,8 @@ apply_one(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 		return apply_accept(s, r);
 	case CMD_REPLACE:
 		return apply_replace(s, r);
+	case CMD_MANAGERS:
+		return apply_managers(s, r);
 	case CMD_LOOK:
 		manager_heal_all(s);
 		return 0;

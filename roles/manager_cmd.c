@@ -151,6 +151,30 @@ manager_cmd_look(struct bytes_writer *w)
 	bytes_put_u8(w, CMD_LOOK);
 }
 
+void
+manager_members_write(struct bytes_writer *w, const struct manager_member *list,
+    unsigned n)
+{
+	bytes_put_u8(w, (uint8_t)n);
+	for (unsigned i = 0; i < n; i++) {
+		char text[NET_ADDR_TEXT];
+		struct msg_str s;
+
+		net_addr_text(&list[i].addr, text);
+		s = msg_str(text);
+		bytes_put_u64(w, list[i].id);
+		put_str(w, &s);
+	}
+}
+
+void
+manager_cmd_managers(struct bytes_writer *w, const struct manager_member *list,
+    unsigned n)
+{
+	bytes_put_u8(w, CMD_MANAGERS);
+	manager_members_write(w, list, n);
+}
+
 /* ---- reading ---- */
 
 static void
@@ -267,4 +291,21 @@ manager_register_check(const struct msg_register *r, const char **why)
 	for (uint32_t i = 0; *why == NULL && i < r->disks.n; i++)
 		*why = disk_wrong(r, i);
 	return *why == NULL ? 0 : -EINVAL;
+}
+
+int
+manager_members_read(struct bytes_reader *r, struct manager_member *list, unsigned *n)
+{
+	*n = bytes_get_u8(r);
+	if (*n > MANAGER_MEMBERS_MAX)
+		return ERR_BAD_MESSAGE;
+	for (unsigned i = 0; i < *n; i++) {
+		struct msg_str s;
+
+		list[i].id = bytes_get_u64(r);
+		s = get_str(r);
+		if (r->failed || net_addr_parse(s.p, s.n, &list[i].addr, NULL) != 0)
+			return ERR_BAD_MESSAGE;
+	}
+	return bytes_reader_done(r) ? 0 : ERR_BAD_MESSAGE;
 }

@@ -5,7 +5,7 @@
 
 #include "conf/table.h"
 #include "meta/group.h"
-#include "net/msg_manager.h"
+#include "net/msg_all.h"
 #include "net/serve.h"
 #include "roles/manager.h"
 #include "roles/manager_state.h"
@@ -21,6 +21,7 @@
 
 enum manager_phase {
 	MANAGER_OPENING,	/* the group replays, or makes the cluster's id */
+	MANAGER_FOLLOWING,	/* another one leads, or nobody does */
 	MANAGER_SERVING,
 	MANAGER_STOPPING,
 	MANAGER_BROKEN
@@ -39,6 +40,7 @@ enum manager_phase {
 	X(counter, chains_synced,     "times that a replica was brought up to date") \
 	X(counter, chains_rotated,    "times that a replica made place for order") \
 	X(gauge,   routing_version,   "version of routing")                      \
+	X(counter, led,               "times that this manager began to lead")   \
 	X(gauge,   clients,           "live clients")                            \
 	X(gauge,   polls_waiting,     "members waiting for newer routing")
 STAT_DECLARE(manager, MANAGER_STATS)
@@ -56,6 +58,18 @@ struct manager {
 	role_fn		*stopped;
 	void		*stopped_ctx;
 	struct list	 calls;		/* struct manager_call */
+	struct clock_defer tell;
+	struct clock_timer stop_timer;	/* leadership is being handed over */
+
+	/* manager_group.c */
+	struct net_addr	 self, peers[MANAGER_MEMBERS_MAX]; /* as configured */
+	unsigned	 peer_n;	/* 0: alone */
+	bool		 told_blank;
+	unsigned	 found_at;	/* of peers: who is asked */
+	struct clock_timer found_timer;
+	struct net_call	 who_call, change_call;
+	bool		 changing;	/* the list of managers */
+	struct net_req	*change_req;	/* who asked for that */
 
 	/* manager_lease.c */
 	struct list	 leases;	/* up nodes, oldest beat first */
@@ -125,6 +139,14 @@ void	manager_lease_down(struct manager *m, struct manager_node *n, const char *w
 /* Keep a registration until the process before is dead: true; then it is handed to
  * manager_node_register() again. */
 bool	manager_lease_hold(struct manager *m, struct net_req *req);
+
+/* manager_group.c */
+void	manager_group_open(struct manager *m);	/* the group is there */
+void	manager_group_close(struct manager *m);
+void	manager_group_lead(struct manager *m);	/* we lead */
+void	manager_group_follow(struct manager *m, int rc);	/* no more */
+void	manager_group_change(struct manager *m, struct net_req *req);
+void	manager_group_list(struct manager *m, struct net_req *req);
 
 /* manager_node.c */
 void	manager_node_register(struct manager *m, struct net_req *req);

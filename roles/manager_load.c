@@ -243,6 +243,15 @@ load_config(struct manager_state *s, const uint8_t *key, size_t key_len,
 	return s->rc;
 }
 
+static int
+load_members(struct manager_state *s, const uint8_t *key, size_t key_len,
+    struct bytes_reader *r)
+{
+	(void)key;
+	return key_len == 1 && manager_members_read(r, s->managers, &s->manager_n) ==
+	    0 ? 0 : ERR_CORRUPT;
+}
+
 /* In the order in which rows need each other. */
 static const struct {
 	char	prefix;
@@ -250,7 +259,7 @@ static const struct {
 } rows[] = {
 	{ 'G', load_globals }, { 'N', load_node }, { 'D', load_disk },
 	{ 'T', load_target }, { 'C', load_chain }, { 'B', load_table },
-	{ 'O', load_config },
+	{ 'O', load_config }, { 'M', load_members },
 };
 
 static int

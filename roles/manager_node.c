@@ -45,7 +45,7 @@ health_told(struct manager_call *c, int rc, uint64_t value)
 	struct manager_node *n = map_get(&m->state.nodes, c->id);
 
 	(void)rc, (void)value;		/* the next beat says it again */
-	if (m->phase != MANAGER_SERVING || n == NULL)
+	if (n == NULL)
 		return;
 	list_for_each(it, &n->disks)
 		list_entry(it, struct manager_disk, node_link)->telling = false;
@@ -137,6 +137,8 @@ registered(struct manager_call *c, int rc, uint64_t value)
 		.cluster = *routing_cluster(m->state.routing) };
 	struct manager_node *n;
 
+	if (rc == 0 && m->phase != MANAGER_SERVING && m->phase != MANAGER_STOPPING)
+		rc = ERR_NOT_LEADER;	/* and is it true any longer? */
 	if (rc != 0) {
 		log_warn(&m->env.log, "node refused", "name=%.*s error=%s",
 		    (int)q->name.n, q->name.p, err_name(rc));
@@ -144,7 +146,8 @@ registered(struct manager_call *c, int rc, uint64_t value)
 		return;
 	}
 	n = map_get(&m->state.nodes, rep.node);
-	if (manager_lease_lives(m, n) && who(m, n->id, &q->boot) != NULL) {
+	if (m->phase == MANAGER_SERVING && manager_lease_lives(m, n) &&
+	    who(m, n->id, &q->boot) != NULL) {
 		manager_lease_renew(m, n);
 		disks_told(m, n, &q->disks);
 	}
@@ -192,6 +195,11 @@ answer_beat(struct manager *m, struct manager_node *n, struct net_req *req)
 		.routing = routing_version(m->state.routing),
 		.config_version = m->state.config_version };
 
+	/* nobody may extend a lease that another manager could be waiting for the end of */
+	if (!group_lease(m->group)) {
+		net_reply(req, ERR_NOT_LEADER, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
 	manager_lease_renew(m, n);
 	stat_add(&m->stat.beats, 1);
 	manager_node_space(m, &rep.total_bytes, &rep.used_bytes);
@@ -206,6 +214,8 @@ came_up(struct manager_call *c, int rc, uint64_t value)
 	struct manager_node *n = who(m, q->node, &q->boot);
 
 	(void)value;
+	if (rc == 0 && m->phase != MANAGER_SERVING)
+		rc = ERR_NOT_LEADER;
 	if (rc == 0 && (n == NULL || !manager_lease_lives(m, n)))
 		rc = ERR_STALE_NODE;	/* it has left or was replaced already */
 	if (rc != 0) {

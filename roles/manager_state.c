@@ -308,6 +308,23 @@ manager_put_table(struct manager_state *s, struct routing_table *row)
 }
 
 void
+manager_put_members(struct manager_state *s, const struct manager_member *list,
+    unsigned n)
+{
+	uint8_t buf[1024];
+	struct bytes_writer w;
+
+	bytes_writer_init(&w, buf, sizeof(buf));
+	manager_members_write(&w, list, n);
+	put_row(s, "M", 1, &w);
+	s->dirty = true;
+	if (s->rc != 0)
+		return;
+	memcpy(s->managers, list, n * sizeof(*list));
+	s->manager_n = n;
+}
+
+void
 manager_keep_config(struct manager_state *s, enum manager_set set, uint64_t version,
     const char *text, size_t n)
 {

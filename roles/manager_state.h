@@ -18,6 +18,7 @@
  *	                         n * u8 state of each, n * u32 target (preferred order)
  *	'B' be32 table, be32 version   u64 changed, u32 n, n * u32 chain
  *	'O' u8 role, be64 version      the options text
+ *	'M'                      u8 n, n * (u64 member, text address): who is to be a manager
  * In format 1 disks had no health and chains neither states nor a preferred order. */
 #ifndef ROLES_MANAGER_STATE_H
 #define ROLES_MANAGER_STATE_H
@@ -36,6 +37,7 @@
 #include "roles/manager_place.h"
 
 #define MANAGER_FORMAT		2u		/* of the rows */
+#define MANAGER_MEMBERS_MAX	8u		/* managers */
 #define MANAGER_NODES_MAX	4096u
 #define MANAGER_DISKS_MAX	64u		/* of one node, at a time */
 #define MANAGER_NODE_DISKS_MAX	256u		/* of one node, ever */
@@ -65,6 +67,11 @@ int	 manager_uid_put(struct map *m, struct manager_uid *u);
 void	 manager_uid_del(struct map *m, struct manager_uid *u);
 /* Walk and take all out; free them in @fn. */
 void	 manager_uid_drop(struct map *m, void (*fn)(struct manager_uid *));
+
+struct manager_member {
+	uint64_t	id;		/* 0: whoever is at this address */
+	struct net_addr addr;
+};
 
 /* Whether targets of a disk can be alive. */
 enum manager_health {
@@ -126,6 +133,8 @@ struct manager_state {
 	uint64_t	 config_version;	/* newest of any role */
 	uint64_t	 config_versions[SET_N];
 	char		*config_texts[SET_N];	/* terminated; NULL: never set */
+	struct manager_member managers[MANAGER_MEMBERS_MAX];
+	unsigned	 manager_n;	/* 0: nobody has said */
 	uint64_t	 capacity_bytes, used_bytes;	/* of all disks */
 	/* what the command being applied has done */
 	uint64_t	 version;	/* routing version its rows get */
@@ -159,6 +168,8 @@ void	manager_put_table(struct manager_state *s, struct routing_table *row);
 void	manager_put_config(struct manager_state *s, enum manager_set set,
 	    uint64_t version, const char *text, size_t n);
 void	manager_put_globals(struct manager_state *s);
+void	manager_put_members(struct manager_state *s, const struct manager_member *list,
+	    unsigned n);
 
 /* Add to memory what has no row yet. NULL: s->rc says why. */
 struct manager_node *manager_add_node(struct manager_state *s,
@@ -203,7 +214,8 @@ enum manager_cmd {
 	CMD_ROTATE = 11,	/* u32 chain, u32 version, u32 target */
 	CMD_ACCEPT = 12,	/* u32 chain, u32 target */
 	CMD_REPLACE = 13,	/* 16 disk, 16 disk in its place */
-	CMD_LOOK = 14		/* nothing: look at all chains */
+	CMD_LOOK = 14,		/* nothing: look at all chains */
+	CMD_MANAGERS = 15	/* row 'M' */
 };
 #define MANAGER_RESULT	12u	/* i32 rc, u64 value */
 
@@ -230,6 +242,13 @@ void	manager_cmd_accept(struct bytes_writer *w, chain_id chain, target_id target
 void	manager_cmd_replace(struct bytes_writer *w, const struct uid128 *disk,
 	    const struct uid128 *with);
 void	manager_cmd_look(struct bytes_writer *w);
+void	manager_cmd_managers(struct bytes_writer *w, const struct manager_member *list,
+	    unsigned n);
+void	manager_members_write(struct bytes_writer *w,
+	    const struct manager_member *list, unsigned n);
+/* What it wrote, or what is in the row. 0 or ERR_BAD_MESSAGE. */
+int	manager_members_read(struct bytes_reader *r, struct manager_member *list,
+	    unsigned *n);
 
 /* Bounds of what a node says about itself. 0 or -EINVAL with *why. */
 int	manager_register_check(const struct msg_register *r, const char **why);

@@ -341,7 +341,8 @@ open_manager(struct runner *r, struct role_env *env)
 
 	if ((rc = below(r->plan->dir, "manager", dir)) != 0 ||
 	    (rc = listen_addr(r->plan->conf, r->plan->conf->manager_port, &at)) != 0 ||
-	    (rc = manager_open(&p->manager, env, dir, &at, ready_there, p)) != 0)
+	    (rc = manager_open(&p->manager, env, dir, &at, r->plan->managers,
+	    at.port == 0 ? 0 : r->plan->manager_n, ready_there, p)) != 0)
 		return rc;
 	manager_addr(p->manager, &r->manager_addr);
 	return 0;
@@ -426,8 +427,10 @@ open_all(struct runner *r, struct role_env *env)
 	if (plan->manager) {
 		if ((rc = open_manager(r, env)) != 0)
 			return rc;
-		managers = &r->manager_addr;
-		n = 1;
+		if (n < 2) {
+			managers = &r->manager_addr;
+			n = 1;
+		}
 	}
 	if (plan->metadata && (rc = open_metadata(r, managers, n)) != 0)
 		return rc;

@@ -253,7 +253,8 @@ open_role(struct node *n)
 
 	node_name(n->id, name);
 	if (n->id == SIM_MANAGER)
-		return manager_open(&n->manager, &n->env, "/manager", &at, node_ready, n);
+		return manager_open(&n->manager, &n->env, "/manager", &at,
+		    NULL, 0, node_ready, n);
 	if (n->id == SIM_METADATA)
 		return metadata_open(&n->metadata, &n->env, "/metadata", &at,
 		    &s->manager_addr, 1, name, node_ready, n);
