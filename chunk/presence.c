@@ -14,8 +14,7 @@
 #include "chunk/state.h"
 #include "conf/err.h"
 
-static void
-again(struct chunk_engine *e);
+static void again(struct chunk_engine *e);
 
 static void
 judge(struct chunk_engine *e, int rc, const char *what)
@@ -46,8 +45,8 @@ ended(struct chunk_engine *e)
 		return;
 	clock_timer_stop(e->conf.clock, &p->timer);
 	/* Names that are gone or others'; what is short of something proves nothing. */
-	if (p->check.rc == -ENODEV || p->check.rc == -ENOENT ||
-	    p->check.rc == -ENOTDIR || chunk_disk_gone(p->check.rc)) {
+	if (p->check.rc == -ENOENT || p->check.rc == -ENOTDIR ||
+	    chunk_disk_gone(p->check.rc)) {
 		chunk_engine_break(e, p->check.rc, "names");
 		return;
 	}
