@@ -56,13 +56,10 @@ enum update_kind {
 	UPDATE_WRITE = 1,	/* payload at offset, zeros before it if past the end */
 	UPDATE_TRUNCATE = 2,	/* to offset bytes; never longer; epoch is raised */
 	UPDATE_REMOVE = 3,
-	UPDATE_REPLACE = 4,	/* payload is the whole chunk, whatever was there */
-	UPDATE_CONFIRM = 5	/* reconcile: you hold this version with this check
-				 * already; make it the committed one */
+	UPDATE_REPLACE = 4	/* payload is the whole chunk, whatever was there */
 };
-/* In a SERVING chain an update comes from the predecessor and is passed on; base, attempt
- * (over 0) and floor are set.  In a RECOVERING chain it comes from the head with attempt
- * 0, is not passed on, and brings this replica to the version the head has picked.
+/* An update comes from the predecessor and is passed on.  To a SYNCING replica it is a
+ * forced REPLACE or REMOVE, and none of its errors says anything.
  *
  * Errors after which nothing of the version is, or will be, at this replica or behind it,
  * as far as this attempt goes: -ENOSPC, -EINVAL, ERR_PAYLOAD_CRC.  After any other the
@@ -92,7 +89,7 @@ MSG_DECLARE(dedupe, MSG_DEDUPE)
 	F(u64,         attempt,       "rises with every update a sender sends") \
 	F(u64,         floor,         "attempts below it are over, for all chunks") \
 	F(u64,         fence,         "attempts at this chunk below it were given up: refuse them") \
-	F(u32,         check,         "RECOVERING: what the digest has to be") \
+	F(u32,         check,         "force: digest of bytes and remembered writers") \
 	F(u8,          force,         "1, to a SYNCING replica: whatever you hold")
 #define MSG_UPDATE_REP(F) \
 	F(u64, version, "version now committed below")                          \
@@ -144,12 +141,11 @@ MSG_DECLARE(cut_rep, MSG_CUT_REP)
 MSG_DECLARE(last, MSG_LAST)
 MSG_DECLARE(last_rep, MSG_LAST_REP)
 
-/* Reconcile: the head lists and fetches from the other replicas of a chain that is
- * RECOVERING, then brings all of them to the highest version found anywhere.  Fetch also
- * serves a SERVING chain, where the head wants back a version that it could not store. */
+/* List: the chunks of a SYNCING replica, for the reading tail.  Fetch: a version that the
+ * asker could not store and its successors hold, or whose bytes are damaged at the asker. */
 #define MSG_LIST(F) \
 	F(u32,   chain,         "chain id")                                     \
-	F(u32,   chain_version, "the version that is being reconciled")         \
+	F(u32,   chain_version, "as the asker knows it")                        \
 	F(u32,   target,        "replica that is asked")                        \
 	F(u8,    start,         "1: from the first chunk; else after the one named") \
 	F(chunk, after,         "last chunk of the page before")                \
@@ -169,11 +165,11 @@ MSG_DECLARE(list, MSG_LIST)
 MSG_DECLARE(list_rep, MSG_LIST_REP)
 #define MSG_FETCH(F) \
 	F(u32,   chain,         "chain id")                                     \
-	F(u32,   chain_version, "the version that is being reconciled")         \
+	F(u32,   chain_version, "as the asker knows it")                        \
 	F(u32,   target,        "replica that is asked")                        \
 	F(chunk, chunk,         "inode and index")                              \
 	F(u64,   version,       "which version, pending or committed")          \
-	F(u64,   floor,         "SERVING, from the predecessor: as in update") \
+	F(u64,   floor,         "from the predecessor: as in update")           \
 	F(u64,   fence,         "likewise")
 #define MSG_FETCH_REP(F) \
 	F(u64,         version,     "version of the bytes")                     \

@@ -1486,7 +1486,7 @@ START_TEST(refusals)
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 65535, 2, 1, 1, false), -EINVAL);
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 65536, 1, 1, 1, false), -EINVAL);
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 1, 1, 0, false), -EINVAL);
-	ck_assert_int_eq(do_kind(&w, one_id, UPDATE_CONFIRM, 16, 0, 1, false), -EINVAL);
+	ck_assert_int_eq(do_kind(&w, one_id, 5, 16, 0, 1, false), -EINVAL);
 	ck_assert_int_eq(do_kind(&w, one_id, UPDATE_TRUNCATE, 16, 65537, 1, false), -EINVAL);
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 9, 1, 5, true), 0);
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 0, 9, 1, 5, false), -EINVAL);
