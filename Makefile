@@ -1,4 +1,4 @@
-# fsd - make | deps | up | test | check | asan | model | bench | cluster | lint | install | clean
+# fsd - make | deps | up | test | check | asan | model | bench | bench-failover | cluster | lint | install | clean
 #   T=name  run the tests whose name has it     SEED=n  one seed     N=n  so many seeds
 #   DIR=/var/tmp/fsd MOUNT=/3fs  where `make up` keeps and mounts its cluster
 #   DESTDIR= PREFIX=/usr/local  where install puts things
@@ -82,6 +82,9 @@ cluster: all
 	@B=$(B) JOBS=1 tests/check.sh $(sort $(wildcard tests/cluster/[a-z]*.sh))
 bench: all $(BENCHES)
 	@tests/bench.sh $(B)
+# What programs notice when parts of a cluster fail: pauses, errors, losses.
+bench-failover: all
+	@B=$(B) tests/bench_failover.sh
 lint:	# the include arrows, libraries behind their wrappers, the manual pages
 	@! grep -n '#include "\(net\|chunk\|meta\|roles\)/'  conf/*.[ch]
 	@! grep -n '#include "\(chunk\|meta\|roles\)/'       net/*.[ch]
@@ -97,6 +100,6 @@ install: all
 	    $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/} || exit 1; done
 clean:
 	rm -rf $(B)
-.PHONY: all deps deps-test up test check asan model cluster bench lint install clean
+.PHONY: all deps deps-test up test check asan model cluster bench bench-failover lint install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
