@@ -170,6 +170,11 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	    call_answer);
 	return 0;
 }
+bool
+net_call_active(const struct net_call *c)
+{
+	return c->state != 0;
+}
 void
 net_call_cancel(struct net_call *c)
 {
