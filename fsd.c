@@ -27,6 +27,7 @@
 #include "conf/version.h"
 #include "net/msg.h"
 #include "roles/admin.h"
+#include "roles/check.h"
 #include "roles/bench.h"
 #include "roles/dev.h"
 #include "roles/format.h"
@@ -44,7 +45,7 @@ struct args {
 	unsigned    set_n;
 	const char *mount_opts;
 	const char *size, *raw, *log;
-	bool	    foreground, background, json, lazy, print_config;
+	bool	    foreground, background, json, lazy, print_config, repair;
 	char	  **words;		/* what is left */
 	int	    word_n;
 };
@@ -61,6 +62,7 @@ usage(FILE *to)
 	    "       fsd key FILE\n"
 	    "       fsd admin [--config FILE] [--json] show nodes|disks|targets|chains|"
 	    "tables|clients|space|counters [NODE]\n"
+	    "       fsd check [--config FILE] [--repair] [--json]\n"
 	    "       fsd bench [--config FILE] [--raw DIR] [CASE...]\n"
 	    "       fsd --print-config [--config FILE]\n"
 	    "       fsd help [TOPIC]    fsd --version\n"
@@ -570,6 +572,42 @@ cmd_admin(const struct args *a)
 	return rc;
 }
 
+/* Exit status: 0 no faults are left, 1 some are, 3 it could not be ended. */
+static int
+cmd_check(const struct args *a)
+{
+	struct admin_run r = { .rc = -ETIMEDOUT };
+	struct check *check = NULL;
+	struct run_plan plan;
+	struct check_conf cc;
+	struct conf c;
+	int rc;
+
+	if (a->word_n > 0)
+		return wrong_use("check takes no", a->words[0]);
+	if ((rc = load_conf(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
+		return rc;
+	cc = (struct check_conf){ .managers = plan.managers,
+	    .manager_n = plan.manager_n, .repair = a->repair, .json = a->json,
+	    .to = stdout };
+	if (process_open(&r.p, &c, plan.key) != 0 ||
+	    (cc.env = process_add(r.p, "check")) == NULL) {
+		fprintf(stderr, "fsd: cannot start: %s\n", strerror(errno));
+		return 1;
+	}
+	rc = check_open(&check, &cc, admin_done, &r);
+	if (rc == 0) {
+		process_run(r.p);
+		rc = r.rc;
+	}
+	if (rc != 0 && rc != -EUCLEAN)
+		fprintf(stderr, "fsd check: not ended: %s\n", err_text(rc));
+	check_close(check);
+	process_close(r.p);
+	conf_fini(&c);
+	return rc == 0 ? 0 : rc == -EUCLEAN ? 1 : 3;
+}
+
 static int
 cmd_bench(const struct args *a)
 {
@@ -597,7 +635,8 @@ static const struct {
 } commands[] = {
 	{ "dev",    cmd_dev },    { "mount", cmd_mount }, { "umount", cmd_umount },
 	{ "disk",   cmd_disk },   { "key",   cmd_key },	  { "admin",  cmd_admin },
-	{ "bench",  cmd_bench },  { "help",  cmd_help },
+	{ "check",  cmd_check },  { "bench",  cmd_bench },
+	{ "help",   cmd_help },
 };
 
 /* 0, or the exit status for wrong use. */
@@ -615,6 +654,7 @@ parse_args(struct args *a, int argc, char **argv)
 		{ "raw", required_argument, NULL, 'R' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "lazy", no_argument, NULL, 'l' },
+		{ "repair", no_argument, NULL, 'x' },
 		{ "print-config", no_argument, NULL, 'p' },
 		{ "version", no_argument, NULL, 'V' },
 		{ "help", no_argument, NULL, 'h' },
@@ -658,6 +698,9 @@ parse_args(struct args *a, int argc, char **argv)
 			break;
 		case 'l':
 			a->lazy = true;
+			break;
+		case 'x':
+			a->repair = true;
 			break;
 		case 'p':
 			a->print_config = true;

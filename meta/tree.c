@@ -36,6 +36,9 @@ struct walk {
 	uint64_t      n, max_ino;
 	char	     *why;
 	size_t	      cap;
+	/* NULL: the first fault ends it */
+	void	    (*report)(void *ctx, const char *why);
+	void	     *ctx;
 };
 
 static int __attribute__((format(printf, 2, 3)))
@@ -46,7 +49,10 @@ fault(struct walk *w, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(w->why, w->cap, fmt, ap);
 	va_end(ap);
-	return -EUCLEAN;
+	if (w->report == NULL)
+		return -EUCLEAN;
+	w->report(w->ctx, w->why);
+	return 0;
 }
 
 /* How a walk over rows ended. */
@@ -124,11 +130,16 @@ entries(struct walk *w)
 		struct msg_str name;
 		struct entry e;
 
-		if (found_len <= KEY_DIRENT_LEN || found_len > KEY_LEN_MAX ||
-		    dirent_decode(&e, row, len) != 0)
-			return fault(w, "1: entry row");
-		memcpy(key, found, found_len);
-		n = found_len;
+		bool bad = found_len <= KEY_DIRENT_LEN || found_len > KEY_LEN_MAX ||
+		    dirent_decode(&e, row, len) != 0;
+
+		n = found_len < KEY_LEN_MAX ? found_len : KEY_LEN_MAX;
+		memcpy(key, found, n);
+		if (bad) {
+			if ((rc = fault(w, "1: entry row")) != 0)
+				return rc;
+			continue;
+		}
 		name.p = (const char *)key + KEY_DIRENT_LEN;
 		name.n = (uint32_t)(n - KEY_DIRENT_LEN);
 		rc = entry(w, key_ino_of(key),
@@ -159,10 +170,12 @@ symlinks(struct walk *w)
 			return fault(w, "1: symlink key");
 		ino = key_ino_of(found);
 		node = map_get(&w->nodes, ino);
-		if (node == NULL || !S_ISLNK(node->in.mode) ||
-		    len != node->in.size + 1)
-			return fault(w, "6: target of %" PRIu64, ino);
-		node->target = true;
+		if ((node == NULL || !S_ISLNK(node->in.mode) ||
+		    len != node->in.size + 1) &&
+		    (rc = fault(w, "6: target of %" PRIu64, ino)) != 0)
+			return rc;
+		if (node != NULL)
+			node->target = true;
 	}
 }
 
@@ -175,18 +188,21 @@ pending(struct walk *w)
 	while ((rc = gc_next(w->t, row.ino, row.kind, &row)) == 0) {
 		struct node *n = map_get(&w->nodes, row.ino);
 
-		if (n == NULL || !S_ISREG(n->in.mode))
-			return fault(w, "7: gc row of %" PRIu64
-			    ", which is no file", row.ino);
+		if (n == NULL || !S_ISREG(n->in.mode)) {
+			if ((rc = fault(w, "7: gc row of %" PRIu64
+			    ", which is no file", row.ino)) != 0)
+				return rc;
+			continue;
+		}
 		if (row.kind == GC_REMOVE) {
 			n->removing = true;
 			continue;
 		}
 		n->truncating = true;
-		if (row.epoch != n->in.epoch)
-			return fault(w, "7: truncation of %" PRIu64
-			    " to epoch %u, inode has %u", row.ino, row.epoch,
-			    n->in.epoch);
+		if (row.epoch != n->in.epoch && (rc = fault(w, "7: truncation of %"
+		    PRIu64 " to epoch %u, inode has %u", row.ino, row.epoch,
+		    n->in.epoch)) != 0)
+			return rc;
 	}
 	return ended(w, rc, "gc");
 }
@@ -253,10 +269,11 @@ check_all(struct walk *w)
 	if (root == NULL || !S_ISDIR(root->in.mode) ||
 	    root->in.parent != INO_ROOT)
 		return fault(w, "4: no root");
-	if (c.inodes != w->n || c.next_ino <= w->max_ino)
-		return fault(w, "1: counters say %" PRIu64 " inodes, next %" PRIu64
+	if ((c.inodes != w->n || c.next_ino <= w->max_ino) &&
+	    (rc = fault(w, "1: counters say %" PRIu64 " inodes, next %" PRIu64
 		    "; there are %" PRIu64 ", last %" PRIu64, c.inodes, c.next_ino,
-		    w->n, w->max_ino);
+		    w->n, w->max_ino)) != 0)
+		return rc;
 	root->rooted = true;
 	for (struct node *n = w->all; n != NULL; n = n->next) {
 		if ((rc = check_one(w, n)) != 0)
@@ -267,26 +284,43 @@ check_all(struct walk *w)
 	return 0;
 }
 
+static int
+check(struct walk *w)
+{
+	int rc;
+
+	map_init(&w->nodes);
+	if ((rc = inodes(w)) == 0 && (rc = entries(w)) == 0 &&
+	    (rc = symlinks(w)) == 0 && (rc = pending(w)) == 0)
+		rc = check_all(w);
+	map_fini(&w->nodes);
+	while (w->all != NULL) {
+		struct node *n = w->all;
+
+		w->all = n->next;
+		free(n);
+	}
+	return rc;
+}
+
 int
 tree_check(struct table *t, char *why, size_t cap)
 {
 	struct walk w = { .t = t, .why = why, .cap = cap };
-	int rc;
 
 	if (cap > 0)
 		why[0] = '\0';
-	map_init(&w.nodes);
-	if ((rc = inodes(&w)) == 0 && (rc = entries(&w)) == 0 &&
-	    (rc = symlinks(&w)) == 0 && (rc = pending(&w)) == 0)
-		rc = check_all(&w);
-	map_fini(&w.nodes);
-	while (w.all != NULL) {
-		struct node *n = w.all;
+	return check(&w);
+}
 
-		w.all = n->next;
-		free(n);
-	}
-	return rc;
+int
+tree_check_all(struct table *t, void (*report)(void *ctx, const char *why), void *ctx)
+{
+	char why[512];
+	struct walk w = { .t = t, .why = why, .cap = sizeof(why), .report = report,
+	    .ctx = ctx };
+
+	return check(&w);
 }
 
 int

@@ -23,6 +23,10 @@
 /* 0; -EUCLEAN with the first fault as text in @why (always terminated); -ENOMEM, -EIO.
  * @t must not change meanwhile. */
 int	tree_check(struct table *t, char *why, size_t cap);
+/* The same, but goes on: @report is told of every fault. 0, also with faults; -ENOMEM,
+ * -EIO. */
+int	tree_check_all(struct table *t, void (*report)(void *ctx, const char *why),
+	    void *ctx);
 /* Every regular file in order of its inode, also those being removed: which chunks may
  * there be?  0, -EIO, or what @fn returned when not 0. */
 int	tree_files(struct table *t, int (*fn)(void *ctx, const struct inode *in),

@@ -201,6 +201,23 @@ MSG_DECLARE(open_row, MSG_OPEN_ROW)
 MSG_DECLARE(session, MSG_SESSION)
 MSG_DECLARE(session_rep, MSG_SESSION_REP)
 
+/* ---- a frozen image of the tables, for `fsd check` ---- */
+/* One image is kept at a time, until nobody has asked for a while; -ESTALE: it is gone, or
+ * the tables have moved on too far: begin again. */
+#define MSG_IMAGE(F) \
+	F(u64, image, "which image; 0: make one")                               \
+	F(str, after, "key to go on after; empty: from the first")
+#define MSG_IMAGE_ROW(F) \
+	F(str, key,   "as fsd-disk(5) says")                                    \
+	F(str, value, "likewise")
+MSG_DECLARE(image, MSG_IMAGE)
+MSG_DECLARE(image_row, MSG_IMAGE_ROW)
+#define MSG_IMAGE_REP(F) \
+	F(u64,            image, "what to ask for next")                        \
+	F(list_image_row, rows,  "in key order")                                \
+	F(u8,             more,  "1: others follow")
+MSG_DECLARE(image_rep, MSG_IMAGE_REP)
+
 /*        id      name      request   reply         when sent again */
 #define MSG_META_CALLS(X) \
 	X(0x0201, lookup,   lookup,   entry_rep,    "harmless")                 \
@@ -221,6 +238,7 @@ MSG_DECLARE(session_rep, MSG_SESSION_REP)
 	X(0x0210, readdir,  readdir,  readdir_rep,  "harmless")                 \
 	X(0x0211, statfs,   ino,      statfs_rep,   "harmless")                 \
 	X(0x0212, session,  session,  session_rep,  "harmless")                 \
-	X(0x0213, meta_stats, none,   stats_rep,    "harmless")
+	X(0x0213, meta_stats, none,   stats_rep,    "harmless")                 \
+	X(0x0214, image,    image,    image_rep,    "harmless")
 
 #endif

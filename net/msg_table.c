@@ -61,6 +61,9 @@
 	X(open_row, MSG_OPEN_ROW) \
 	X(session, MSG_SESSION) \
 	X(session_rep, MSG_SESSION_REP) \
+	X(image, MSG_IMAGE) \
+	X(image_row, MSG_IMAGE_ROW) \
+	X(image_rep, MSG_IMAGE_REP) \
 	/* net/msg_storage.h */ \
 	X(read_item, MSG_READ_ITEM) \
 	X(read_result, MSG_READ_RESULT) \

@@ -168,6 +168,7 @@ restored(void *ctx)
 	struct metadata *m = ctx;
 	int rc;
 
+	metadata_image_drop(m);
 	fs_close(m->fs);
 	if ((rc = fs_open(&m->fs, group_table(m->group), m->log)) != 0)
 		group_break(m->group, rc);
@@ -303,7 +304,7 @@ metadata_open(struct metadata **out, const struct role_env *env,
 	metadata_session_init(m);
 	stat_attach(env->stats, &m->stat_set, "fsd_metadata", env->log.who,
 	    metadata_stat_rows, &m->stat);
-	if ((rc = metadata_gc_open(m)) != 0 ||
+	if ((rc = metadata_gc_open(m)) != 0 || (rc = metadata_image_open(m)) != 0 ||
 	    (rc = env->dir(env->ctx, dir_path, true, &m->dir)) != 0 ||
 	    (rc = role_uid_file(env, m->dir, "node", &node)) != 0 ||
 	    (rc = open_server(m, listen)) != 0 ||
@@ -396,6 +397,7 @@ metadata_close(struct metadata *m)
 	if (m == NULL)
 		return;
 	stat_remove(&m->stat_set);
+	metadata_image_close(m);
 	group_close(m->group);
 	metadata_gc_close(m);
 	metadata_session_fini(m);

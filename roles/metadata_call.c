@@ -525,6 +525,10 @@ metadata_serve(void *ctx, struct net_req *req)
 		role_stats_call(&m->env, req);
 		return;
 	}
+	if (rc == 0 && req->method == MSG_image) {
+		metadata_image_call(m, req);
+		return;
+	}
 	if (rc == 0 && req->method != MSG_session &&
 	    ((const struct msg_ctx *)req->msg)->groups.n > META_GROUPS_MAX)
 		rc = -EINVAL;

@@ -7,7 +7,8 @@
  *	metadata_members.c	who is in the group
  *	metadata_gc.c		truncations and removals against storage
  *	metadata_stripe.c	one question to every chain a file is striped over
- *	metadata_length.c	the end of a file, asked of storage */
+ *	metadata_length.c	the end of a file, asked of storage
+ *	metadata_image.c	the tables, for fsd check */
 #ifndef ROLES_METADATA_IMPL_H
 #define ROLES_METADATA_IMPL_H
 
@@ -199,6 +200,14 @@ void	metadata_length_cancel(struct metadata_op *op, int rc);
 /* Stop asking, if it does. */
 void	metadata_length_drop(struct metadata_op *op);
 
+/* ---- frozen images of the tables (metadata_image.c) ---- */
+
+int	metadata_image_open(struct metadata *m);
+/* The table is about to go, or to be replaced. */
+void	metadata_image_drop(struct metadata *m);
+void	metadata_image_close(struct metadata *m);
+void	metadata_image_call(struct metadata *m, struct net_req *req);
+
 /* ---- the role (metadata.c) ---- */
 
 #define METADATA_STATS(X) \
@@ -214,6 +223,8 @@ void	metadata_length_drop(struct metadata_op *op);
 	X(gauge,   requests,    "requests in hand")                              \
 	X(hist,    change_ns,   "time from request to reply, through the log")
 STAT_DECLARE(metadata, METADATA_STATS)
+
+struct metadata_images;
 
 struct metadata {
 	struct role_env	   env;
@@ -248,6 +259,7 @@ struct metadata {
 
 	struct metadata_sessions sessions;
 	struct metadata_gc *gc;
+	struct metadata_images *images;
 };
 
 static inline uint64_t

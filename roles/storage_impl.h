@@ -310,7 +310,7 @@ enum storage_right {
 	STORAGE_WRITE,		/* and cut: of the head */
 	STORAGE_UPDATE,		/* of a replica behind another */
 	STORAGE_TAIL,		/* what is committed: of the last serving one */
-	STORAGE_LIST		/* of the syncing one */
+	STORAGE_LIST		/* of an active one: resync, fsd check */
 };
 int	storage_check(struct storage_worker *w, enum storage_right right,
 	    target_id target, chain_id chain, uint32_t version,

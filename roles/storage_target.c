@@ -59,7 +59,7 @@ storage_check(struct storage_worker *w, enum storage_right right, target_id targ
 		ok = t->v.pos + 1u == t->v.serving_n;
 		break;
 	case STORAGE_LIST:
-		ok = t->v.pos >= t->v.serving_n && t->v.pos < t->v.active_n;
+		ok = t->v.pos < t->v.active_n;	/* serving: fsd check */
 		break;
 	}
 	if (!ok)

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* check.h - fsd check: does what metadata and storage hold fit together, while the cluster
+ * is in use.
+ *
+ *   entries against inodes, link counts, orphans      meta/tree.h, on a frozen image
+ *   chunks against inodes and layouts                 every chunk of every chain
+ *   replicas against each other                       versions and digests
+ *
+ * What looks wrong is looked at again before it is called a fault: the cluster goes on
+ * changing meanwhile.  Takes memory by the size of the metadata. */
+#ifndef ROLES_CHECK_H
+#define ROLES_CHECK_H
+
+#include <stdio.h>
+
+#include "net/addr.h"
+#include "roles/role.h"
+
+struct check;
+
+struct check_conf {
+	const struct role_env *env;	/* copied */
+	const struct net_addr *managers;
+	unsigned	 manager_n;
+	bool		 repair;	/* mend what can be mended */
+	bool		 json;
+	FILE		*to;
+};
+
+/* Faults go to conf->to as they are found, one a line.  done(ctx, rc) runs once, never
+ * before this has returned: 0 no faults, or all were mended; -EUCLEAN: faults are left; or
+ * why the check could not be ended.  0 or -ENOMEM. */
+int	check_open(struct check **out, const struct check_conf *conf, role_fn *done,
+	    void *ctx);
+void	check_close(struct check *c);
+
+#endif
