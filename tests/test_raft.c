@@ -171,6 +171,22 @@ START_TEST(vote)
 }
 END_TEST
 
+START_TEST(prevote_near_a_leader)
+{
+	struct raft_msg m = { .kind = RAFT_PREVOTE, .from = 3, .term = 9, .index = 9,
+		.log_term = 9 };
+
+	start(3, "12");
+	got(2500, (struct raft_msg){ .kind = RAFT_BEAT, .from = 2, .term = 2 });
+	got(2500 + T - 1, m);
+	ck_assert_uint_eq(sent_n, 0);
+	got(2500 + T, m);
+	ck_assert(sent_kind(RAFT_PREVOTE_REP)->ok);
+	ck_assert_uint_eq(raft_term(r), 2);
+	raft_close(r);
+}
+END_TEST
+
 START_TEST(vote_waits_for_disk)
 {
 	struct raft_msg m = { .kind = RAFT_VOTE, .from = 2, .to = ME, .term = 3,
@@ -546,6 +562,7 @@ main(void)
 	int failed;
 
 	tcase_add_loop_test(tc, vote, 0, N(votes));
+	tcase_add_test(tc, prevote_near_a_leader);
 	tcase_add_test(tc, vote_waits_for_disk);
 	tcase_add_test(tc, blank_never_votes);
 	tcase_add_test(tc, alone_leads_at_once);
