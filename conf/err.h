@@ -17,7 +17,7 @@ enum err_next {
 #define ERR_TABLE(X) \
 	X(ERR_STALE_CHAIN,     -2001, REFRESH, "chain version is not current") \
 	X(ERR_NOT_OWNER,       -2002, REFRESH, "this server does not own that target or group") \
-	X(ERR_CHAIN_RECOVERING,-2003, REFRESH, "chain is being reconciled") \
+	X(ERR_CHAIN_RECOVERING,-2003, REFRESH, "chain changes; again in a moment") \
 	X(ERR_CORRUPT,         -2004, OTHER,   "stored bytes fail their checksum") \
 	X(ERR_BUSY,            -2005, RETRY,   "over a limit; retry after a pause") \
 	X(ERR_NO_LEASE,        -2006, REFRESH, "server holds no lease") \

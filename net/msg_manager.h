@@ -13,8 +13,7 @@ enum {
 };
 enum node_state { NODE_UP = 1, NODE_DOWN = 2 };
 
-/* Public state of a chain: RECOVERING while its replicas are reconciled; no reads or
- * writes by clients then. */
+/* Public state of a chain: RECOVERING while no replica serves; no reads or writes then. */
 enum chain_state { CHAIN_RECOVERING = 1, CHAIN_SERVING = 2 };
 
 /* ---- routing: one versioned structure; rows carry the version that last changed

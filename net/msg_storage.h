@@ -170,7 +170,7 @@ MSG_DECLARE(list_rep, MSG_LIST_REP)
 	F(chunk, chunk,         "inode and index")                              \
 	F(u64,   version,       "which version, pending or committed")          \
 	F(u64,   floor,         "from the predecessor: as in update")           \
-	F(u64,   fence,         "likewise")
+	F(u64,   fence,         "likewise; 0: another replica asks, for a repair")
 #define MSG_FETCH_REP(F) \
 	F(u64,         version,     "version of the bytes")                     \
 	F(u8,          chunk_shift, "log2 of the file's chunk size")            \

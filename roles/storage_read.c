@@ -395,6 +395,8 @@ storage_last_call(struct storage_worker *w, struct net_req *req)
 	int rc = storage_check(w, STORAGE_TAIL, m->target, m->chain,
 	    m->chain_version, &t);
 
+	if (rc == 0 && t->craq.handing)
+		rc = ERR_CHAIN_RECOVERING;	/* any chunk may be the last by now */
 	if (rc == 0) {
 		int found = chunk_engine_last(t->disk->engine, m->target, m->ino,
 		    &info);
