@@ -38,6 +38,8 @@ static struct {
 	uint64_t	  appended, acked, cut, run;
 	bool		  brim;			/* cut only when the ring is full */
 	bool		  checked;		/* compare entries with content */
+	uint64_t	 *where;		/* serial -> index it was appended at */
+	bool		  cuts_back;
 } t;
 
 /* Payload of @serial: its number, and bytes that follow from it. */
@@ -66,9 +68,30 @@ append(void)
 	if (rc != 0)
 		return rc;
 	ck_assert_uint_eq(index, t.appended + 1);
-	ck_assert_uint_lt(index, INDEX_MAX);
+	ck_assert_uint_lt(t.serial, INDEX_MAX);
 	t.content[t.appended = index] = t.serial;
+	t.where[t.serial] = index;
 	return 0;
+}
+
+static uint64_t
+serial_of(const struct meta_log_entry *e)
+{
+	uint64_t serial;
+
+	memcpy(&serial, e->payload, sizeof(serial));
+	return serial;
+}
+
+/* Take back what was appended after @index. */
+static void
+cut_back(uint64_t index)
+{
+	ck_assert_int_eq(meta_log_cut_back(t.log, index), 0);
+	ck_assert_uint_eq(meta_log_end(t.log), index);
+	t.appended = index;
+	t.acked = t.acked < index ? t.acked : index;
+	t.last = t.last < index ? t.last : index;
 }
 
 static void
@@ -84,6 +107,13 @@ on_entry(void *ctx, const struct meta_log_entry *e)
 	t.last = e->index;
 	if (t.ready)
 		t.acked = e->index;
+	if (t.checked && !t.ready && e->index > t.acked &&
+	    serial_of(e) <= t.serial && t.where[serial_of(e)] == e->index) {
+		/* Not promised: what was there, or what took its place. */
+		if (e->index > t.appended)
+			t.appended = e->index;
+		t.content[e->index] = serial_of(e);
+	}
 	if (t.checked) {
 		ck_assert_uint_le(e->index, t.appended);
 		ck_assert_uint_eq(e->len, payload(t.content[e->index], buf));
@@ -132,6 +162,7 @@ setup_seed(uint64_t seed)
 	t.box = sim_box_open(&t.disk_rand);
 	t.log_bytes = META_LOG_BYTES_MIN;
 	t.content = calloc(INDEX_MAX, sizeof(*t.content));
+	t.where = calloc(INDEX_MAX, sizeof(*t.where));
 	t.checked = true;
 }
 
@@ -193,6 +224,7 @@ teardown(void)
 	sim_box_close(t.box);
 	sim_clock_close(t.world);
 	free(t.content);
+	free(t.where);
 }
 
 static void
@@ -454,6 +486,154 @@ START_TEST(a_failed_write_breaks_it)
 }
 END_TEST
 
+START_TEST(taken_back)
+{
+	static const struct { const char *what; unsigned n, turns, to; } cases[] = {
+		{ "what was not written", 10, 0, 4 },
+		{ "all that was not written", 10, 0, 0 },
+		{ "what is being written", 10, 1, 4 },
+		{ "what is durable", 10, 2, 4 },
+		{ "all that is durable", 10, 2, 0 },
+		{ "nothing", 10, 2, 10 },
+	};
+	unsigned n = cases[_i].n;
+
+	ck_assert_int_eq(start(), 0);
+	for (unsigned i = 0; i < n; i++)
+		ck_assert_int_eq(append(), 0);
+	if (cases[_i].turns > 0)
+		sim_clock_run(t.world, 100 * NS_PER_US);
+	if (cases[_i].turns > 1)
+		settle();
+	ck_assert_int_eq(meta_log_cut_back(t.log, n + 1), -EINVAL);
+	cut_back(cases[_i].to);
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_int_eq(append(), 0);
+	settle();
+	ck_assert_uint_eq(t.acked, cases[_i].to + 5);
+	cut_back(cases[_i].to + 3);		/* and again */
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_int_eq(append(), 0);
+	settle();
+	stop(CRASH);
+	ck_assert_msg(start() == 0, "%s: %s", cases[_i].what, err_name(t.ready_rc));
+	ck_assert_uint_eq(t.last, cases[_i].to + 8);
+	stop(CLEAN);
+	ck_assert_int_eq(start(), 0);
+	ck_assert_uint_eq(t.last, cases[_i].to + 8);
+	stop(CLEAN);
+}
+END_TEST
+
+START_TEST(begun_again_elsewhere)
+{
+	ck_assert_int_eq(start(), 0);
+	for (unsigned i = 0; i < 10; i++)
+		ck_assert_int_eq(append(), 0);
+	if (_i > 0)
+		settle();
+	ck_assert_uint_gt(meta_log_restart(t.log, 100, 7), 0);
+	ck_assert_uint_eq(meta_log_first(t.log), 101);
+	ck_assert_uint_eq(meta_log_end(t.log), 100);
+	ck_assert_uint_eq(meta_log_end_term(t.log), 7);
+	settle();
+	ck_assert_uint_eq(meta_log_last(t.log), 100);
+	stop(CRASH);
+	ck_assert_int_eq(start(), 0);
+	ck_assert_uint_eq(t.first, 0);
+	ck_assert_uint_eq(meta_log_first(t.log), 101);
+	ck_assert_uint_eq(meta_log_first_term(t.log), 7);
+	stop(CLEAN);
+}
+END_TEST
+
+START_TEST(a_vote_is_kept_twice)
+{
+	struct meta_log_hard h = { .term = 5, .vote = 77, .owner = { 1, 2 } };
+	uint64_t ticket;
+
+	ck_assert_int_eq(start(), 0);
+	ck_assert_uint_eq(meta_log_hard(t.log)->term, 0);
+	ticket = meta_log_save(t.log, &h);
+	ck_assert_uint_lt(meta_log_saved(t.log), ticket);
+	settle();
+	ck_assert_uint_eq(meta_log_saved(t.log), ticket);
+	stop(CRASH);
+	/* Either header may rot. */
+	ck_assert_int_eq(sim_disk_flip(t.box, "d", "log", _i * META_LOG_BLOCK + 50,
+	    2), 0);
+	ck_assert_int_eq(start(), 0);
+	ck_assert_uint_eq(meta_log_hard(t.log)->term, 5);
+	ck_assert_uint_eq(meta_log_hard(t.log)->vote, 77);
+	ck_assert_int_eq(meta_log_hard(t.log)->owner[1], 2);
+	stop(CLEAN);
+}
+END_TEST
+
+static uint64_t read_next;
+
+static void
+read_some(void *ctx, struct meta_log_reader *r, int rc)
+{
+	static uint8_t buf[META_LOG_PAYLOAD_MAX];
+	struct meta_log_entry e;
+
+	(void)ctx;
+	ck_assert_int_eq(rc, 0);
+	while (meta_log_reader_next(r, &e)) {
+		ck_assert_uint_eq(e.index, read_next++);
+		ck_assert_uint_eq(e.len, payload(t.content[e.index], buf));
+		ck_assert(memcmp(e.payload, buf, e.len) == 0);
+	}
+	if (read_next <= t.acked)
+		meta_log_reader_start(r, read_next, read_some, NULL);
+}
+
+static void
+read_none(void *ctx, struct meta_log_reader *r, int rc)
+{
+	(void)r;
+	*(int *)ctx = rc;
+}
+
+START_TEST(read_back)
+{
+	struct meta_log_reader *r;
+	struct meta_log_entry e;
+	int rc = 0;
+
+	ck_assert_int_eq(start(), 0);
+	for (unsigned i = 0; i < 40; i++) {
+		for (unsigned k = 0; k < 15; k++)
+			(void)append();
+		settle();
+		if (i == 20)
+			cut_back(t.acked - 7);
+	}
+	ck_assert_int_eq(meta_log_get(t.log, t.acked + 1, &e), -ENOENT);
+	ck_assert_int_eq(meta_log_get(t.log, t.acked, &e), 0);
+	ck_assert_int_eq(meta_log_get(t.log, 1, &e), -EAGAIN);
+	ck_assert_int_eq(meta_log_reader_open(&r, t.log), 0);
+	for (uint64_t from = 1; from < t.acked; from += 100) {
+		read_next = from;
+		meta_log_reader_start(r, from, read_some, NULL);
+		settle();
+		ck_assert_uint_eq(read_next, t.acked + 1);
+	}
+	meta_log_truncate(t.log, 300);
+	settle();
+	meta_log_reader_start(r, meta_log_first(t.log) - 1, read_none, &rc);
+	settle();
+	ck_assert_int_eq(rc, -ENOENT);
+	meta_log_reader_start(r, meta_log_first(t.log), read_none, &rc);
+	sim_clock_run(t.world, NS_PER_US);
+	meta_log_reader_close(r);		/* in flight */
+	settle();
+	ck_assert_int_eq(rc, -ENOENT);
+	stop(CLEAN);
+}
+END_TEST
+
 /* ---- damage ---- */
 
 /* Several batches of one entry each, a block apart; header synced up to some. */
@@ -574,6 +754,22 @@ load(void)
 		}
 		if (!t.brim && rand_chance(&t.rand, 1, 6))
 			cut();
+		if (t.cuts_back && rand_chance(&t.rand, 1, 6)) {
+			uint64_t low = t.appended > 80 ? t.appended - 80 : 0;
+			struct meta_log_entry e;
+
+			/* in memory, as the group sees to */
+			low = low < meta_log_first(t.log) - 1 ?
+			    meta_log_first(t.log) - 1 : low;
+			low = low < t.cut ? t.cut : low;
+			while (low < t.appended &&
+			    (meta_log_get(t.log, low, &e) == -EAGAIN ||
+			    meta_log_get(t.log, low + 1, &e) == -EAGAIN))
+				low++;
+			if (low < t.appended)
+				cut_back(low + rand_below(&t.rand,
+				    t.appended - low + 1));
+		}
 		sim_clock_run(t.world, rand_below(&t.rand, 3 * NS_PER_MS));
 	}
 }
@@ -589,6 +785,7 @@ START_TEST(any_end)
 	setup_seed(seed);
 	weather();
 	t.brim = rand_chance(&t.rand, 1, 2);
+	t.cuts_back = rand_chance(&t.rand, 1, 2);
 	for (unsigned run = 1; run <= 12; run++) {
 		unsigned r = (unsigned)rand_below(&t.rand, 10);
 
@@ -608,7 +805,7 @@ START_TEST(any_end)
 				ck_assert_int_eq(t.ready_rc, 0);
 				t.run = meta_log_run(t.log);
 				t.appended = meta_log_last(t.log);
-			}
+					}
 			stop(CRASH);
 			continue;
 		}
@@ -659,6 +856,10 @@ main(void)
 	tcase_add_test(calm, appends_of_one_turn_are_one_batch);
 	tcase_add_test(calm, a_full_ring_is_busy_until_cut);
 	tcase_add_test(calm, too_long_is_refused);
+	tcase_add_loop_test(calm, taken_back, 0, 6);
+	tcase_add_loop_test(calm, begun_again_elsewhere, 0, 2);
+	tcase_add_loop_test(calm, a_vote_is_kept_twice, 0, 2);
+	tcase_add_test(calm, read_back);
 	tcase_add_test(calm, closed_inside_a_callback);
 	tcase_add_loop_test(calm, a_failed_write_breaks_it, 0, 2);
 	tcase_add_loop_test(calm, damage, 0,
