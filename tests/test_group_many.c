@@ -59,6 +59,7 @@ static struct {
 	struct node	  nodes[NODES];
 	uint64_t	  log_bytes;
 	uint32_t	  flush_bytes, flush_ms;
+	uint64_t	  table_bytes;
 	size_t		  pad;			/* bytes of a command, at most */
 	/* what the world knows */
 	uint64_t	  serial;
@@ -330,7 +331,7 @@ up(unsigned i, enum group_start how)
 	n->up = true;
 	ck_assert_int_eq(group_open(&n->group, &(struct group_conf){
 		.clock = n->clock, .log = &n->log, .dir = n->dir,
-		.log_bytes = t.log_bytes, .table_bytes = 64u << 20,
+		.log_bytes = t.log_bytes, .table_bytes = t.table_bytes,
 		.inflight_max = 1000, .flush_bytes = t.flush_bytes,
 		.flush_ms = t.flush_ms, .ops = &ops, .ctx = n, .rand = &n->rand,
 		.hub = n->hub, .number = 1, .addr = addr_of(i), .start = how }), 0);
@@ -375,6 +376,7 @@ setup_seed(uint64_t seed)
 	t.log_bytes = 1u << 20;
 	t.flush_bytes = 64u << 10;
 	t.flush_ms = 200;
+	t.table_bytes = 64u << 20;
 	t.pad = 300;
 	t.at = calloc(INDEX_MAX, sizeof(*t.at));
 	t.hash = calloc(INDEX_MAX, sizeof(*t.hash));
@@ -619,6 +621,71 @@ START_TEST(a_minority_does_not_lead)
 	load(50);
 	sim_net_heal(t.net);
 	check_level();
+}
+END_TEST
+
+/* Entries that only a cut-off leader has, durably, give way to those of the next. */
+START_TEST(what_was_not_committed_gives_way)
+{
+	struct node *l;
+	uint64_t acks;
+
+	form(3);
+	load(20);
+	l = leading();
+	for (unsigned i = 0; i < 3; i++)
+		if (i != l->i)
+			sim_net_cut(t.net, l->i + 1, i + 1, SIM_NET_SILENT);
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_int_eq(propose(l), 0);
+	acks = t.acks;
+	sim_clock_run(t.world, 50 * NS_PER_MS);	/* synced here */
+	ck_assert_uint_eq(t.acks, acks);
+	if (_i == 1) {
+		down(l->i, CRASH);
+		up(l->i, GROUP_JOIN);
+	}
+	sim_clock_run(t.world, 5 * NS_PER_S);
+	load(50);
+	if (_i == 2)
+		down(l->i, CRASH);
+	sim_net_heal(t.net);
+	if (_i == 2)
+		up(l->i, GROUP_JOIN);
+	check_level();
+	down(l->i, CRASH);
+	up(l->i, GROUP_JOIN);
+	load(5);
+	check_level();
+}
+END_TEST
+
+/* A table that is nearly full takes what makes it smaller, and nothing else. */
+START_TEST(a_full_table)
+{
+	struct req *q;
+	uint8_t cmd[9] = { 0 };
+	int rc = 0;
+
+	t.table_bytes = 1u << 20;
+	t.pad = 3000;
+	up(0, GROUP_FOUND);
+	wait_leader();
+	for (unsigned i = 0; i < 20000 && rc != -ENOSPC; i++) {
+		rc = propose(&t.nodes[0]);
+		ck_assert(rc == 0 || rc == ERR_BUSY || rc == -ENOSPC);
+		sim_clock_run(t.world, NS_PER_MS);
+	}
+	ck_assert_int_eq(rc, -ENOSPC);
+	sim_clock_run(t.world, NS_PER_S);
+	q = free_req(&t.nodes[0]);
+	q->serial = ++t.serial;
+	bytes_be64(cmd, q->serial);
+	ck_assert_int_eq(group_propose_freeing(t.nodes[0].group, &q->r, cmd,
+	    sizeof(cmd), answered), 0);
+	q->out = true;
+	sim_clock_run(t.world, NS_PER_S);
+	ck_assert(t.acked[q->serial]);
 }
 END_TEST
 
@@ -880,6 +947,8 @@ main(void)
 	tcase_add_loop_test(calm, one_becomes_many, 0, 3);
 	tcase_add_test(calm, each_dies_and_returns);
 	tcase_add_test(calm, a_minority_does_not_lead);
+	tcase_add_loop_test(calm, what_was_not_committed_gives_way, 0, 3);
+	tcase_add_test(calm, a_full_table);
 	tcase_add_test(calm, handed_over);
 	tcase_add_loop_test(calm, far_behind, 0, 4);
 	tcase_add_test(calm, members_come_and_go);
