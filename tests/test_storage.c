@@ -646,7 +646,8 @@ START_TEST(wrong_place)
 		{ "cut at the head",	MSG_cut, 0, 0 },
 		{ "cut elsewhere",	MSG_cut, 1, ERR_NOT_OWNER },
 		{ "last chunk, head",	MSG_last, 0, ERR_NOT_OWNER },
-		{ "last chunk",		MSG_last, 1, 0 },
+		/* It has told the manager that the one behind it may take over. */
+		{ "last chunk",		MSG_last, 1, ERR_CHAIN_RECOVERING },
 		{ "last chunk, who syncs", MSG_last, 2, ERR_NOT_OWNER },
 		{ "committed, head",	MSG_committed, 0, ERR_NOT_OWNER },
 		{ "committed",		MSG_committed, 1, 0 },
