@@ -397,6 +397,95 @@ child(int out)
 	}
 }
 
+/* How many keys an image has, each with the value @v. */
+static int
+image_count(struct table_image *m, uint32_t v, unsigned *n)
+{
+	const void *key, *value;
+	uint8_t at[TABLE_KEY_MAX] = { 0 };
+	size_t key_len, len, at_len = 1;
+	int rc;
+
+	for (*n = 0; (rc = table_image_seek(m, at, at_len, true, &key, &key_len,
+	    &value, &len)) == 0; (*n)++) {
+		ck_assert_uint_eq(bytes_from_be32(value), v);
+		memcpy(at, key, key_len);
+		at_len = key_len;
+	}
+	return rc;
+}
+
+START_TEST(images)
+{
+	struct table_image *m, *late;
+	unsigned n;
+
+	setup();
+	ck_assert_int_eq(open_table(64 * MIB), 0);
+	for (uint32_t k = 0; k < 1000; k++)
+		put_number(k, 7, 100);
+	ck_assert_int_eq(commit(), 0);
+	ck_assert_int_eq(table_image_open(table, 16 * MIB, &m), 0);
+	for (uint32_t k = 500; k < 1500; k++)
+		put_number(k, 8, 100);
+	ck_assert_int_eq(commit(), 0);
+	ck_assert_int_eq(image_count(m, 7, &n), -ENOENT);
+	ck_assert_uint_eq(n, 1000);
+	ck_assert_int_eq(number(500), 8);
+	/* one that costs too much goes stale, others do not */
+	ck_assert_int_eq(table_image_open(table, 1 * MIB, &late), 0);
+	for (uint32_t k = 0; k < 1500; k++)
+		put_number(k, 9, 100);
+	ck_assert_int_eq(commit(), 0);
+	ck_assert_int_eq(image_count(late, 9, &n), -ESTALE);
+	ck_assert_int_eq(image_count(m, 7, &n), -ENOENT);
+	ck_assert_uint_eq(n, 1000);
+	table_image_close(late);
+	table_image_close(m);
+	ck_assert_uint_gt(table_used_bytes(table), 1500 * 100);
+	teardown();
+}
+END_TEST
+
+START_TEST(cleared)
+{
+	struct wait w = { 0 };
+
+	setup();
+	ck_assert_int_eq(open_table(64 * MIB), 0);
+	for (uint32_t k = 0; k < 1000; k++)
+		put_number(k, 7, 100);
+	ck_assert_int_eq(commit(), 0);
+	if (_i == 1) {			/* a batch before it is on its way */
+		put_number(2000, 7, 100);
+		table_commit(table, &w.commit, called);
+	}
+	put_number(3000, 7, 100);
+	table_clear(table);
+	ck_assert_int_eq(number(1), -1);
+	ck_assert_int_eq(number(2000), -1);
+	ck_assert_int_eq(number(3000), -1);
+	put_number(5, 8, 100);
+	ck_assert_int_eq(number(5), 8);
+	ck_assert_int_eq(commit(), 0);
+	put_number(6, 8, 100);
+	for (int again = 0; again < 2; again++) {
+		ck_assert_int_eq(number(1), -1);
+		ck_assert_int_eq(number(2000), -1);
+		ck_assert_int_eq(number(5), 8);
+		if (again == 0) {
+			ck_assert_int_eq(number(6), 8);
+			table_close(table);
+			table = NULL;
+			ck_assert_int_eq(open_table(64 * MIB), 0);
+			ck_assert_int_eq(number(6), -1);
+		}
+	}
+	ck_assert_uint_lt(table_used_bytes(table), 100 * 1000);
+	teardown();
+}
+END_TEST
+
 START_TEST(killed)
 {
 	uint32_t n, last = 0;
@@ -454,6 +543,8 @@ main(void)
 	tcase_add_test(tc, full);
 	tcase_add_test(tc, close_in_flight);
 	tcase_add_loop_test(tc, damaged, 0, 6);
+	tcase_add_test(tc, images);
+	tcase_add_loop_test(tc, cleared, 0, 2);
 	tcase_add_loop_test(tc, grows_and_shrinks, 0, 3);
 	tcase_add_loop_test(tc, killed, 0, 3);
 	suite_add_tcase(s, tc);
