@@ -77,8 +77,13 @@ found_due(struct clock_timer *t)
 	struct net_call_opts o = { .deadline_ns = clock_now(m->env.clock) +
 		2 * ASK_MS * NS_PER_MS };
 
-	if (!group_blank(m->group) || net_call_active(&m->who_call))
+	if (net_call_active(&m->who_call))
 		return;
+	if (!group_blank(m->group)) {
+		if (group_members(m->group)->n == 0)
+			ask_again(m);		/* it still opens */
+		return;
+	}
 	if (m->found_at < m->peer_n &&
 	    net_addr_eq(&m->peers[m->found_at], &m->self))
 		m->found_at++;
