@@ -18,6 +18,7 @@
  * Invariants
  *  1. lease_until is the sending time of an answered beat plus the lease, or 0; it goes
  *     back only to 0, when the manager says that the lease is another's, and on leaving.
+ *     lease_routing is the routing version in the first answer after a time without.
  *  2. Presence has its timer running, or two calls in flight and `due` set; poll and
  *     refresh have either their call in flight or their timer running, or it is the
  *     refresh and nobody has asked for one; after leave only presence goes on.
@@ -87,6 +88,7 @@ struct member {
 	node_id		   node;
 	uint32_t	   lease_ms, beat_ms;
 	_Atomic uint64_t   lease_until_ns;
+	_Atomic uint64_t   lease_routing;
 	uint64_t	   told_version; /* of routing, by the last beat */
 	uint64_t	   total_bytes, used_bytes;
 
@@ -349,6 +351,11 @@ beat_answered(struct member *m, const struct asker *a,
 	uint64_t until = a->sent_ns + m->lease_ms * NS_PER_MS;
 	uint64_t was = atomic_load(&m->lease_until_ns);
 
+	if (was <= now(m) && rep->routing > atomic_load(&m->lease_routing)) {
+		atomic_store(&m->lease_routing, rep->routing);	/* before the lease */
+		if (rep->routing > routing_version(m->routing))
+			member_refresh(m);
+	}
 	if (until > was)
 		atomic_store(&m->lease_until_ns, until);
 	if (was <= now(m) && until > now(m)) {
@@ -759,6 +766,7 @@ member_open(struct member **out, const struct member_conf *conf)
 	if ((m = calloc(1, sizeof(*m))) == NULL)
 		return -ENOMEM;
 	m->beats[0].m = m->beats[1].m = m->poll.m = m->refresh.m = m;
+	atomic_init(&m->lease_routing, 0);
 	atomic_init(&m->lease_until_ns, 0);
 	if ((rc = copy_conf(m, conf)) != 0 ||
 	    (rc = routing_open(&m->routing)) != 0) {
@@ -804,6 +812,12 @@ uint64_t
 member_lease_until_ns(const struct member *m)
 {
 	return atomic_load(&m->lease_until_ns);
+}
+
+uint64_t
+member_lease_routing(const struct member *m)
+{
+	return atomic_load(&m->lease_routing);
 }
 
 void

@@ -67,6 +67,10 @@ node_id	member_node(const struct member *m);		/* 0: not registered yet */
 /* Until when this process may serve, on its clock; 0: never had a lease. May be read by
  * other threads. */
 uint64_t member_lease_until_ns(const struct member *m);
+/* The routing that the manager had when it gave us the lease anew: before, we had none, and
+ * what we held may be another's since.  Who acts by an older version does not serve, lease
+ * or not.  May be read by other threads, after the lease. */
+uint64_t member_lease_routing(const struct member *m);
 /* Ask for routing newer than ours now rather than at the next poll (after ERR_STALE_CHAIN
  * and the like); cheap to call often. */
 void	member_refresh(struct member *m);

@@ -158,6 +158,7 @@ view_make(const struct storage *st, const struct routing *r, unsigned loop)
 			if (view == NULL)
 				return NULL;
 			view->current = ours(st, r);
+			view->routing = routing_version(r);
 		}
 		n = 0;
 		for (unsigned i = 0; (c = routing_chain_at(r, i)) != NULL; i++) {

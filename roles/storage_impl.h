@@ -67,6 +67,7 @@ struct storage_view_chain {
 };
 struct storage_view {
 	bool	 current;		/* routing knows this very process */
+	uint64_t routing;		/* its version */
 	uint32_t n;
 	struct storage_view_chain chains[];
 };
@@ -165,6 +166,7 @@ struct storage_worker {
 	struct chunk_craq *craq;
 	struct map	 targets;	/* target id -> storage_target */
 	bool		 current;	/* see storage_view */
+	uint64_t	 routing;
 	bool		 running;	/* effects are being taken */
 	bool		 stopping;
 	unsigned	 flushing;	/* engines */

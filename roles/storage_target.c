@@ -387,6 +387,7 @@ storage_worker_view(struct storage_worker *w, struct storage_view *view)
 
 	assert(!w->running);
 	w->current = view->current;
+	w->routing = view->routing;
 	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
 		t->seen = false;
 	for (uint32_t i = 0; view->current && i < view->n; i++) {

@@ -397,6 +397,31 @@ START_TEST(lease_runs_out)
 }
 END_TEST
 
+/* What was ours before a lapse may be another's: the lease that is won again names the
+ * routing one has to have, and that is asked for at once.  While it lasts it asks nothing. */
+START_TEST(lease_after_a_lapse)
+{
+	uint64_t asked;
+
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	asked = member_lease_routing(m);
+	publish(5);
+	run_ms(1000);
+	ck_assert_uint_eq(member_lease_routing(m), asked);
+	managers[0].silent = true;
+	run_ms(20000);
+	cluster.routing = 9;			/* no poll brings it */
+	managers[0].silent = false;
+	for (int i = 0; i < 5000 && lease_left_ms() == 0; i++)
+		run_ms(1);
+	ck_assert_uint_gt(lease_left_ms(), 0);
+	ck_assert_uint_eq(member_lease_routing(m), 9);
+	run_ms(100);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 9);
+}
+END_TEST
+
 /* An answer late by most of a lease counts from when its beat was sent. */
 START_TEST(silence_is_short_enough)
 {
@@ -998,6 +1023,7 @@ main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, registers_and_beats);
 	tcase_add_test(t, lease_runs_out);
+	tcase_add_test(t, lease_after_a_lapse);
 	tcase_add_test(t, silence_is_short_enough);
 	tcase_add_test(t, stale_registers_again);
 	tcase_add_test(t, finds_the_leader);
