@@ -26,7 +26,8 @@
 #define GIVE_UP_MS	10000u
 #define PAUSE_MS	100u
 
-enum { NEED_ROUTING = 1, NEED_STATUS = 2, NEED_CLIENTS = 4, NEED_DONE = 8 };
+enum { NEED_ROUTING = 1, NEED_STATUS = 2, NEED_CLIENTS = 4, NEED_DONE = 8,
+	NEED_MANAGERS = 16 };
 
 /* A request of a command that changes something. */
 struct change {
@@ -34,6 +35,7 @@ struct change {
 	union {
 		struct msg_chain_accept accept;
 		struct msg_disk_replace replace;
+		struct msg_manager_change manager;
 	} u;
 };
 
@@ -89,6 +91,40 @@ make_replace(struct change *c, const char *const *args)
 	    disk_id(args[1], &c->u.replace.with);
 }
 
+static bool
+make_manager(struct change *c, enum manager_op op, const char *addr, const char *with)
+{
+	struct net_addr a;
+	const char *why;
+
+	c->method = MSG_manager_change;
+	c->u.manager = (struct msg_manager_change){ .op = (uint8_t)op,
+		.addr = msg_str(addr), .with = msg_str(with) };
+	if (net_addr_parse(addr, strlen(addr), &a, &why) == 0 &&
+	    (*with == '\0' || net_addr_parse(with, strlen(with), &a, &why) == 0))
+		return true;
+	fprintf(stderr, "fsd admin: %s %s: %s\n", addr, with, why);
+	return false;
+}
+
+static bool
+make_add(struct change *c, const char *const *args)
+{
+	return make_manager(c, MANAGER_ADD, args[0], "");
+}
+
+static bool
+make_remove(struct change *c, const char *const *args)
+{
+	return make_manager(c, MANAGER_REMOVE, args[0], "");
+}
+
+static bool
+make_instead(struct change *c, const char *const *args)
+{
+	return make_manager(c, MANAGER_REPLACE, args[0], args[1]);
+}
+
 static const struct command commands[] = {
 	{ "show nodes", NEED_ROUTING | NEED_STATUS, admin_show_nodes,
 	    "nodes, their roles, state, addresses and disks", NULL, 0 },
@@ -106,6 +142,15 @@ static const struct command commands[] = {
 	    "bytes that files can use and do use", NULL, 0 },
 	{ "show counters", NEED_ROUTING, NULL,
 	    "[NODE]: what every process, or that of NODE, has counted", NULL, 0 },
+	{ "show managers", NEED_MANAGERS, admin_show_managers,
+	    "managers: who leads, who is being added or removed", NULL, 0 },
+	{ "manager add", NEED_DONE, NULL,
+	    "ADDRESS: take the new manager there into the group", make_add, 1 },
+	{ "manager remove", NEED_DONE, NULL,
+	    "ADDRESS: go on without that manager", make_remove, 1 },
+	{ "manager replace", NEED_DONE, NULL,
+	    "OLD NEW: the new manager at NEW for the one at OLD; may be one address",
+	    make_instead, 2 },
 	{ "chain accept-loss", NEED_DONE, NULL,
 	    "CHAIN TARGET: its last replica is gone for good; go on with TARGET",
 	    make_accept, 2 },
@@ -182,6 +227,9 @@ take(struct admin *a, const void *rep)
 		break;
 	case NEED_CLIENTS:
 		a->facts.clients = copy;
+		break;
+	case NEED_MANAGERS:
+		a->facts.managers = copy;
 		break;
 	default:
 		break;
@@ -260,6 +308,8 @@ ask(struct admin *a)
 		req = &all;
 	} else if (a->asking == NEED_STATUS)
 		method = MSG_status;
+	else if (a->asking == NEED_MANAGERS)
+		method = MSG_managers;
 	else if (a->asking == NEED_DONE) {
 		method = a->change.method;
 		req = &a->change.u;

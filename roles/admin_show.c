@@ -428,6 +428,24 @@ admin_show_clients(FILE *to, const struct admin_facts *f, bool json)
 }
 
 void
+admin_show_managers(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "address", "member", "state", NULL };
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (uint32_t i = 0; i < f->managers->managers.n; i++) {
+		const struct msg_manager_row *r = &f->managers->managers.v[i];
+
+		cell_str(&s, r->addr);
+		cell(&s, "%016" PRIx64, r->member);
+		cell(&s, "%s%s", r->leader ? "leads" : r->voter ? "follows" :
+		    "is brought up to date", r->wanted ? "" : ", is removed");
+	}
+	show_end(&s);
+}
+
+void
 admin_show_space(FILE *to, const struct admin_facts *f, bool json)
 {
 	static const char *const heads[] = { "total", "used", "free", NULL };

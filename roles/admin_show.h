@@ -13,6 +13,7 @@ struct admin_facts {
 	const struct msg_routing_rep *routing;
 	const struct msg_status_rep  *status;
 	const struct msg_clients_rep *clients;
+	const struct msg_managers_rep *managers;
 };
 
 /* As a JSON string. */
@@ -24,6 +25,7 @@ void	admin_show_targets(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_chains(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_tables(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_clients(FILE *to, const struct admin_facts *f, bool json);
+void	admin_show_managers(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_space(FILE *to, const struct admin_facts *f, bool json);
 
 #endif
