@@ -5,7 +5,8 @@
  *   storage_tell	what the manager is told besides beats; on the main loop
  *   storage_worker	one loop: listener, disks, targets, buffers
  *   storage_target	our replica of one chain, from one chain version to the next
- *   storage_op		one write, update or cut of one chunk, driven by chunk/craq.c
+ *   storage_op		one operation on one chunk, driven by chunk/craq.c
+ *   storage_write	requests that become operations
  *   storage_sync	the replica behind us is brought up to date
  *   storage_pace	what clients leave of a worker for that
  *
@@ -375,8 +376,6 @@ struct storage_op {
 	int		 fetch_rc;	/* why the last one did not give it */
 };
 
-void	storage_write_call(struct storage_worker *w, struct net_req *req);
-void	storage_update_call(struct storage_worker *w, struct net_req *req);
 /* An operation of our own: fill what is asked for, then start.  NULL: no memory. */
 struct storage_op *storage_op_get(struct storage_worker *w, struct storage_target *t);
 /* 0: done() follows, maybe before this returns; else it was freed. */
@@ -393,6 +392,10 @@ void	storage_dedupe_in(struct chunk_dedupe *out, uint32_t *n,
 	    const msg_t_list_dedupe *in);
 void	storage_dedupe_out(struct msg_dedupe *out, const struct chunk_dedupe *in,
 	    uint32_t n);
+
+/* ---- storage_write.c ---- */
+void	storage_write_call(struct storage_worker *w, struct net_req *req);
+void	storage_update_call(struct storage_worker *w, struct net_req *req);
 
 /* ---- storage_read.c ---- */
 /* A read of @version here has ended with @rc: what is damaged is noted, a disk that is lost
