@@ -45,6 +45,9 @@ net_up() {
 		in_net sw ip link set "p$n" master br0 up
 		in_net "$n" ip link set "e$n" up
 		in_net "$n" ip address add "$(address "$n")/24" dev "e$n" || return 1
+		# The rules of cut() have to come before the one for our own address.
+		in_net "$n" ip rule add pref 100 lookup local || return 1
+		in_net "$n" ip rule del pref 0
 	done
 }
 net_down() {
@@ -101,8 +104,9 @@ node_kill() {	# SIGNAL NAME
 	esac
 }
 cut() {	# A B [oneway]
-	in_net "$1" ip route replace blackhole "$(address "$2")/32"
-	[ "${3:-}" = oneway ] || in_net "$2" ip route replace blackhole "$(address "$1")/32"
+	# Dropped where it arrives: a sender is told of routes that lead nowhere.
+	in_net "$2" ip rule add pref 10 from "$(address "$1")" blackhole
+	[ "${3:-}" = oneway ] || in_net "$1" ip rule add pref 10 from "$(address "$2")" blackhole
 }
 isolate() {	# A
 	for other in $(nodes); do
@@ -111,7 +115,7 @@ isolate() {	# A
 }
 heal() {
 	for n in $(nodes); do
-		in_net "$n" ip route flush type blackhole
+		while in_net "$n" ip rule del pref 10 2>/dev/null; do :; done
 	done
 }
 power_cut() {

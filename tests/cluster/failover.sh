@@ -124,8 +124,9 @@ m_freeze() { node_kill STOP m1; [ "$MANAGERS" -gt 1 ] || { sleep 1; node_kill CO
 m_thaw() { node_kill CONT m1; sleep 2; }
 c_cut() { isolate c2; sleep 3; heal; }
 m_all() { for n in $(numbered m "$MANAGERS"); do cut s1 "$n"; done; sleep 6; }
-# Two neighbours that hear everybody but each other, and so both keep their leases.
-s_apart() { cut s1 s2; sleep 6; }
+# Two neighbours that hear everybody but each other both keep their leases: writes to their
+# chains wait until it ends.
+s_apart() { cut s1 s2; sleep 6; heal; }
 one_way() { for n in $(numbered m "$MANAGERS"); do cut s2 "$n" oneway; done; sleep 6; }
 power() {
 	power_cut
@@ -148,8 +149,7 @@ event "storage, cut from managers" m_all
 event "storage, managers again" s_heal
 event "storage, managers do not hear it" one_way
 event "storage, heard once more" s_heal
-event "two storages, cut from each other" s_apart
-event "two storages, together again" s_heal
+event "two storages, apart for 6 s" s_apart
 whole "links"
 event "metadata, kill -9" d_kill
 event "metadata, back" d_back
