@@ -57,7 +57,7 @@ done
 mkdir -p "$W/c1.mnt/fio"
 fio --name=v --directory="$W/c1.mnt/fio" --rw=randwrite --bs=64k --size=16m --verify=crc32c \
     --verify_backlog=64 --verify_fatal=1 --fsync=32 --time_based --runtime=100000 \
-    --rate=4m >"$W/fio" 2>&1 &
+    --rate=4m --aux-path="$W" >"$W/fio" 2>&1 &
 fio=$!
 
 work_on() {	# FROM: both mounts do all they did again
