@@ -350,7 +350,7 @@ move(struct chunk_craq *c, struct chunk_craq_target *t,
 {
 	struct list left, *it;
 
-	assert(p->version > t->version);
+	assert(p->version > t->version || (!active && p->version == t->version));
 	assert(!p->syncing || (p->tail && !p->head && !p->read_tail));
 	assert(!p->whole || (p->read_tail && !p->tail));
 	assert(list_empty(&c->ready));		/* all effects were taken */

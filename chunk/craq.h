@@ -188,7 +188,8 @@ void	chunk_craq_serve(struct chunk_craq *c, struct chunk_craq_target *t);
  * move we do not answer for chunks that are dirty: they may be committed there already.
  * Reads and questions of others about them get ERR_CHAIN_RECOVERING. */
 void	chunk_craq_hand(struct chunk_craq_target *t);
-/* As move, to a version in which it has no place: takes nothing. */
+/* As move, to a version in which it has no place: takes nothing.  @version may be the one it
+ * is in: the target was given to somebody else. */
 void	chunk_craq_rest(struct chunk_craq *c, struct chunk_craq_target *t,
 	    uint32_t version);
 /* The target goes away; no operation may be under way. */

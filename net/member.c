@@ -18,7 +18,9 @@
  * Invariants
  *  1. lease_until is the sending time of an answered beat plus the lease, or 0; it goes
  *     back only to 0, when the manager says that the lease is another's, and on leaving.
- *     lease_routing is the routing version in the first answer after a time without.
+ *     It counts only for who acts on routing as new as that answer spoke of: a node that
+ *     was cut off must not serve by the chains of before.  An answer that is ahead of our
+ *     routing is kept until that has caught up.
  *  2. Presence has its timer running, or two calls in flight and `due` set; poll and
  *     refresh have either their call in flight or their timer running, or it is the
  *     refresh and nobody has asked for one; after leave only presence goes on.
@@ -65,6 +67,12 @@ struct asker {
 	unsigned	   failures;	/* in a row; of beats[]: not used */
 };
 
+/* A lease that counts from some routing version on. */
+struct grant {
+	uint64_t until_ns;		/* 0: none */
+	uint64_t routing;
+};
+
 struct member {
 	struct member_conf conf;	/* its pointers are ours */
 	struct net_addr	   managers[MEMBER_MANAGERS_MAX];
@@ -87,8 +95,8 @@ struct member {
 
 	node_id		   node;
 	uint32_t	   lease_ms, beat_ms;
-	_Atomic uint64_t   lease_until_ns;
-	_Atomic uint64_t   lease_routing;
+	_Atomic uint64_t   lease_until_ns, lease_routing;
+	struct grant	   held, newest_held; /* the first, and the last one after it */
 	uint64_t	   told_version; /* of routing, by the last beat */
 	uint64_t	   total_bytes, used_bytes;
 
@@ -275,6 +283,8 @@ presence_waits(struct member *m)
 	return true;
 }
 
+static void lease_lost(struct member *m);
+
 static void
 presence_failed(struct member *m, struct asker *a, int rc)
 {
@@ -287,7 +297,7 @@ presence_failed(struct member *m, struct asker *a, int rc)
 		 * Until it is settled the disks may be another's. */
 		log_error(m->conf.log, "registered by another process",
 		    "node=%" PRIu32, m->node);
-		atomic_store(&m->lease_until_ns, 0);
+		lease_lost(m);
 		m->state = SEEKING;
 		stop(&m->beats[0]);
 		stop(&m->beats[1]);
@@ -345,23 +355,60 @@ registered(struct member *m, struct asker *a, const struct msg_register_rep *rep
 }
 
 static void
-beat_answered(struct member *m, const struct asker *a,
-    const struct msg_beat_rep *rep)
+lease_lost(struct member *m)
 {
-	uint64_t until = a->sent_ns + m->lease_ms * NS_PER_MS;
+	atomic_store(&m->lease_until_ns, 0);
+	m->held = m->newest_held = (struct grant){ 0 };
+}
+
+/* Readers load the time first: they never see it without its version. */
+static void
+lease_take(struct member *m, const struct grant *g)
+{
 	uint64_t was = atomic_load(&m->lease_until_ns);
 
-	if (was <= now(m) && rep->routing > atomic_load(&m->lease_routing)) {
-		atomic_store(&m->lease_routing, rep->routing);	/* before the lease */
-		if (rep->routing > routing_version(m->routing))
-			member_refresh(m);
-	}
-	if (until > was)
-		atomic_store(&m->lease_until_ns, until);
-	if (was <= now(m) && until > now(m)) {
+	if (g->until_ns <= was)
+		return;
+	atomic_store(&m->lease_routing, g->routing);
+	atomic_store(&m->lease_until_ns, g->until_ns);
+	if (was <= now(m) && g->until_ns > now(m)) {
 		log_info(m->conf.log, "lease won", "node=%" PRIu32, m->node);
 		tell_changed(m);
 	}
+}
+
+/* Our routing is newer than it was. */
+static void
+lease_catch_up(struct member *m)
+{
+	while (m->held.until_ns != 0 &&
+	    m->held.routing <= routing_version(m->routing)) {
+		lease_take(m, &m->held);
+		m->held = m->newest_held;
+		m->newest_held = (struct grant){ 0 };
+	}
+}
+
+/* While routing keeps changing there is always one that is ahead of us: so the first that
+ * was kept stays until we have reached it. */
+static void
+lease_grant(struct member *m, const struct grant *g)
+{
+	struct grant *kept = m->held.until_ns == 0 ? &m->held : &m->newest_held;
+
+	if (g->routing <= routing_version(m->routing))
+		lease_take(m, g);
+	else if (g->until_ns > kept->until_ns)
+		*kept = *g;
+}
+
+static void
+beat_answered(struct member *m, const struct asker *a,
+    const struct msg_beat_rep *rep)
+{
+	struct grant g = { a->sent_ns + m->lease_ms * NS_PER_MS, rep->routing };
+
+	lease_grant(m, &g);
 	m->total_bytes = rep->total_bytes;
 	m->used_bytes = rep->used_bytes;
 }
@@ -378,8 +425,9 @@ beat_on(struct member *m, struct asker *a, uint64_t routing)
 		m->poll.to = m->refresh.to = NOWHERE;
 	note_success(m, a);
 	m->failures = 0;
-	/* Twice told of newer routing that no poll has brought. */
-	if (m->told_version > routing_version(m->routing))
+	/* Twice told of newer routing that no poll has brought, or no lease without it. */
+	if (m->told_version > routing_version(m->routing) ||
+	    (m->held.until_ns != 0 && atomic_load(&m->lease_until_ns) <= now(m)))
 		member_refresh(m);
 	m->told_version = routing;
 	if (other->sent_ns <= a->sent_ns)
@@ -524,8 +572,10 @@ take_routing(struct member *m, const struct msg_routing_rep *rep)
 
 	if (rc == -EXDEV && m->last_rc != rc)
 		log_error(m->conf.log, "manager of another cluster", "%s", "");
-	if (rc == 0 && routing_version(m->routing) != was)
+	if (rc == 0 && routing_version(m->routing) != was) {
 		tell_changed(m);
+		lease_catch_up(m);
+	}
 	return rc;
 }
 
@@ -716,7 +766,7 @@ member_leave(struct member *m, void (*fn)(void *ctx), void *ctx)
 	m->leave_fn = fn;
 	m->leave_ctx = ctx;
 	m->leave_ns = now(m) + LEAVE_MS * NS_PER_MS;
-	atomic_store(&m->lease_until_ns, 0);	/* before anyone may take over */
+	lease_lost(m);			/* before anyone may take over */
 	stop_all(m);
 	if (!known || !goodbye_send(m))
 		clock_defer(m->conf.clock, &m->left, run_left);
@@ -768,6 +818,7 @@ member_open(struct member **out, const struct member_conf *conf)
 	m->beats[0].m = m->beats[1].m = m->poll.m = m->refresh.m = m;
 	atomic_init(&m->lease_routing, 0);
 	atomic_init(&m->lease_until_ns, 0);
+	atomic_init(&m->lease_routing, 0);
 	if ((rc = copy_conf(m, conf)) != 0 ||
 	    (rc = routing_open(&m->routing)) != 0) {
 		member_close(m);
@@ -818,6 +869,12 @@ uint64_t
 member_lease_routing(const struct member *m)
 {
 	return atomic_load(&m->lease_routing);
+}
+
+uint32_t
+member_lease_ms(const struct member *m)
+{
+	return m->lease_ms;
 }
 
 void

@@ -3,7 +3,9 @@
  * know one's lease, keep routing fresh.
  *
  * The lease is counted on our own monotonic clock from the *sending* of the last beat
- * that was answered (self-fencing, DESIGN 5); the manager waits longer than that.
+ * that was answered (self-fencing, DESIGN 5); the manager waits longer than that.  It
+ * counts only with routing at least as new as that answer spoke of: who was declared dead
+ * and comes back serves by nothing that is older than its own end.
  * Any of several managers may lead, and it may change: members find the one that does
  * within a beat or two of a failure, and lose their lease only when none serves for as
  * long as it lasts.
@@ -65,12 +67,11 @@ void	member_leave(struct member *m, void (*fn)(void *ctx), void *ctx);
 const struct routing *member_routing(const struct member *m);
 node_id	member_node(const struct member *m);		/* 0: not registered yet */
 /* Until when this process may serve, on its clock; 0: never had a lease. May be read by
- * other threads. */
+ * other threads, and so may the next. */
 uint64_t member_lease_until_ns(const struct member *m);
-/* The routing that the manager had when it gave us the lease anew: before, we had none, and
- * what we held may be another's since.  Who acts by an older version does not serve, lease
- * or not.  May be read by other threads, after the lease. */
+/* Who acts on older routing than this has no lease.  Ask for the time first. */
 uint64_t member_lease_routing(const struct member *m);
+uint32_t member_lease_ms(const struct member *m);	/* how long it is; 0: not known yet */
 /* Ask for routing newer than ours now rather than at the next poll (after ERR_STALE_CHAIN
  * and the like); cheap to call often. */
 void	member_refresh(struct member *m);

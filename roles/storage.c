@@ -18,6 +18,8 @@
 #include "conf/err.h"
 #include "roles/storage_impl.h"
 
+#define VIEW_PAUSE_NS	NS_PER_S
+
 /* ---- between loops ---- */
 
 static void
@@ -159,6 +161,7 @@ view_make(const struct storage *st, const struct routing *r, unsigned loop)
 				return NULL;
 			view->current = ours(st, r);
 			view->routing = routing_version(r);
+			view->lease_ms = member_lease_ms(st->member);
 		}
 		n = 0;
 		for (unsigned i = 0; (c = routing_chain_at(r, i)) != NULL; i++) {
@@ -188,6 +191,17 @@ view_posted(struct storage *st, struct storage_post *p)
 	storage_worker_view(&st->workers[p->loop], view);
 }
 
+static void	view_again(struct clock_timer *timer);
+
+/* Without memory for it a loop has no lease by routing that is newer: it has to get it. */
+static void
+view_missing(struct storage *st, unsigned loop)
+{
+	log_error(&st->env->log, "no memory for routing", "loop=%u", loop);
+	clock_timer_start(st->env->clock, &st->view_timer,
+	    clock_now(st->env->clock) + VIEW_PAUSE_NS, view_again);
+}
+
 static void
 spread_views(struct storage *st, const struct routing *r)
 {
@@ -196,9 +210,8 @@ spread_views(struct storage *st, const struct routing *r)
 		struct storage_post *p;
 
 		if (view == NULL) {
-			log_error(&st->env->log, "no memory for routing", "%s",
-			    "");
-			continue;	/* stale routing is refused by others */
+			view_missing(st, i);
+			continue;
 		}
 		if (i == 0) {
 			storage_worker_view(&st->workers[0], view);
@@ -206,12 +219,22 @@ spread_views(struct storage *st, const struct routing *r)
 		}
 		if ((p = storage_post_make(view_posted)) == NULL) {
 			free(view);
+			view_missing(st, i);
 			continue;
 		}
 		p->view = view;
 		p->loop = i;
 		storage_post_send(st, i, p);
 	}
+}
+
+static void
+view_again(struct clock_timer *timer)
+{
+	struct storage *st = container_of(timer, struct storage, view_timer);
+
+	if (st->phase < STORAGE_LEAVING)
+		spread_views(st, member_routing(st->member));
 }
 
 /* Routing has changed, or a lease was won. */
@@ -524,6 +547,7 @@ storage_close(struct storage *st)
 		gate_put(st->gate);
 	}
 	tolds_free(st);
+	clock_timer_stop(st->env->clock, &st->view_timer);
 	member_close(st->member);
 	st->member = NULL;
 	for (unsigned i = 0; st->workers != NULL && i < st->loop_n; i++)

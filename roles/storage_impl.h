@@ -68,7 +68,8 @@ struct storage_view_chain {
 };
 struct storage_view {
 	bool	 current;		/* routing knows this very process */
-	uint64_t routing;		/* its version */
+	uint64_t routing;		/* version it was made of */
+	uint32_t lease_ms;
 	uint32_t n;
 	struct storage_view_chain chains[];
 };
@@ -166,8 +167,9 @@ struct storage_worker {
 	int		 open_rc;
 	struct chunk_craq *craq;
 	struct map	 targets;	/* target id -> storage_target */
-	bool		 current;	/* see storage_view */
+	bool		 current;	/* see storage_view, as the next two */
 	uint64_t	 routing;
+	uint32_t	 lease_ms;
 	bool		 running;	/* effects are being taken */
 	bool		 stopping;
 	unsigned	 flushing;	/* engines */
@@ -251,6 +253,7 @@ struct storage {
 	struct storage_gate *gate;
 	struct list	 tolds;
 	struct storage_progress *progress;	/* one for each worker */
+	struct clock_timer view_timer;	/* there was no memory for a view */
 	int		 open_rc;
 	role_fn		*ready, *stopped;
 	void		*ready_ctx, *stopped_ctx;

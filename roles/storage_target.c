@@ -205,42 +205,75 @@ position(const struct storage_view_chain *v, target_id target)
 	return i;
 }
 
+/* How long who is up may still serve by older routing: its lease, counted from before this
+ * version was made, and clocks may differ in speed by a tenth. */
+static uint64_t
+fence_ns(const struct storage_worker *w)
+{
+	uint64_t ms = w->env->conf->manager_lease;
+
+	if (w->lease_ms > ms)
+		ms = w->lease_ms;
+	return (ms + ms / 10) * NS_PER_MS;
+}
+
+/* It takes writes in @v, so none ends without it; or its lease has ended. */
+static bool
+harmless(const struct storage_view_chain *v, target_id target)
+{
+	unsigned at = position(v, target);
+
+	return target == v->target || at < v->active_n || (at < v->n && !v->up[at]);
+}
+
+static void
+fence_add(struct storage_target *t, target_id target, const struct net_addr *addr)
+{
+	unsigned f = 0;
+
+	while (f < t->fence_n && t->fences[f].target != 0 &&
+	    t->fences[f].target != target)
+		f++;
+	if (f == ROUTING_REPLICAS_MAX)
+		return;			/* the time has to pass */
+	net_call_cancel(&t->fences[f].call);
+	t->fences[f].target = target;
+	t->fences[f].addr = *addr;
+	if (f == t->fence_n)
+		t->fence_n++;
+}
+
 /* Who was active in the version we had, is not in @v, and may not know: it must not answer
  * readers any more once this chain commits without it.  A node that is down has lost its
- * lease; one that is up will know within a lease, since its beats tell it, or lose that. */
+ * lease; one that is up will know within a lease, since its beats tell it, or lose that.
+ * When we have missed versions, or know of none, it may be anyone who is not active. */
 static void
 fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 {
 	const struct storage_view_chain *old = &t->v;
+	uint64_t now = clock_now(t->w->clock);
 
+	if (now >= t->fence_until_ns)
+		fences_drop(t);
 	for (unsigned i = 0; i < t->fence_n; i++) {
-		unsigned at = position(v, t->fences[i].target);
-
-		if (at < v->active_n || (at < v->n && !v->up[at])) {
+		if (t->fences[i].target != 0 && harmless(v, t->fences[i].target)) {
 			net_call_cancel(&t->fences[i].call);
 			t->fences[i].target = 0;
 		}
 	}
-	for (unsigned i = 0, f = 0; i < old->active_n; i++) {
+	for (unsigned i = 0; i < old->active_n; i++) {
 		unsigned at = position(v, old->replicas[i]);
 
-		if (old->replicas[i] == v->target || at < v->active_n ||
-		    (at < v->n && !v->up[at]))
-			continue;
-		while (f < t->fence_n && t->fences[f].target != 0)
-			f++;
-		if (f == ROUTING_REPLICAS_MAX)
-			break;
-		net_call_cancel(&t->fences[f].call);
-		t->fences[f].target = old->replicas[i];
-		t->fences[f].addr = at < v->n ? v->addrs[at] : old->addrs[i];
-		if (f == t->fence_n)
-			t->fence_n++;
+		if (!harmless(v, old->replicas[i]))
+			fence_add(t, old->replicas[i], at < v->n ? &v->addrs[at] :
+			    &old->addrs[i]);
 	}
+	for (unsigned i = v->active_n; v->version > old->version + 1 && i < v->n; i++)
+		if (!harmless(v, v->replicas[i]))
+			fence_add(t, v->replicas[i], &v->addrs[i]);
 	while (t->fence_n > 0 && t->fences[t->fence_n - 1].target == 0)
 		t->fence_n--;
-	t->fence_until_ns = clock_now(t->w->clock) +
-	    t->w->env->conf->manager_lease * NS_PER_MS;
+	t->fence_until_ns = now + fence_ns(t->w);
 }
 
 /* ---- settling ---- */
@@ -378,6 +411,23 @@ target_view(struct storage_target *t, const struct storage_view_chain *v)
 	}
 }
 
+/* It is not ours any more: its disk is another's, or so is the chain's place. */
+static void
+target_gone(struct storage_target *t)
+{
+	struct storage_worker *w = t->w;
+
+	t->gone = true;
+	t->was_head = false;
+	storage_sync_stop(t);
+	list_remove(&t->in_settling);
+	clock_undefer(w->clock, &t->settle_step);
+	clock_timer_stop(w->clock, &t->settle_timer);
+	fences_drop(t);
+	chunk_craq_rest(w->craq, &t->craq, t->v.version);
+	storage_run(w);
+}
+
 /* Routing from before this process was registered says nothing about it. */
 void
 storage_worker_view(struct storage_worker *w, struct storage_view *view)
@@ -388,6 +438,7 @@ storage_worker_view(struct storage_worker *w, struct storage_view *view)
 	assert(!w->running);
 	w->current = view->current;
 	w->routing = view->routing;
+	w->lease_ms = view->lease_ms;
 	while ((t = map_next(&w->targets, &it, NULL)) != NULL)
 		t->seen = false;
 	for (uint32_t i = 0; view->current && i < view->n; i++) {
@@ -401,10 +452,8 @@ storage_worker_view(struct storage_worker *w, struct storage_view *view)
 	}
 	it = 0;
 	while ((t = map_next(&w->targets, &it, NULL)) != NULL) {
-		if (t->seen)
-			continue;
-		t->gone = true;
-		storage_sync_stop(t);
+		if (!t->seen && !t->gone)
+			target_gone(t);
 	}
 	free(view);
 }
@@ -418,14 +467,8 @@ storage_targets_rest(struct storage_worker *w)
 	size_t it = 0;
 
 	while ((t = map_next(&w->targets, &it, NULL)) != NULL) {
-		storage_sync_stop(t);
-		list_remove(&t->in_settling);
-		clock_undefer(w->clock, &t->settle_step);
-		clock_timer_stop(w->clock, &t->settle_timer);
-		fences_drop(t);
-		t->gone = true;
-		chunk_craq_rest(w->craq, &t->craq, t->v.version + 1);
-		storage_run(w);
+		if (!t->gone)
+			target_gone(t);
 	}
 }
 

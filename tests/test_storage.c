@@ -580,6 +580,46 @@ START_TEST(dropped_alive)
 }
 END_TEST
 
+static struct clock_timer give_timer;
+
+static void
+give_away(struct clock_timer *timer)
+{
+	struct routing_target t = *routing_target(T.m.routing,
+	    chain_of(0)->targets[0]);
+
+	(void)timer;
+	t.node = node_of(chain_of(0)->targets[1]);
+	t.changed = next_version();
+	ck_assert_int_eq(routing_put_target(T.m.routing, &t), 0);
+	publish();
+}
+
+/* A replica's disk is another node's: what was under way here ends, and is not tried for
+ * ever with nobody to stop it. */
+START_TEST(given_away)
+{
+	static uint8_t a[64];
+	struct msg_write w;
+	uint64_t began;
+
+	cluster_open(65, 1);
+	T.m.by_hand = true;
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	w = write_msg(0, 0, a, sizeof(a), 2, 0);
+	sim_net_cut(T.net, node_at(0, 0), node_at(0, 1), SIM_NET_SILENT);
+	began = sim_clock_now(T.world);
+	clock_timer_start(T.manager.clock, &give_timer, clock_now(T.manager.clock) +
+	    100 * NS_PER_MS, give_away);
+	ck_assert_int_eq(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0),
+	    ERR_STALE_CHAIN);
+	ck_assert_uint_lt(sim_clock_now(T.world) - began, 200 * NS_PER_MS);
+	ck_assert_int_eq(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0),
+	    ERR_NOT_OWNER);
+	cluster_close();
+}
+END_TEST
+
 /* A version of which nobody knows the end: a replica holds it pending when the chain moves.
  * Whoever is the last to serve then commits it, and all agree. */
 START_TEST(pending_is_settled)
@@ -770,6 +810,7 @@ main(void)
 	tcase_add_loop_test(tc, lone_survivor, 0, 3);
 	tcase_add_test(tc, power_cut);
 	tcase_add_loop_test(tc, dropped_alive, 0, 3);
+	tcase_add_test(tc, given_away);
 	tcase_add_loop_test(tc, pending_is_settled, 0, 2);
 	tcase_add_test(tc, wrong_place);
 	suite_add_tcase(s, tc);
