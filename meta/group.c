@@ -416,7 +416,9 @@ ready(void *ctx, int rc)
 		group_break(g, rc);
 		return;
 	}
-	if (!g->half && g->conf.start == GROUP_FOUND &&
+	/* Entries without a configuration before them are those of a log of version 1: it
+	 * is of a group of one, whatever this member is to do when it is blank. */
+	if (!g->half && (g->conf.start == GROUP_FOUND || meta_log_end(g->log) > 0) &&
 	    (g->raft == NULL || raft_members(g->raft)->index == 0))
 		found(g);
 	else

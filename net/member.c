@@ -482,7 +482,8 @@ register_send(struct member *m, struct asker *a, struct msg_disk_info *disks,
 	struct msg_register req = { .node_uid = m->conf.node_uid,
 		.boot = m->conf.boot, .name = msg_str(m->name),
 		.roles = m->conf.roles, .addrs = { addrs, m->conf.addr_n },
-		.disks = { disks, disk_n }, .release = msg_str(FSD_RELEASE) };
+		.disks = { disks, disk_n }, .release = msg_str(FSD_RELEASE),
+		.member = m->conf.member };
 
 	for (unsigned i = 0; i < m->conf.addr_n; i++)
 		addrs[i] = msg_str(m->addrs[i]);
@@ -494,12 +495,18 @@ beat_send(struct member *m, struct asker *a, struct msg_disk_info *disks,
     unsigned disk_n)
 {
 	struct msg_sync_status syncs[MEMBER_SYNCS_MAX];
+	struct msg_group_status groups[MEMBER_GROUPS_MAX];
 	struct msg_beat req = { .node = m->node, .boot = m->conf.boot,
-		.disks = { disks, disk_n }, .syncs = { syncs, 0 } };
+		.disks = { disks, disk_n }, .syncs = { syncs, 0 },
+		.groups = { groups, 0 } };
 
 	if (m->conf.syncs != NULL)
 		req.syncs.n = m->conf.syncs(m->conf.ctx, syncs, MEMBER_SYNCS_MAX);
 	assert(req.syncs.n <= MEMBER_SYNCS_MAX);
+	if (m->conf.groups != NULL)
+		req.groups.n = m->conf.groups(m->conf.ctx, groups,
+		    MEMBER_GROUPS_MAX);
+	assert(req.groups.n <= MEMBER_GROUPS_MAX);
 	return ask(m, a, MSG_beat, &req, beat_within_ms(m), presence_answered);
 }
 

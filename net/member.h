@@ -23,6 +23,7 @@
 #define MEMBER_MANAGERS_MAX	8u
 #define MEMBER_DISKS_MAX	64u	/* disks of one node */
 #define MEMBER_SYNCS_MAX	64u	/* replicas whose progress one node tells */
+#define MEMBER_GROUPS_MAX	4u	/* metadata groups that one node leads */
 
 struct member;
 
@@ -36,6 +37,7 @@ struct member_conf {
 	/* servers */
 	uint32_t	       roles;		/* NODE_*; 0: a client */
 	struct uid128	       node_uid, boot;
+	uint64_t	       member;		/* metadata: id of its group member */
 	const char	      *name;		/* of the node; copied; NULL: "" */
 	const struct net_addr *addrs;		/* one per loop; copied */
 	unsigned	       addr_n;
@@ -49,6 +51,9 @@ struct member_conf {
 				  unsigned max);
 	/* Likewise, for beats: the replicas that this node brings up to date. NULL: none. */
 	unsigned	     (*syncs)(void *ctx, struct msg_sync_status *rows,
+				  unsigned max);
+	/* Likewise: the metadata groups that it is certain to lead. NULL: none. */
+	unsigned	     (*groups)(void *ctx, struct msg_group_status *rows,
 				  unsigned max);
 	/* Routing has changed, or a lease was won or lost before its time; never from
 	 * within a member call.  It may close the member. */

@@ -60,6 +60,16 @@ MSG_DECLARE(rt_node, MSG_RT_NODE)
 MSG_DECLARE(rt_target, MSG_RT_TARGET)
 MSG_DECLARE(rt_chain, MSG_RT_CHAIN)
 MSG_DECLARE(rt_table, MSG_RT_TABLE)
+#define MSG_RT_GROUP(F) \
+	F(u32,      id,      "number of the metadata group")                    \
+	F(u64,      changed, "routing version of the last change of this row")  \
+	F(uid,      group,   "random id of the group; zeros: not founded yet")  \
+	F(list_u32, nodes,   "nodes that are to be members; as long as it is not founded, the one that founds it") \
+	F(list_u64, members, "random id of the member on each")                 \
+	F(u8,       fixed,   "1: an operator has chosen how many")              \
+	F(u32,      leader,  "node that said last that it leads; 0: none did")  \
+	F(u64,      term,    "in which election term")
+MSG_DECLARE(rt_group, MSG_RT_GROUP)
 
 #define MSG_ROUTING(F) \
 	F(u64, have,    "routing version the asker has, 0 for all")             \
@@ -70,7 +80,8 @@ MSG_DECLARE(rt_table, MSG_RT_TABLE)
 	F(list_rt_node,   nodes,   "changed nodes")                             \
 	F(list_rt_target, targets, "changed targets")                           \
 	F(list_rt_chain,  chains,  "changed chains")                            \
-	F(list_rt_table,  tables,  "new table versions")
+	F(list_rt_table,  tables,  "new table versions")                        \
+	F(list_rt_group,  groups,  "changed metadata groups")
 MSG_DECLARE(routing, MSG_ROUTING)
 MSG_DECLARE(routing_rep, MSG_ROUTING_REP)
 
@@ -93,7 +104,8 @@ MSG_DECLARE(disk_info, MSG_DISK_INFO)
 	F(u32,            roles,    "bits NODE_*")                              \
 	F(list_str,       addrs,    "service addresses, one per loop")          \
 	F(list_disk_info, disks,    "storage: its data disks")                  \
-	F(str,            release,  "version text of the binary")
+	F(str,            release,  "version text of the binary")               \
+	F(u64,            member,   "metadata: random id of its member of the group")
 #define MSG_REGISTER_REP(F) \
 	F(u32, node,     "id of this node, for ever")                           \
 	F(u32, lease_ms, "lease, counted from the sending of an answered beat") \
@@ -110,11 +122,20 @@ MSG_DECLARE(disk_info, MSG_DISK_INFO)
 	F(u64, bytes_left,  "bytes not compared yet, at most")                  \
 	F(u64, ms,          "time since it began")
 MSG_DECLARE(sync_status, MSG_SYNC_STATUS)
+/* Told by the leader of a metadata group, as long as it is certain to lead. */
+#define MSG_GROUP_STATUS(F) \
+	F(u32,      id,      "number of the group")                             \
+	F(uid,      group,   "random id of the group")                          \
+	F(u64,      term,    "election term in which it leads")                 \
+	F(list_u64, voters,  "members that vote")                               \
+	F(list_u64, learners, "members that are being brought up to date")
+MSG_DECLARE(group_status, MSG_GROUP_STATUS)
 #define MSG_BEAT(F) \
 	F(u32,            node,  "node id")                                     \
 	F(uid,            boot,  "as registered; another one: ERR_STALE_NODE")  \
 	F(list_disk_info, disks, "storage: space and health now")                \
-	F(list_sync_status, syncs, "storage: replicas it brings up to date")
+	F(list_sync_status, syncs, "storage: replicas it brings up to date")    \
+	F(list_group_status, groups, "metadata: the group that it leads")
 #define MSG_BEAT_REP(F) \
 	F(u64, routing,        "newest routing version")                        \
 	F(u64, total_bytes,    "cluster: bytes that files can use in all")      \
@@ -157,6 +178,11 @@ enum manager_op { MANAGER_ADD = 1, MANAGER_REMOVE, MANAGER_REPLACE };
 	F(u8,  leader,  "1: it leads")                                          \
 	F(u8,  wanted,  "0: it is being removed")
 MSG_DECLARE(manager_change, MSG_MANAGER_CHANGE)
+#define MSG_METADATA_CHANGE(F) \
+	F(u8,  op,      "enum manager_op")                                      \
+	F(u32, node,    "metadata node that is added, removed or replaced")     \
+	F(u32, with,    "the one in its place; may be the same, when it has lost its data")
+MSG_DECLARE(metadata_change, MSG_METADATA_CHANGE)
 MSG_DECLARE(manager_row, MSG_MANAGER_ROW)
 #define MSG_MANAGERS_REP(F) \
 	F(list_manager_row, managers, "members of the managers' group")
@@ -203,7 +229,8 @@ MSG_DECLARE(node_status, MSG_NODE_STATUS)
 	F(u64,              total_bytes,    "bytes that files can use in all")  \
 	F(u64,              used_bytes,     "bytes that files use")             \
 	F(u64,              config_version, "newest option-set version")        \
-	F(list_sync_status, syncs,          "replicas that are brought up to date")
+	F(list_sync_status, syncs,          "replicas that are brought up to date") \
+	F(list_group_status, groups,        "metadata groups, as last told by their leaders")
 MSG_DECLARE(status_rep, MSG_STATUS_REP)
 
 /* ---- option sets: text of an options file per role, versioned ---- */
@@ -237,6 +264,7 @@ MSG_DECLARE(config_rep, MSG_CONFIG_REP)
 	X(0x010d, chain_accept, chain_accept, none,          "refused once done") \
 	X(0x010e, disk_replace, disk_replace, none,          "refused once done") \
 	X(0x010f, manager_change, manager_change, none,      "refused once done") \
-	X(0x0110, managers,    none,        managers_rep,    "harmless")
+	X(0x0110, managers,    none,        managers_rep,    "harmless")        \
+	X(0x0111, metadata_change, metadata_change, none,    "refused once done")
 
 #endif

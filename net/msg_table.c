@@ -13,18 +13,21 @@
 	X(rt_target, MSG_RT_TARGET) \
 	X(rt_chain, MSG_RT_CHAIN) \
 	X(rt_table, MSG_RT_TABLE) \
+	X(rt_group, MSG_RT_GROUP) \
 	X(routing, MSG_ROUTING) \
 	X(routing_rep, MSG_ROUTING_REP) \
 	X(disk_info, MSG_DISK_INFO) \
 	X(register, MSG_REGISTER) \
 	X(register_rep, MSG_REGISTER_REP) \
 	X(sync_status, MSG_SYNC_STATUS) \
+	X(group_status, MSG_GROUP_STATUS) \
 	X(beat, MSG_BEAT) \
 	X(beat_rep, MSG_BEAT_REP) \
 	X(goodbye, MSG_GOODBYE) \
 	X(synced, MSG_SYNCED) \
 	X(manager_change, MSG_MANAGER_CHANGE) \
 	X(manager_row, MSG_MANAGER_ROW) \
+	X(metadata_change, MSG_METADATA_CHANGE) \
 	X(managers_rep, MSG_MANAGERS_REP) \
 	X(chain_accept, MSG_CHAIN_ACCEPT) \
 	X(disk_replace, MSG_DISK_REPLACE) \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* routing.c - four sets of rows, each sorted by id.
+/* routing.c - five sets of rows, each sorted by id.
  *
  * Invariants (routing_check)
  *  1. Keys of a set ascend; a row sits under the key made of its own id.
@@ -8,7 +8,9 @@
  *  3. Counts are within their bounds, ids are not 0, texts end.
  *  4. A chain's states never go down along it, at most one replica syncs, only behind one
  *     that serves; it says SERVING exactly when one does; its preferred order names the
- *     same replicas. */
+ *     same replicas.
+ *  5. A group names each node once, each member once, and one at least; before it is
+ *     founded just one. */
 #include "net/routing.h"
 
 #include <assert.h>
@@ -28,7 +30,7 @@ struct set {
 struct routing {
 	uint64_t      version;
 	struct uid128 cluster;
-	struct set    nodes, targets, chains, tables;
+	struct set    nodes, targets, chains, tables, groups;
 };
 
 /* ---- sets ---- */
@@ -142,6 +144,7 @@ routing_close(struct routing *r)
 	fini(&r->targets);
 	fini(&r->chains);
 	fini(&r->tables);
+	fini(&r->groups);
 	free(r);
 }
 
@@ -189,6 +192,12 @@ routing_table(const struct routing *r, chain_table_id id, uint32_t version)
 	    r->tables.rows[i - 1] : NULL;
 }
 
+const struct routing_group *
+routing_group(const struct routing *r, uint32_t id)
+{
+	return find(&r->groups, id);
+}
+
 const struct routing_node *
 routing_node_at(const struct routing *r, unsigned i)
 {
@@ -211,6 +220,12 @@ const struct routing_table *
 routing_table_at(const struct routing *r, unsigned i)
 {
 	return at(&r->tables, i);
+}
+
+const struct routing_group *
+routing_group_at(const struct routing *r, unsigned i)
+{
+	return at(&r->groups, i);
 }
 
 int
@@ -322,6 +337,32 @@ chain_valid(const struct routing_chain *c)
 	    CHAIN_RECOVERING) && of[TARGET_SYNCING] <= 1 &&
 	    of[TARGET_LASTSRV] <= 1 &&
 	    (of[TARGET_SERVING] > 0 ? of[TARGET_LASTSRV] : of[TARGET_SYNCING]) == 0;
+}
+
+/* Invariant 5. */
+static bool
+group_valid(const struct routing_group *g)
+{
+	if (g->id == 0 || g->n == 0 || g->n > ROUTING_MEMBERS_MAX ||
+	    (uid128_zero(&g->group) && g->n != 1))
+		return false;
+	for (uint32_t i = 0; i < g->n; i++) {
+		if (g->nodes[i] == 0 || g->members[i] == 0)
+			return false;
+		for (uint32_t k = 0; k < i; k++)
+			if (g->nodes[i] == g->nodes[k] ||
+			    g->members[i] == g->members[k])
+				return false;
+	}
+	return true;
+}
+
+int
+routing_put_group(struct routing *r, const struct routing_group *row)
+{
+	if (!group_valid(row))
+		return -EINVAL;
+	return raise(r, put(&r->groups, row->id, row, sizeof(*row)), row->changed);
 }
 
 int
@@ -448,6 +489,21 @@ table_of_msg(const struct msg_rt_table *m, struct routing_table *out)
 	    ids_valid(m->chains.v, m->chains.n, ROUTING_TABLE_MAX);
 }
 
+static bool
+group_of_msg(const struct msg_rt_group *m, struct routing_group *out)
+{
+	*out = (struct routing_group){ .id = m->id, .changed = m->changed,
+	    .group = m->group, .n = m->nodes.n, .fixed = m->fixed != 0,
+	    .leader = m->leader, .term = m->term };
+	if (m->nodes.n > ROUTING_MEMBERS_MAX || m->members.n != m->nodes.n)
+		return false;
+	for (uint32_t i = 0; i < m->nodes.n; i++) {
+		out->nodes[i] = m->nodes.v[i];
+		out->members[i] = m->members.v[i];
+	}
+	return group_valid(out);
+}
+
 /* Take the rows of one kind, or with @check only look at them.  A row that is not newer
  * than ours is skipped. */
 #define TAKE(KIND, LIST, OURS)                                                  \
@@ -473,6 +529,7 @@ take(struct routing *r, const struct msg_routing_rep *d, bool check)
 	TAKE(chain, chains, routing_chain(r, m->id))
 	TAKE(table, tables, m->version == 0 ? NULL :
 	    routing_table(r, m->id, m->version))
+	TAKE(group, groups, routing_group(r, m->id))
 	return 0;
 }
 
@@ -566,6 +623,20 @@ table_to_msg(const struct routing_table *t, struct msg_arena *arena,
 	return ids_to_msg(t->chains, t->chain_n, arena, &out->chains);
 }
 
+static int
+group_to_msg(const struct routing_group *g, struct msg_arena *arena,
+    struct msg_rt_group *out)
+{
+	*out = (struct msg_rt_group){ .id = g->id, .changed = g->changed,
+	    .group = g->group, .fixed = g->fixed, .leader = g->leader,
+	    .term = g->term, .members.n = g->n };
+	out->members.v = msg_arena_get(arena, g->n * sizeof(*out->members.v));
+	if (out->members.v == NULL)
+		return -ENOMEM;
+	memcpy(out->members.v, g->members, g->n * sizeof(*out->members.v));
+	return ids_to_msg(g->nodes, g->n, arena, &out->nodes);
+}
+
 /* Rows of one kind newer than @have: count, then fill. */
 #define GIVE(KIND, LIST)                                                        \
 	for (unsigned i = 0; i < r->LIST.n; i++) {                              \
@@ -597,6 +668,7 @@ routing_delta(const struct routing *r, uint64_t have, struct msg_arena *arena,
 	GIVE(target, targets)
 	GIVE(chain, chains)
 	GIVE(table, tables)
+	GIVE(group, groups)
 	return 0;
 }
 
@@ -619,6 +691,9 @@ routing_check(const struct routing *r)
 	CHECK(target, targets, row->id)
 	CHECK(chain, chains, row->id)
 	CHECK(table, tables, table_key(row->id, row->version))
+	CHECK(group, groups, row->id)
+	for (unsigned i = 0; i < r->groups.n; i++)
+		assert(group_valid(r->groups.rows[i]));			/* 5 */
 	for (unsigned i = 0; i < r->nodes.n; i++) {
 		const struct routing_node *n = r->nodes.rows[i];
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* routing.h - nodes, targets, chains and chain tables: what every role holds a copy of
+/* routing.h - nodes, targets, chains, chain tables and metadata groups: what every role holds a copy of
  * (DESIGN 5).  A pure structure: rows come in by messages, look-ups go out.  Rows keep
  * the routing version that last changed them, which makes deltas. */
 #ifndef NET_ROUTING_H
@@ -17,6 +17,7 @@
 #define ROUTING_LOOPS_MAX	64u
 
 #define ROUTING_TABLE_MAX	65536u		/* chains in one table */
+#define ROUTING_MEMBERS_MAX	7u		/* of a metadata group */
 
 struct routing;
 
@@ -75,6 +76,29 @@ struct routing_table {
 	uint32_t  chain_n;
 	chain_id *chains;
 };
+/* Who is to be in a metadata group.  Its leader brings it there; until it is founded one
+ * node is named, and that one alone may found it. */
+struct routing_group {
+	uint32_t  id;
+	uint64_t  changed;
+	struct uid128 group;		/* zeros: not founded yet */
+	uint32_t  n;
+	node_id	  nodes[ROUTING_MEMBERS_MAX];
+	uint64_t  members[ROUTING_MEMBERS_MAX];	/* random id of that on each node */
+	bool	  fixed;		/* an operator has chosen how many */
+	node_id	  leader;		/* who said so last, 0: nobody; a hint */
+	uint64_t  term;
+};
+/* Where @node is in it; g->n: it is not. */
+static inline unsigned
+routing_group_find(const struct routing_group *g, node_id node)
+{
+	unsigned i = 0;
+
+	while (i < g->n && g->nodes[i] != node)
+		i++;
+	return i;
+}
 
 int	routing_open(struct routing **out);
 void	routing_close(struct routing *r);
@@ -97,6 +121,7 @@ int	routing_put_node(struct routing *r, const struct routing_node *row);
 int	routing_put_target(struct routing *r, const struct routing_target *row);
 int	routing_put_chain(struct routing *r, const struct routing_chain *row);
 int	routing_put_table(struct routing *r, const struct routing_table *row);
+int	routing_put_group(struct routing *r, const struct routing_group *row);
 void	routing_set_cluster(struct routing *r, const struct uid128 *cluster);
 /* Raise to at least @version. */
 void	routing_set_version(struct routing *r, uint64_t version);
@@ -108,11 +133,13 @@ const struct routing_chain  *routing_chain(const struct routing *r, chain_id id)
 /* @version 0: the newest. */
 const struct routing_table  *routing_table(const struct routing *r,
 	    chain_table_id id, uint32_t version);
+const struct routing_group  *routing_group(const struct routing *r, uint32_t id);
 /* Walk: i = 0.. until NULL; ids ascend (tables: and versions). */
 const struct routing_node   *routing_node_at(const struct routing *r, unsigned i);
 const struct routing_target *routing_target_at(const struct routing *r, unsigned i);
 const struct routing_chain  *routing_chain_at(const struct routing *r, unsigned i);
 const struct routing_table  *routing_table_at(const struct routing *r, unsigned i);
+const struct routing_group  *routing_group_at(const struct routing *r, unsigned i);
 
 /* Address of the loop that owns @target. 0, or -ENOENT when target, node or address
  * is not known. */

@@ -36,6 +36,7 @@ struct change {
 		struct msg_chain_accept accept;
 		struct msg_disk_replace replace;
 		struct msg_manager_change manager;
+		struct msg_metadata_change metadata;
 	} u;
 };
 
@@ -125,6 +126,33 @@ make_instead(struct change *c, const char *const *args)
 	return make_manager(c, MANAGER_REPLACE, args[0], args[1]);
 }
 
+static bool
+make_metadata(struct change *c, enum manager_op op, const char *node, const char *with)
+{
+	c->method = MSG_metadata_change;
+	c->u.metadata.op = (uint8_t)op;
+	return number(node, "node", &c->u.metadata.node) &&
+	    (*with == '\0' || number(with, "node", &c->u.metadata.with));
+}
+
+static bool
+make_meta_add(struct change *c, const char *const *args)
+{
+	return make_metadata(c, MANAGER_ADD, args[0], "");
+}
+
+static bool
+make_meta_remove(struct change *c, const char *const *args)
+{
+	return make_metadata(c, MANAGER_REMOVE, args[0], "");
+}
+
+static bool
+make_meta_instead(struct change *c, const char *const *args)
+{
+	return make_metadata(c, MANAGER_REPLACE, args[0], args[1]);
+}
+
 static const struct command commands[] = {
 	{ "show nodes", NEED_ROUTING | NEED_STATUS, admin_show_nodes,
 	    "nodes, their roles, state, addresses and disks", NULL, 0 },
@@ -151,6 +179,16 @@ static const struct command commands[] = {
 	{ "manager replace", NEED_DONE, NULL,
 	    "OLD NEW: the new manager at NEW for the one at OLD; may be one address",
 	    make_instead, 2 },
+	{ "show metadata", NEED_ROUTING | NEED_STATUS, admin_show_metadata,
+	    "members of the metadata group: who leads, who is being added or removed",
+	    NULL, 0 },
+	{ "metadata add", NEED_DONE, NULL,
+	    "NODE: take that metadata node into the group", make_meta_add, 1 },
+	{ "metadata remove", NEED_DONE, NULL,
+	    "NODE: go on without it", make_meta_remove, 1 },
+	{ "metadata replace", NEED_DONE, NULL,
+	    "OLD NEW: metadata node NEW for OLD; may be one node that lost its data",
+	    make_meta_instead, 2 },
 	{ "chain accept-loss", NEED_DONE, NULL,
 	    "CHAIN TARGET: its last replica is gone for good; go on with TARGET",
 	    make_accept, 2 },

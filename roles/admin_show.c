@@ -445,6 +445,75 @@ admin_show_managers(FILE *to, const struct admin_facts *f, bool json)
 	show_end(&s);
 }
 
+static bool
+holds(const msg_t_list_u64 *list, uint64_t member)
+{
+	for (uint32_t i = 0; i < list->n; i++)
+		if (list->v[i] == member)
+			return true;
+	return false;
+}
+
+static const struct msg_rt_node *
+node_of(const struct msg_routing_rep *r, uint32_t id)
+{
+	for (uint32_t i = 0; i < r->nodes.n; i++)
+		if (r->nodes.v[i].id == id)
+			return &r->nodes.v[i];
+	return NULL;
+}
+
+/* What the leader told is of now, the row of what is to be. */
+static const char *
+member_state(const struct msg_rt_group *g, uint32_t i, const struct msg_rt_node *n,
+    const struct msg_group_status *told)
+{
+	uint64_t member = g->members.v[i];
+
+	if (n == NULL || n->state != NODE_UP)
+		return "is down";
+	if (uid128_zero(&g->group))
+		return "is to found the group";
+	if (told == NULL)
+		return "nobody leads";
+	return holds(&told->learners, member) ? "is brought up to date" :
+	    !holds(&told->voters, member) ? "is to be added" :
+	    g->leader == g->nodes.v[i] ? "leads" : "follows";
+}
+
+void
+admin_show_metadata(FILE *to, const struct admin_facts *f, bool json)
+{
+	static const char *const heads[] = { "node", "name", "member", "state", NULL };
+	const struct msg_group_status *told = f->status->groups.n > 0 ?
+	    &f->status->groups.v[0] : NULL;
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (uint32_t k = 0; k < f->routing->groups.n; k++) {
+		const struct msg_rt_group *g = &f->routing->groups.v[k];
+
+		for (uint32_t i = 0; i < g->nodes.n && i < g->members.n; i++) {
+			const struct msg_rt_node *n = node_of(f->routing,
+			    g->nodes.v[i]);
+
+			cell(&s, "%" PRIu32, g->nodes.v[i]);
+			cell_str(&s, n == NULL ? msg_str("") : n->name);
+			cell(&s, "%016" PRIx64, g->members.v[i]);
+			cell(&s, "%s", member_state(g, i, n, told));
+		}
+		for (uint32_t i = 0; told != NULL && i < told->voters.n; i++) {
+			if (holds(&g->members, told->voters.v[i]))
+				continue;
+			cell(&s, "-");
+			cell(&s, "-");
+			cell(&s, "%016" PRIx64, told->voters.v[i]);
+			cell(&s, "is removed");
+		}
+	}
+	show_end(&s);
+}
+
 void
 admin_show_space(FILE *to, const struct admin_facts *f, bool json)
 {

@@ -26,6 +26,7 @@ void	admin_show_chains(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_tables(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_clients(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_managers(FILE *to, const struct admin_facts *f, bool json);
+void	admin_show_metadata(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_space(FILE *to, const struct admin_facts *f, bool json);
 
 #endif

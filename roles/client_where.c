@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* client_where.c - which of several metadata servers is asked.
  *
- * One of them leads and answers; it may change at any time and nobody tells us.  All calls
+ * One of them leads and answers; it may change at any time.  Routing says who is in the
+ * group, and who was the last to lead, somewhat later than we may find out.  All calls
  * go to the one that answered last.  When it refuses, or its connection breaks, the next
  * is asked at once, by each call, until all have been; then there is a pause.  When it says
  * nothing at all for PATIENCE_NS, to any call, every call that waits for it goes to the
@@ -16,12 +17,15 @@
 
 #define PATIENCE_NS	NS_PER_S
 #define LOOK_NS		(200 * NS_PER_MS)
+#define GROUP_ID	1u
 
+/* Also one that is to leave the group may still lead it. */
 static bool
-serves(const struct routing_node *n)
+serves(const struct routing_node *n, const struct routing_group *g)
 {
 	return (n->roles & NODE_METADATA) != 0 && n->addr_n > 0 &&
-	    n->addrs[0].kind != NET_ADDR_NONE;
+	    n->addrs[0].kind != NET_ADDR_NONE && (g == NULL || g->leader == n->id ||
+	    routing_group_find(g, n->id) < g->n);
 }
 
 /* The first server after @after in the circle of ids, among those that are up; when none
@@ -30,15 +34,16 @@ static void
 choose(struct client *c, node_id after)
 {
 	const struct routing *r = member_routing(c->member);
+	const struct routing_group *g = routing_group(r, GROUP_ID);
 	const struct routing_node *n, *first = NULL, *next = NULL;
 	struct client_where *w = &c->where;
 	bool any_up = false;
 
 	w->n = 0;
 	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++)
-		any_up |= serves(n) && n->state == NODE_UP;
+		any_up |= serves(n, g) && n->state == NODE_UP;
 	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++) {
-		if (!serves(n) || (any_up && n->state != NODE_UP))
+		if (!serves(n, g) || (any_up && n->state != NODE_UP))
 			continue;
 		w->n++;
 		if (first == NULL)
@@ -54,13 +59,28 @@ choose(struct client *c, node_id after)
 		w->addr = next->addrs[0];
 }
 
+/* Routing has changed: stay, unless somebody began to lead. */
+static void
+look_again(struct client *c)
+{
+	const struct routing_group *g = routing_group(member_routing(c->member),
+	    GROUP_ID);
+	struct client_where *w = &c->where;
+
+	if (g != NULL && g->leader != 0 && g->term > w->term) {
+		w->term = g->term;
+		w->node = g->leader;
+	}
+	choose(c, w->node == 0 ? 0 : w->node - 1);
+}
+
 node_id
 client_where(struct client *c, struct net_addr *out)
 {
 	struct client_where *w = &c->where;
 
 	if (w->routing != routing_version(member_routing(c->member)))
-		choose(c, w->node == 0 ? 0 : w->node - 1);
+		look_again(c);
 	*out = w->addr;
 	return w->node;
 }

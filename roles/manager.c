@@ -115,6 +115,9 @@ serve(void *ctx, struct net_req *req)
 	case MSG_synced:
 		manager_repair_synced(m, req);
 		break;
+	case MSG_metadata_change:
+		manager_meta_change(m, req);
+		break;
 	case MSG_manager_change:
 		manager_group_change(m, req);
 		break;
@@ -236,6 +239,7 @@ begin_serving(struct manager *m)
 	manager_repair_start(m);
 	manager_form_poke(m);
 	manager_group_lead(m);
+	manager_meta_poke(m);
 	tell_ready(m, 0);
 }
 
@@ -247,6 +251,7 @@ stop_serving(struct manager *m, int rc)
 	manager_group_follow(m, rc);
 	manager_form_stop(m);
 	manager_repair_stop(m);
+	manager_meta_stop(m);
 	manager_client_stop(m);
 	manager_routing_stop(m, rc);
 }

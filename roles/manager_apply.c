@@ -354,6 +354,10 @@ apply_one(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 		return apply_replace(s, r);
 	case CMD_MANAGERS:
 		return apply_managers(s, r);
+	case CMD_GROUP:
+		return manager_apply_group(s, r);
+	case CMD_GROUP_LEADS:
+		return manager_apply_group_leads(s, r);
 	case CMD_LOOK:
 		manager_heal_all(s);
 		return 0;

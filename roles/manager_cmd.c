@@ -47,6 +47,7 @@ manager_cmd_register(struct bytes_writer *w, const struct msg_register *r,
 		bytes_put_u64(w, d->capacity);
 		bytes_put_u8(w, d->failed != 0);
 	}
+	bytes_put_u64(w, r->member);
 }
 
 void
@@ -175,6 +176,32 @@ manager_cmd_managers(struct bytes_writer *w, const struct manager_member *list,
 	manager_members_write(w, list, n);
 }
 
+void
+manager_cmd_group(struct bytes_writer *w, const struct routing_group *row)
+{
+	bytes_put_u8(w, CMD_GROUP);
+	bytes_put_u32(w, row->id);
+	bytes_put_u64(w, row->changed);
+	bytes_put_u8(w, row->fixed);
+	bytes_put_u8(w, (uint8_t)row->n);
+	for (unsigned i = 0; i < row->n; i++) {
+		bytes_put_u32(w, row->nodes[i]);
+		bytes_put_u64(w, row->members[i]);
+	}
+}
+
+void
+manager_cmd_group_leads(struct bytes_writer *w, node_id node, const struct uid128 *boot,
+    const struct msg_group_status *q)
+{
+	bytes_put_u8(w, CMD_GROUP_LEADS);
+	bytes_put_u32(w, node);
+	bytes_put_raw(w, boot->b, 16);
+	bytes_put_u32(w, q->id);
+	bytes_put_raw(w, q->group.b, 16);
+	bytes_put_u64(w, q->term);
+}
+
 /* ---- reading ---- */
 
 static void
@@ -231,6 +258,8 @@ manager_reg_read(struct bytes_reader *r, bool format1, struct manager_reg *g)
 		if (d->slots > MANAGER_SLOTS_MAX)
 			return ERR_BAD_MESSAGE;
 	}
+	if (bytes_left(r) > 0)			/* not in older logs */
+		g->member = bytes_get_u64(r);
 	return bytes_reader_done(r) ? 0 : ERR_BAD_MESSAGE;
 }
 

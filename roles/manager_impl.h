@@ -92,6 +92,16 @@ struct manager {
 	bool		 forming;	/* a command is on its way */
 	uint32_t	 form_targets;	/* target_n when last poked */
 
+	/* manager_meta.c: of metadata group 1 */
+	bool		 grouping, leading;	/* a command is on its way */
+	struct manager_group_told {
+		uint64_t term;
+		struct uid128 group;
+		uint32_t voter_n, learner_n;
+		uint64_t voters[RAFT_MEMBERS_MAX], learners[RAFT_MEMBERS_MAX];
+	} group_told;
+	uint64_t	 foreign_ns;	/* warned of another group */
+
 	/* manager_client.c */
 	struct map	 clients;	/* struct manager_uid */
 	struct list	 client_leases;	/* all of them, oldest beat first */
@@ -184,6 +194,16 @@ void	manager_routing_get(struct manager *m, struct net_req *req);
 void	manager_routing_changed(struct manager *m);
 /* Answer all waiters with @rc; 0: drop them without an answer. */
 void	manager_routing_stop(struct manager *m, int rc);
+
+/* manager_meta.c */
+void	manager_meta_poke(struct manager *m);	/* a group may be made, or grow */
+/* What the leaders of metadata groups say with their beats. */
+void	manager_meta_told(struct manager *m, struct manager_node *n,
+	    const msg_t_list_group_status *groups);
+void	manager_meta_change(struct manager *m, struct net_req *req);
+/* As last told; borrowed. */
+void	manager_meta_rows(const struct manager *m, struct msg_group_status *out);
+void	manager_meta_stop(struct manager *m);
 
 /* manager_config.c */
 void	manager_config_get(struct manager *m, struct net_req *req);

@@ -96,6 +96,8 @@ load_node(struct manager_state *s, const uint8_t *key, size_t key_len,
 		return ERR_CORRUPT;
 	for (uint32_t i = 0; i < n->old_boot_n; i++)
 		get_uid(r, &n->old_boots[i]);
+	if (bytes_left(r) > 0)			/* not in rows of format 1 */
+		n->member = bytes_get_u64(r);
 	return bytes_reader_done(r) ? manager_keep_node(s, &row) :
 	    ERR_CORRUPT;
 }
@@ -252,6 +254,31 @@ load_members(struct manager_state *s, const uint8_t *key, size_t key_len,
 	    0 ? 0 : ERR_CORRUPT;
 }
 
+static int
+load_group(struct manager_state *s, const uint8_t *key, size_t key_len,
+    struct bytes_reader *r)
+{
+	struct routing_group row = { 0 };
+
+	if (key_len != 5)
+		return ERR_CORRUPT;
+	row.id = bytes_from_be32(key + 1);
+	row.changed = bytes_get_u64(r);
+	get_uid(r, &row.group);
+	row.fixed = bytes_get_u8(r) != 0;
+	row.leader = bytes_get_u32(r);
+	row.term = bytes_get_u64(r);
+	row.n = bytes_get_u8(r);
+	if (row.n > ROUTING_MEMBERS_MAX)
+		return ERR_CORRUPT;
+	for (uint32_t i = 0; i < row.n; i++) {
+		row.nodes[i] = bytes_get_u32(r);
+		row.members[i] = bytes_get_u64(r);
+	}
+	return bytes_reader_done(r) ? routing_put_group(s->routing, &row) :
+	    ERR_CORRUPT;
+}
+
 /* In the order in which rows need each other. */
 static const struct {
 	char	prefix;
@@ -260,6 +287,7 @@ static const struct {
 	{ 'G', load_globals }, { 'N', load_node }, { 'D', load_disk },
 	{ 'T', load_target }, { 'C', load_chain }, { 'B', load_table },
 	{ 'O', load_config }, { 'M', load_members },
+	{ 'R', load_group },
 };
 
 static int

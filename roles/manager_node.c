@@ -155,6 +155,7 @@ registered(struct manager_call *c, int rc, uint64_t value)
 	    "disks=%u routing=%" PRIu64, n->id, (int)q->name.n, q->name.p,
 	    q->roles, q->disks.n, routing_version(m->state.routing));
 	manager_form_poke(m);
+	manager_meta_poke(m);
 	net_reply(c->req, 0, &rep, NULL, 0, NULL, NULL);
 }
 
@@ -224,6 +225,7 @@ came_up(struct manager_call *c, int rc, uint64_t value)
 	}
 	log_info(&m->env.log, "node up", "node=%u", n->id);
 	manager_form_poke(m);
+	manager_meta_poke(m);
 	answer_beat(m, n, c->req);
 }
 
@@ -240,6 +242,7 @@ manager_node_beat(struct manager *m, struct net_req *req)
 	}
 	disks_told(m, n, &q->disks);
 	manager_repair_told(m, n, &q->syncs);
+	manager_meta_told(m, n, &q->groups);
 	if (manager_lease_lives(m, n)) {
 		answer_beat(m, n, req);
 		return;
@@ -297,6 +300,7 @@ void
 manager_node_status(struct manager *m, struct net_req *req)
 {
 	struct msg_status_rep rep = { .config_version = m->state.config_version };
+	struct msg_group_status group;
 	uint64_t now = clock_now(m->env.clock);
 	const struct routing_node *row;
 	struct msg_disk_info *disks;
@@ -309,6 +313,9 @@ manager_node_status(struct manager *m, struct net_req *req)
 		goto out;
 	}
 	manager_node_space(m, &rep.total_bytes, &rep.used_bytes);
+	manager_meta_rows(m, &group);
+	rep.groups.v = &group;
+	rep.groups.n = group.voters.n > 0;
 	if (manager_repair_rows(m, &rep.syncs, &bytes) != 0) {
 		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
 		goto out;

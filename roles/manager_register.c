@@ -177,12 +177,14 @@ manager_apply_register(struct manager_state *s, struct bytes_reader *r, bool for
 		set_reborn(n, true);
 	}
 	if (was == NULL || !same_node(was, &row) || n->lease_ms != g->lease_ms ||
+	    n->member != g->member ||
 	    strlen(n->release) != g->release.n ||
 	    memcmp(n->release, g->release.p, g->release.n) != 0) {
 		memset(n->release, 0, sizeof(n->release));
 		if (g->release.n > 0)
 			memcpy(n->release, g->release.p, g->release.n);
 		n->lease_ms = g->lease_ms;
+		n->member = g->member;
 		manager_put_node(s, n, &row);
 	}
 	for (uint32_t i = 0; i < g->disk_n && s->rc == 0; i++)

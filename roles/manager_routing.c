@@ -38,6 +38,7 @@ node_bytes(const struct msg_rt_node *n)
 #define TARGET_BYTES	56u
 #define CHAIN_BYTES(c)	(40u + 12u * (c)->targets.n)
 #define TABLE_BYTES(t)	(32u + 5u * (t)->chains.n)
+#define GROUP_ROW_BYTES	(80u + ROUTING_MEMBERS_MAX * 14u)
 
 struct weight {
 	uint64_t changed;
@@ -59,7 +60,7 @@ static int
 cut_at(const struct msg_routing_rep *d, uint64_t *version)
 {
 	size_t n = 0, rows = (size_t)d->nodes.n + d->targets.n + d->chains.n +
-	    d->tables.n, bytes = 0;
+	    d->tables.n + d->groups.n, bytes = 0;
 	struct weight *w = malloc((rows + 1) * sizeof(*w));
 
 	if (w == NULL)
@@ -75,6 +76,8 @@ cut_at(const struct msg_routing_rep *d, uint64_t *version)
 	for (uint32_t i = 0; i < d->tables.n; i++)
 		w[n++] = (struct weight){ d->tables.v[i].changed,
 			TABLE_BYTES(&d->tables.v[i]) };
+	for (uint32_t i = 0; i < d->groups.n; i++)
+		w[n++] = (struct weight){ d->groups.v[i].changed, GROUP_ROW_BYTES };
 	qsort(w, n, sizeof(*w), weight_cmp);
 	*version = d->version;
 	for (size_t i = 0; i < n; i++) {
@@ -111,6 +114,7 @@ delta(struct manager *m, uint64_t have, struct msg_arena *arena,
 		KEEP_UP_TO(out->targets, at);
 		KEEP_UP_TO(out->chains, at);
 		KEEP_UP_TO(out->tables, at);
+		KEEP_UP_TO(out->groups, at);
 		out->version = at;
 	}
 	return 0;

@@ -210,6 +210,7 @@ manager_put_node(struct manager_state *s, struct manager_node *n,
 	bytes_put_u8(&w, (uint8_t)n->old_boot_n);
 	for (uint32_t i = 0; i < n->old_boot_n; i++)
 		bytes_put_raw(&w, n->old_boots[i].b, 16);
+	bytes_put_u64(&w, n->member);
 	key32(key, 'N', row->id);
 	put_row(s, key, sizeof(key), &w);
 	if (s->rc == 0)
@@ -305,6 +306,32 @@ manager_put_table(struct manager_state *s, struct routing_table *row)
 	free(buf);
 	if (s->rc == 0)
 		s->rc = routing_put_table(s->routing, row);
+}
+
+void
+manager_put_group(struct manager_state *s, struct routing_group *row)
+{
+	uint8_t buf[64 + ROUTING_MEMBERS_MAX * 12], key[5];
+	struct bytes_writer w;
+
+	if (s->rc != 0)
+		return;
+	stamp(s, &row->changed, sizeof(buf));
+	bytes_writer_init(&w, buf, sizeof(buf));
+	bytes_put_u64(&w, row->changed);
+	bytes_put_raw(&w, row->group.b, 16);
+	bytes_put_u8(&w, row->fixed);
+	bytes_put_u32(&w, row->leader);
+	bytes_put_u64(&w, row->term);
+	bytes_put_u8(&w, (uint8_t)row->n);
+	for (uint32_t i = 0; i < row->n; i++) {
+		bytes_put_u32(&w, row->nodes[i]);
+		bytes_put_u64(&w, row->members[i]);
+	}
+	key32(key, 'R', row->id);
+	put_row(s, key, sizeof(key), &w);
+	if (s->rc == 0)
+		s->rc = routing_put_group(s->routing, row);
 }
 
 void

@@ -11,7 +11,8 @@
  *	'N' be32 node            u64 changed, 16 uid, 16 boot, u32 roles, u8 state,
  *	                         text name, text release, u32 lease (ms), u8 n,
  *	                         n * text address,
- *	                         u8 m, m * 16 boots before, newest first
+ *	                         u8 m, m * 16 boots before, newest first,
+ *	                         u64 member of a metadata group
  *	'D' 16 disk id           u32 node, u32 loop, u32 slots, u64 capacity, u8 health
  *	'T' be32 target          u64 changed, u32 node, u32 loop, 16 disk, u32 chain
  *	'C' be32 chain           u64 changed, u32 version, u8 state, u8 n, n * u32 target,
@@ -19,6 +20,8 @@
  *	'B' be32 table, be32 version   u64 changed, u32 n, n * u32 chain
  *	'O' u8 role, be64 version      the options text
  *	'M'                      u8 n, n * (u64 member, text address): who is to be a manager
+ *	'R' be32 group           u64 changed, 16 id, u8 fixed, u32 leader, u64 term,
+ *	                         u8 n, n * (u32 node, u64 member): a metadata group
  * In format 1 disks had no health and chains neither states nor a preferred order. */
 #ifndef ROLES_MANAGER_STATE_H
 #define ROLES_MANAGER_STATE_H
@@ -108,6 +111,7 @@ struct manager_node {
 	struct uid128	 old_boots[MANAGER_BOOTS_MAX];	/* newest first */
 	uint32_t	 old_boot_n;
 	uint32_t	 lease_ms;	/* its process was told when it registered */
+	uint64_t	 member;	/* of a metadata group, 0: none */
 	struct list	 disks;		/* struct manager_disk */
 	uint32_t	 disk_n;
 	/* the leader's memory only, roles/manager_lease.c */
@@ -167,6 +171,7 @@ void	manager_put_chain(struct manager_state *s, struct routing_chain *row);
 void	manager_put_table(struct manager_state *s, struct routing_table *row);
 void	manager_put_config(struct manager_state *s, enum manager_set set,
 	    uint64_t version, const char *text, size_t n);
+void	manager_put_group(struct manager_state *s, struct routing_group *row);
 void	manager_put_globals(struct manager_state *s);
 void	manager_put_members(struct manager_state *s, const struct manager_member *list,
 	    unsigned n);
@@ -215,7 +220,10 @@ enum manager_cmd {
 	CMD_ACCEPT = 12,	/* u32 chain, u32 target */
 	CMD_REPLACE = 13,	/* 16 disk, 16 disk in its place */
 	CMD_LOOK = 14,		/* nothing: look at all chains */
-	CMD_MANAGERS = 15	/* row 'M' */
+	CMD_MANAGERS = 15,	/* row 'M' */
+	CMD_GROUP = 16,		/* u32 group, u64 have, u8 fixed, u8 n,
+				 * n * (u32 node, u64 member) */
+	CMD_GROUP_LEADS = 17	/* u32 node, 16 boot, u32 group, 16 id, u64 term */
 };
 #define MANAGER_RESULT	12u	/* i32 rc, u64 value */
 
@@ -244,6 +252,11 @@ void	manager_cmd_replace(struct bytes_writer *w, const struct uid128 *disk,
 void	manager_cmd_look(struct bytes_writer *w);
 void	manager_cmd_managers(struct bytes_writer *w, const struct manager_member *list,
 	    unsigned n);
+/* Who is to be in a metadata group; row->changed: as it was when this was made from it. */
+void	manager_cmd_group(struct bytes_writer *w, const struct routing_group *row);
+/* That node leads it. */
+void	manager_cmd_group_leads(struct bytes_writer *w, node_id node,
+	    const struct uid128 *boot, const struct msg_group_status *q);
 void	manager_members_write(struct bytes_writer *w,
 	    const struct manager_member *list, unsigned n);
 /* What it wrote, or what is in the row. 0 or ERR_BAD_MESSAGE. */
@@ -259,6 +272,7 @@ struct manager_reg {
 	uint32_t       roles;
 	struct msg_str name, release;
 	uint32_t       lease_ms;
+	uint64_t       member;
 	uint32_t       addr_n, disk_n;
 	struct net_addr addrs[ROUTING_LOOPS_MAX];
 	struct manager_reg_disk {
@@ -276,6 +290,10 @@ bool	manager_was_boot(const struct manager_node *n, const struct uid128 *boot);
 /* Refuse, or take it: roles/manager_register.c. */
 int	manager_apply_register(struct manager_state *s, struct bytes_reader *r,
 	    bool format1, uint64_t *value);
+
+/* roles/manager_meta.c, part of apply. */
+int	manager_apply_group(struct manager_state *s, struct bytes_reader *r);
+int	manager_apply_group_leads(struct manager_state *s, struct bytes_reader *r);
 
 /* Apply one command; writes MANAGER_RESULT bytes: 0 and a value (node id, option-set
  * version, number of nodes or chains), or why it was refused: -EEXIST (a node of these

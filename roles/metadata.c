@@ -138,6 +138,7 @@ metadata_lead(struct metadata *m, bool leads)
 	if (leads) {
 		init_start(m);
 		metadata_members_look(m);
+		member_beat_now(m->member);	/* to say so */
 	} else {
 		depose(m);
 	}
@@ -274,6 +275,7 @@ open_member(struct metadata *m, const struct uid128 *node,
 		.hub = m->env.hub, .managers = managers, .manager_n = manager_n,
 		.roles = NODE_METADATA, .node_uid = *node, .name = name,
 		.addrs = &addr, .addr_n = 1, .changed = member_changed, .ctx = m,
+		.member = group_member(m->group), .groups = metadata_members_told,
 	};
 
 	net_server_addr(m->server, &addr);
@@ -308,8 +310,8 @@ metadata_open(struct metadata **out, const struct role_env *env,
 	    (rc = env->dir(env->ctx, dir_path, true, &m->dir)) != 0 ||
 	    (rc = role_uid_file(env, m->dir, "node", &node)) != 0 ||
 	    (rc = open_server(m, listen)) != 0 ||
-	    (rc = open_member(m, &node, managers, manager_n, name)) != 0 ||
-	    (rc = open_group(m)) != 0) {
+	    (rc = open_group(m)) != 0 ||
+	    (rc = open_member(m, &node, managers, manager_n, name)) != 0) {
 		m->ready = NULL;
 		metadata_close(m);
 		return rc;

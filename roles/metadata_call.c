@@ -8,7 +8,8 @@
  *                                     waits for a truncation <--'  '-> end of file from
  *                                     (metadata_gc.c)                  storage, again
  *
- *  1. Nothing is answered without a lease of the manager and the lead of the group.
+ *  1. Nothing is answered without being certain to lead the group, and that it is the one
+ *     the manager knows.
  *  2. A change is answered after it is durable and applied; one that truncates, after
  *     storage has cut all chunks and that is committed, too.
  *  3. A request is answered exactly once, by metadata_reply(); it is in m->ops until
@@ -488,7 +489,7 @@ metadata_hears(struct metadata *m)
 {
 	if (!m->leads)
 		return false;
-	if (!group_lease(m->group)) {
+	if (!m->known || !group_lease(m->group)) {
 		m->deaf = true;
 		return false;
 	}

@@ -162,12 +162,12 @@ void	metadata_session_serve(struct metadata_op *op);
 
 /* ---- members (metadata_members.c) ---- */
 
-#define META_MEMBERS_MAX	5u	/* of metadata.replicas */
-
 /* Routing or leadership has changed: found the group, or drive its members. */
 void	metadata_members_look(struct metadata *m);
 /* All that this node has to do for now is to follow, or to wait to be taken in. */
 bool	metadata_members_idle(const struct metadata *m);
+/* For beats: the group that we are certain to lead. */
+unsigned metadata_members_told(void *ctx, struct msg_group_status *rows, unsigned max);
 
 /* ---- truncations and removals (metadata_gc.c) ---- */
 
@@ -239,6 +239,9 @@ struct metadata {
 	bool		   leads;	/* log replayed, root there */
 	bool		   fresh;	/* nobody has led before */
 	bool		   deaf;	/* could not serve when we looked last */
+	bool		   known;	/* our group is the one in routing */
+	bool		   told_lost, told_foreign;
+	uint64_t	   voters[RAFT_MEMBERS_MAX], learners[RAFT_MEMBERS_MAX];
 	int		   broken;	/* why the group has failed */
 	/* told once */
 	role_fn		  *ready;

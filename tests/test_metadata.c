@@ -25,6 +25,7 @@ struct net_server {
 };
 struct member {
 	struct member_conf conf;
+	struct clock_defer beat;
 };
 /* One request of a client and its answer. */
 struct ask {
@@ -50,7 +51,8 @@ static struct {
 	struct metadata	 *m;
 	bool		  ready, stopped;
 	node_id		  self;
-	unsigned	  refreshes;
+	unsigned	  refreshes, beats;
+	bool		  deaf;		/* the manager */
 	/* storage */
 	bool		  mute;		/* calls wait */
 	int		  fail;		/* so many calls fail first */
@@ -196,7 +198,35 @@ member_open(struct member **out, const struct member_conf *conf)
 void
 member_close(struct member *m)
 {
-	(void)m;
+	if (m != NULL)
+		clock_undefer(W.clock, &m->beat);
+}
+/* The manager: it knows the group that the first word names. */
+static void
+beat(struct clock_defer *d)
+{
+	struct member *m = container_of(d, struct member, beat);
+	struct msg_group_status s[MEMBER_GROUPS_MAX];
+	unsigned n = m->conf.groups(m->conf.ctx, s, MEMBER_GROUPS_MAX);
+	struct routing_group row;
+
+	W.beats++;
+	if (n == 0 || W.deaf)
+		return;
+	ck_assert_uint_eq(n, 1);
+	ck_assert_uint_eq(s[0].voters.n, 1);
+	ck_assert_uint_eq(s[0].voters.v[0], m->conf.member);
+	row = *routing_group(W.routing, 1);
+	if (uid128_zero(&row.group))
+		row.group = s[0].group;
+	row.changed = routing_version(W.routing) + 1;
+	ck_assert_int_eq(routing_put_group(W.routing, &row), 0);
+	m->conf.changed(m->conf.ctx);
+}
+void
+member_beat_now(struct member *m)
+{
+	clock_defer(W.clock, &m->beat, beat);
 }
 static struct {
 	void (*fn)(void *);
@@ -293,6 +323,15 @@ run_ms(uint64_t ms)
 }
 
 static void
+put_group(node_id node, uint64_t member)
+{
+	struct routing_group row = { .id = 1, .n = 1, .nodes = { node },
+		.members = { member }, .changed = routing_version(W.routing) + 1 };
+
+	ck_assert_int_eq(routing_put_group(W.routing, &row), 0);
+}
+
+static void
 open_role(void)
 {
 	struct net_addr any = { .kind = NET_ADDR_LOCAL };
@@ -302,6 +341,8 @@ open_role(void)
 	W.env.clock = W.clock;
 	ck_assert_int_eq(metadata_open(&W.m, &W.env, "/meta", &any, &any, 1, "m",
 	    is_ready, NULL), 0);
+	if (routing_group(W.routing, 1) == NULL)
+		put_group(W.self, W.member.conf.member);
 	W.member.conf.changed(W.member.conf.ctx);
 }
 
@@ -839,43 +880,99 @@ START_TEST(leads_no_more_and_again)
 }
 END_TEST
 
-/* The metadata node with the lowest id founds the group, once it sees itself in routing;
- * any other waits to be taken in, which is all that is asked of it. */
-START_TEST(the_first_node_founds)
+static void
+wipe(void)
 {
-	struct routing_node n = { .id = 5, .changed = 9, .name = "m",
-		.roles = NODE_METADATA, .state = NODE_DOWN, .addr_n = 1,
-		.addrs = { { .kind = NET_ADDR_LOCAL, .id = 8 } } };
-	uint64_t run = group_run(W.m->group);
-
-	/* what was founded stays so, whoever is there */
 	kill_role();
-	n.id = 3;
-	ck_assert_int_eq(routing_put_node(W.routing, &n), 0);
-	start();
-	ck_assert_uint_gt(group_run(W.m->group), run);
-	entry(create(1, "f", 7));
-	kill_role();
-	/* a new one, with a node before it that may be gone for good */
 	sim_box_close(W.box);
 	W.box = sim_box_open(&W.rand);
-	W.ready = false;
-	open_role();
-	run_ms(5000);
-	ck_assert(group_blank(W.m->group));
-	ck_assert(W.ready);
-	ck_assert_int_eq(await(create(1, "f", 7)), ERR_NOT_LEADER);
-	kill_role();
-	/* and one that does not see itself */
-	W.self = 6;
-	W.ready = false;
-	open_role();
-	run_ms(5000);
-	ck_assert(group_blank(W.m->group));
-	ck_assert(!W.ready);
+}
+
+static void
+close_role(void)
+{
 	metadata_close(W.m);
 	W.m = NULL;
 	sim_clock_node_close(W.clock);
+}
+
+/* What a blank node does with a row of the manager. */
+static const struct founding {
+	const char *what;
+	node_id	    node;
+	bool	    ours, known;	/* the member is; a group's id is there */
+	bool	    founds, ready;
+} foundings[] = {
+	{ "named: founds",			5, true,  false, true,  true },
+	{ "another node is named",		3, false, false, false, true },
+	{ "named with the data it had",		5, false, false, false, true },
+	{ "there is a group: waits",		3, false, true,  false, true },
+	{ "in the group, without its data",	5, false, true,  false, true },
+	{ "in the group, its data is blank",	5, true,  true,  false, true },
+};
+
+START_TEST(who_founds)
+{
+	const struct founding *f = &foundings[_i];
+	struct routing_group row = { .id = 1, .n = 1, .nodes = { f->node },
+		.members = { 77 } };
+
+	wipe();
+	row.changed = routing_version(W.routing) + 1;
+	row.group.b[0] = f->known;
+	open_role();
+	if (f->ours)
+		row.members[0] = W.member.conf.member;
+	ck_assert_int_eq(routing_put_group(W.routing, &row), 0);
+	W.member.conf.changed(W.member.conf.ctx);
+	run_ms(5000);
+	ck_assert_msg(group_blank(W.m->group) == !f->founds, "%s", f->what);
+	ck_assert_msg(W.ready == f->ready, "%s", f->what);
+	ck_assert_int_eq(await(create(1, "f", 7)),
+	    f->founds ? 0 : ERR_NOT_LEADER);
+	close_role();
+}
+END_TEST
+
+/* Nobody is served before the manager has noted which group there is. */
+START_TEST(unknown_groups_serve_nobody)
+{
+	wipe();
+	put_group(W.self, 1);
+	W.deaf = true;
+	open_role();
+	put_group(W.self, W.member.conf.member);
+	W.member.conf.changed(W.member.conf.ctx);
+	run_ms(5000);
+	ck_assert(group_leads(W.m->group));
+	ck_assert(!W.ready);
+	ck_assert_int_eq(await(create(1, "f", 7)), ERR_NO_LEASE);
+	W.deaf = false;
+	member_beat_now(&W.member);
+	run_ms(100);
+	ck_assert(W.ready);
+	entry(create(1, "f", 7));
+	close_role();
+}
+END_TEST
+
+/* What was founded stays so, but another cluster's group serves nobody. */
+START_TEST(a_foreign_group_serves_nobody)
+{
+	struct routing_group row = *routing_group(W.routing, 1);
+
+	kill_role();
+	start();
+	entry(create(1, "f", 7));
+	kill_role();
+	row.group.b[3] ^= 1;
+	row.changed = routing_version(W.routing) + 1;
+	ck_assert_int_eq(routing_put_group(W.routing, &row), 0);
+	W.deaf = true;
+	open_role();
+	run_ms(5000);
+	ck_assert_int_eq(await(create(1, "f", 7)), ERR_NO_LEASE);
+	close_role();
 }
 END_TEST
 
@@ -1172,7 +1269,10 @@ main(void)
 	tcase_add_test(t, many_removals);
 	tcase_add_test(t, opens_are_told_again);
 	tcase_add_loop_test(t, leads_no_more_and_again, 0, 12);
-	tcase_add_test(t, the_first_node_founds);
+	tcase_add_loop_test(t, who_founds, 0,
+	    sizeof(foundings) / sizeof(foundings[0]));
+	tcase_add_test(t, unknown_groups_serve_nobody);
+	tcase_add_test(t, a_foreign_group_serves_nobody);
 	tcase_add_test(t, dead_clients_lose_their_opens);
 	tcase_add_test(t, truncation_before_opens_are_told);
 	tcase_add_test(t, second_client_waits);
