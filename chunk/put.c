@@ -625,6 +625,9 @@ plan(struct put *p)
 	rc = chunk_index_get(&e->index, w->target, w->id, true, &e->row);
 	if (rc != 0 && rc != -ENOENT)
 		return chunk_engine_index_rc(e, rc);
+	/* Who removes a chunk may not know its size. */
+	if (w->kind == UPDATE_REMOVE && e->row.version > 0)
+		w->shift = e->row.shift;
 	/* What is left of the index is for what makes room: cuts and removals. */
 	if ((data || (w->kind == UPDATE_TRUNCATE && rc == -ENOENT)) &&
 	    (e->presence.low ||
