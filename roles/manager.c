@@ -327,11 +327,15 @@ static void
 broken(void *ctx, int rc)
 {
 	struct manager *m = ctx;
+	role_fn *watch = m->ready == NULL ? m->watch : NULL;
 
 	log_error(&m->env.log, "stopped serving", "error=%s", err_name(rc));
 	m->phase = MANAGER_BROKEN;
 	stop_serving(m, ERR_STOPPING);
 	tell_ready(m, rc);
+	m->watch = NULL;
+	if (watch != NULL)
+		watch(m->watch_ctx, rc);
 }
 
 static const struct group_ops group_ops = {
@@ -434,6 +438,13 @@ void
 manager_addr(const struct manager *m, struct net_addr *out)
 {
 	net_server_addr(m->server, out);
+}
+
+void
+manager_watch(struct manager *m, role_fn *fn, void *ctx)
+{
+	m->watch = fn;
+	m->watch_ctx = ctx;
 }
 
 static void

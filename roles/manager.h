@@ -23,6 +23,7 @@ int	manager_open(struct manager **out, const struct role_env *env,
 	    void *ctx);
 void	manager_addr(const struct manager *m, struct net_addr *out);
 /* Hands over to another manager first. */
+void	manager_watch(struct manager *m, role_fn *fn, void *ctx);
 void	manager_stop(struct manager *m, role_fn *fn, void *ctx);
 void	manager_close(struct manager *m);
 

@@ -55,6 +55,8 @@ struct manager {
 	enum manager_phase phase;
 	role_fn		*ready;		/* NULL: was told */
 	void		*ready_ctx;
+	role_fn		*watch;		/* NULL: nobody, or was told */
+	void		*watch_ctx;
 	role_fn		*stopped;
 	void		*stopped_ctx;
 	struct list	 calls;		/* struct manager_call */

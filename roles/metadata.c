@@ -49,13 +49,14 @@ init_again(struct clock_timer *t)
 static void
 give_up(struct metadata *m, int rc)
 {
-	role_fn *fn = m->ready;
+	role_fn *fn = m->ready != NULL ? m->ready : m->watch;
+	void *to = m->ready != NULL ? m->ready_ctx : m->watch_ctx;
 
 	m->broken = rc;
 	m->leads = false;
-	m->ready = NULL;
+	m->ready = m->watch = NULL;
 	if (fn != NULL)
-		fn(m->ready_ctx, rc);
+		fn(to, rc);
 }
 
 static void
@@ -363,6 +364,13 @@ void
 metadata_drained(struct metadata *m)
 {
 	clock_defer(m->clock, &m->stop_defer, stop_next);
+}
+
+void
+metadata_watch(struct metadata *m, role_fn *fn, void *ctx)
+{
+	m->watch = fn;
+	m->watch_ctx = ctx;
 }
 
 void

@@ -16,6 +16,7 @@ int	metadata_open(struct metadata **out, const struct role_env *env,
 	    const struct net_addr *managers, unsigned manager_n, const char *name,
 	    role_fn *ready, void *ctx);
 void	metadata_addr(const struct metadata *m, struct net_addr *out);
+void	metadata_watch(struct metadata *m, role_fn *fn, void *ctx);
 void	metadata_stop(struct metadata *m, role_fn *fn, void *ctx);
 void	metadata_close(struct metadata *m);
 

@@ -246,6 +246,8 @@ struct metadata {
 	/* told once */
 	role_fn		  *ready;
 	void		  *ready_ctx;
+	role_fn		  *watch;	/* NULL: nobody, or was told */
+	void		  *watch_ctx;
 	struct group_req   init_req;
 	struct clock_timer ready_timer, members_timer;
 	role_fn		  *stopped;

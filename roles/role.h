@@ -32,6 +32,9 @@ struct role_env {
 
 /* Every role has, besides its open():
  *	X_start	 opened by open(), told when it serves through its ready callback
+ *	X_watch	 servers: call back, once, when it breaks after that: its state, or every disk,
+ *		 is of no use to this process any more.  On its loop; it must not be stopped
+ *		 or closed from there
  *	X_stop	 drain and leave cleanly, then call back
  *	X_close	 free at once, as a crash would leave things */
 typedef void role_fn(void *ctx, int rc);

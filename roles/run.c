@@ -44,8 +44,8 @@ struct part {
 	struct role_env	*env;		/* of its (main) loop */
 	/* One for each message: another may be sent before this one has arrived. */
 	struct clock_post open_there, stop_there;
-	struct clock_post ready_back, unmounted_back, stopped_back;
-	int		 rc;		/* carried by @ready_back */
+	struct clock_post ready_back, broken_back, unmounted_back, stopped_back;
+	int		 rc, broken_rc;	/* carried by @ready_back, @broken_back */
 	bool		 ready, stopping, stopped;
 	bool		 announced;	/* on its loop: ready was passed on */
 	bool		 ended;		/* on its loop: stop was passed on */
@@ -139,6 +139,31 @@ ready_there(void *ctx, int rc)
 	p->announced = true;
 	p->rc = rc;
 	clock_post(p->r->clock, &p->ready_back, ready_here);
+}
+
+/* Nobody but another process can find the disk better, or take its state from the others
+ * anew: so all of this one ends, its other roles in their order, and says why.  Half a
+ * process would look well to whoever supervises it. */
+static void
+broken_here(struct clock_post *post)
+{
+	struct part *p = container_of(post, struct part, broken_back);
+	struct runner *r = p->r;
+
+	log_error(r->log, "a role broke, the process ends", "role=%s error=\"%s\"",
+	    p->name, err_text(p->broken_rc));
+	if (r->rc == 0)
+		r->rc = p->broken_rc;
+	begin_stop(r, p->broken_rc);
+}
+
+static void
+broken_there(void *ctx, int rc)
+{
+	struct part *p = ctx;
+
+	p->broken_rc = rc;
+	clock_post(p->r->clock, &p->broken_back, broken_here);
 }
 
 static void
@@ -344,6 +369,7 @@ open_manager(struct runner *r, struct role_env *env)
 	    (rc = manager_open(&p->manager, env, dir, &at, r->plan->managers,
 	    at.port == 0 ? 0 : r->plan->manager_n, ready_there, p)) != 0)
 		return rc;
+	manager_watch(p->manager, broken_there, p);
 	manager_addr(p->manager, &r->manager_addr);
 	return 0;
 }
@@ -364,8 +390,10 @@ open_metadata(struct runner *r, const struct net_addr *managers, unsigned n)
 	if ((rc = below(r->plan->dir, "metadata", dir)) != 0 ||
 	    (rc = listen_addr(r->plan->conf, r->plan->conf->metadata_port, &at)) != 0)
 		return rc;
-	return metadata_open(&p->metadata, env, dir, &at, managers, n, name, ready_there,
-	    p);
+	rc = metadata_open(&p->metadata, env, dir, &at, managers, n, name, ready_there, p);
+	if (rc == 0)
+		metadata_watch(p->metadata, broken_there, p);
+	return rc;
 }
 
 static int
@@ -401,7 +429,10 @@ open_storage(struct runner *r, const struct run_storage *s,
 			return rc;
 	}
 	sc.envs = p->envs;
-	return storage_open(&p->storage, &sc, ready_there, p);
+	rc = storage_open(&p->storage, &sc, ready_there, p);
+	if (rc == 0)
+		storage_watch(p->storage, broken_there, p);
+	return rc;
 }
 
 static int

@@ -92,12 +92,31 @@ storage_refresh(struct storage_worker *w)
 	storage_post_send(w->st, 0, p);
 }
 
+/* A disk has failed; with the last one the node is of no use. */
+static void
+disk_lost(struct storage *st)
+{
+	role_fn *fn = st->watch;
+	unsigned left = 0;
+
+	if (st->member != NULL)
+		member_beat_now(st->member);
+	for (unsigned l = 0; l < st->loop_n; l++)
+		for (unsigned i = 0; i < st->workers[l].disk_n; i++)
+			left += st->workers[l].disks[i].open &&
+			    !atomic_load(&st->workers[l].disks[i].failed);
+	if (left > 0 || fn == NULL || st->phase != STORAGE_SERVING)
+		return;
+	st->watch = NULL;
+	log_error(&st->env->log, "no disk is left", "name=%s", st->name);
+	fn(st->watch_ctx, -EIO);
+}
+
 static void
 beat_posted(struct storage *st, struct storage_post *p)
 {
 	(void)p;
-	if (st->member != NULL)
-		member_beat_now(st->member);
+	disk_lost(st);
 }
 
 void
@@ -106,8 +125,7 @@ storage_beat_now(struct storage_worker *w)
 	struct storage_post *p;
 
 	if (w->loop == 0) {
-		if (w->st->member != NULL)
-			member_beat_now(w->st->member);
+		disk_lost(w->st);
 	} else if ((p = storage_post_make(beat_posted)) != NULL) {
 		storage_post_send(w->st, 0, p);
 	}					/* else the next beat tells it */
@@ -256,6 +274,7 @@ changed(void *ctx)
 		    member_node(st->member), st->name);
 		st->phase = STORAGE_SERVING;
 		st->ready = NULL;
+		disk_lost(st);			/* all may be by now */
 		fn(st->ready_ctx, 0);
 	}
 }
@@ -457,6 +476,13 @@ storage_addr(const struct storage *s, unsigned loop, struct net_addr *out)
 }
 
 /* ---- stopping ---- */
+
+void
+storage_watch(struct storage *st, role_fn *fn, void *ctx)
+{
+	st->watch = fn;
+	st->watch_ctx = ctx;
+}
 
 static void
 loop_stopped(struct storage *st)

@@ -30,6 +30,7 @@ struct storage_conf {
 int	storage_open(struct storage **out, const struct storage_conf *conf,
 	    role_fn *ready, void *ctx);
 void	storage_addr(const struct storage *s, unsigned loop, struct net_addr *out);
+void	storage_watch(struct storage *s, role_fn *fn, void *ctx);
 void	storage_stop(struct storage *s, role_fn *fn, void *ctx);
 /* All loops must be stopped, or run in this thread. */
 void	storage_close(struct storage *s);

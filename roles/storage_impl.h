@@ -255,8 +255,8 @@ struct storage {
 	struct storage_progress *progress;	/* one for each worker */
 	struct clock_timer view_timer;	/* there was no memory for a view */
 	int		 open_rc;
-	role_fn		*ready, *stopped;
-	void		*ready_ctx, *stopped_ctx;
+	role_fn		*ready, *stopped, *watch;
+	void		*ready_ctx, *stopped_ctx, *watch_ctx;
 };
 
 /* ---- storage.c ---- */

@@ -1099,14 +1099,28 @@ START_TEST(stops_cleanly)
 }
 END_TEST
 
+static void
+on_broken(void *ctx, int rc)
+{
+	int *told = ctx;
+
+	ck_assert_int_eq(*told, 0);
+	*told = rc;
+}
+
+/* Whoever runs it is told, once: it was ready long ago. */
 START_TEST(a_broken_disk_ends_it)
 {
+	int told = 0;
+
+	manager_watch(t.m, on_broken, &told);
 	sim_box_conf(t.box)->write_eio_ppm = 1000000;
 	ck_assert_int_eq(call(MSG_register, &node(0, 1, 1, 1)->reg)->rc,
 	    ERR_STOPPING);
 	run_ms(10);
 	ck_assert_int_eq(call(MSG_status, &(struct msg_none){ 0 })->rc,
 	    ERR_STOPPING);
+	ck_assert_int_lt(told, 0);
 }
 END_TEST
 

@@ -248,6 +248,32 @@ START_TEST(no_lease)
 }
 END_TEST
 
+static int lost_rc;
+
+static void
+on_lost(void *ctx, int rc)
+{
+	ck_assert_ptr_eq(ctx, &lost_rc);
+	ck_assert_int_eq(lost_rc, 0);
+	lost_rc = rc;
+}
+
+/* The node has no disk left that works: whoever runs it is told, once. */
+START_TEST(last_disk_fails)
+{
+	uint8_t a[4096] = { 0 };
+
+	cluster_open(9, 1);
+	lost_rc = 0;
+	storage_watch(T.nodes[0].storage, on_lost, &lost_rc);
+	sim_box_conf(T.nodes[0].box)->write_eio_ppm = 1000000;
+	(void)put(0, 0, a, sizeof(a), 1, 0);
+	sim_clock_run(T.world, NS_PER_S);
+	ck_assert_int_eq(lost_rc, -EIO);
+	cluster_close();
+}
+END_TEST
+
 /* A disk returns errors: its replicas refuse everything, the chains go on without them, and
  * the other disk of that node with its own.  A restart over a good disk brings all back. */
 START_TEST(disk_fails)
@@ -260,6 +286,8 @@ START_TEST(disk_fails)
 	memset(a, 'a', sizeof(a));
 	for (uint32_t i = 0; i < 8; i++)
 		ck_assert_int_eq(put(i, 0, a, sizeof(a), 1 + i, 0), 0);
+	lost_rc = 0;
+	storage_watch(T.nodes[0].storage, on_lost, &lost_rc);
 	sim_box_conf(T.nodes[0].box)->write_eio_ppm = 1000000;
 	memset(b, 'b', sizeof(b));
 	began = sim_clock_now(T.world);
@@ -271,6 +299,7 @@ START_TEST(disk_fails)
 		sim_clock_run(T.world, 5 * NS_PER_MS);
 	}
 	ck_assert_uint_lt(sim_clock_now(T.world) - began, NS_PER_S / 2);
+	ck_assert_int_eq(lost_rc, 0);		/* there is another */
 	sim_box_conf(T.nodes[0].box)->write_eio_ppm = 0;
 	ck_assert_uint_gt(T.errors, 0);
 	ck_assert(T.m.nodes[1].failed[0] && !T.m.nodes[1].failed[1]);
@@ -801,6 +830,7 @@ main(void)
 	tcase_add_test(tc, two_loops);
 	tcase_add_test(tc, no_lease);
 	tcase_add_test(tc, disk_fails);
+	tcase_add_test(tc, last_disk_fails);
 	tcase_add_test(tc, disk_full);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("chains");
