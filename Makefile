@@ -1,4 +1,4 @@
-# fsd - make | deps | up | test | check | asan | model | bench | bench-failover | cluster | lint | install | clean
+# fsd - make | deps | up | test | check | asan | model | planted | bench | bench-failover | cluster | lint | install | clean
 #   T=name  run the tests whose name has it     SEED=n  one seed     N=n  so many seeds
 #   DIR=/var/tmp/fsd MOUNT=/3fs  where `make up` keeps and mounts its cluster
 #   DESTDIR= PREFIX=/usr/local  where install puts things
@@ -77,6 +77,9 @@ asan:
 # Chain replication, leases and the replicated log as models, all states; each guard matters.
 model:
 	@tests/model/run.sh $(T)
+# Bugs that the simulations must catch, one after the other.
+planted:
+	@B=$(B) N=$(N) SEED=$(SEED) tests/sim/planted/run.sh $(T)
 # Real processes and mounts.
 cluster: all
 	@B=$(B) JOBS=1 tests/check.sh $(sort $(wildcard tests/cluster/[a-z]*.sh))
@@ -100,6 +103,6 @@ install: all
 	    $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/} || exit 1; done
 clean:
 	rm -rf $(B)
-.PHONY: all deps deps-test up test check asan model cluster bench bench-failover lint install clean
+.PHONY: all deps deps-test up test check asan model planted cluster bench bench-failover lint install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -34,12 +34,10 @@ static const struct client_cred root = { 0 };
 
 /* ---- oracle of the shared files ---- */
 struct write_rec {
-	uint64_t begin_ns, end_ns;	/* end: UINT64_MAX while not acknowledged */
+	uint64_t begin_ns;
+	uint64_t known_ns;		/* when it was done for certain: acknowledged, or read */
+	uint64_t over_ns;		/* and when something else had taken its place */
 	uint32_t file, block;
-};
-struct block_rec {
-	uint64_t last_read;		/* stamp of the newest completed read */
-	uint64_t last_read_end_ns;
 };
 
 enum kind { SHARED, PRIVATE, NAME };
@@ -87,7 +85,6 @@ struct load {
 	unsigned	 n;
 	struct write_rec *writes;	/* stamp i + 1 is writes[i] */
 	size_t		 write_n, write_cap;
-	struct block_rec blocks[SHARED_FILES][SHARED_BLOCKS];
 	ino_id		 shared_ino[SHARED_FILES], arena;
 	int		 arena_made[ARENA_NAMES];	/* successful creates - removes */
 	unsigned	 arena_flying[ARENA_NAMES];	/* of clients that died */
@@ -183,7 +180,8 @@ new_write(struct load *l, uint32_t file, uint32_t block, uint64_t now)
 		l->writes = realloc(l->writes, l->write_cap * sizeof(*l->writes));
 		assert(l->writes != NULL);
 	}
-	l->writes[l->write_n] = (struct write_rec){ now, UINT64_MAX, file, block };
+	l->writes[l->write_n] = (struct write_rec){ now, UINT64_MAX, UINT64_MAX,
+	    file, block };
 	return ++l->write_n;
 }
 
@@ -196,15 +194,15 @@ fill_block(uint8_t *p, uint64_t stamp, uint32_t file, uint32_t block)
 		memcpy(p + i, w, sizeof(w));
 }
 
-/* What a read of one block returned is one of the values the register could have. */
+/* What a read of one block returned is one of the values the register could have.  Every
+ * write is done once, between its begin and known_ns. */
 static void
 judge_block(struct actor *a, uint32_t file, uint32_t block, const uint8_t *p,
     uint64_t begin, uint64_t end)
 {
 	static uint8_t want[BLOCK];
 	struct load *l = a->l;
-	struct block_rec *b = &l->blocks[file][block];
-	const struct write_rec *w, *prev;
+	struct write_rec *w;
 	uint64_t stamp;
 
 	memcpy(&stamp, p, 8);
@@ -223,29 +221,25 @@ judge_block(struct actor *a, uint32_t file, uint32_t block, const uint8_t *p,
 	w = stamp == 0 ? NULL : &l->writes[stamp - 1];
 	if (w != NULL && w->begin_ns > end)
 		sim_fail(l->s, "file %u block %u: read from the future", file, block);
-	/* Overwritten for certain before this read began? */
+	if (w != NULL && w->over_ns < begin)
+		sim_fail(l->s, "file %u block %u: stamp %" PRIu64 " is back, which had been "
+		    "replaced before %" PRIu64, file, block, stamp, begin);
 	for (size_t i = 0; i < l->write_n; i++) {
-		const struct write_rec *x = &l->writes[i];
+		struct write_rec *x = &l->writes[i];
 
 		if (x->file != file || x->block != block || x == w ||
-		    x->end_ns >= begin)
+		    x->known_ns >= begin)
 			continue;
-		if (w == NULL || w->end_ns < x->begin_ns)
+		/* Overwritten for certain before this read began? */
+		if (w == NULL || w->known_ns < x->begin_ns)
 			sim_fail(l->s, "file %u block %u: read stamp %" PRIu64
-			    " at %" PRIu64 ", but %zu was acknowledged before", file,
-			    block, stamp, begin, i + 1);
+			    " at %" PRIu64 ", but %zu was acknowledged, or read, before",
+			    file, block, stamp, begin, i + 1);
+		if (end < x->over_ns)
+			x->over_ns = end;
 	}
-	/* An earlier read saw something that is certainly newer? */
-	if (b->last_read != 0 && b->last_read_end_ns < begin && b->last_read != stamp) {
-		prev = &l->writes[b->last_read - 1];
-		if (w == NULL || w->end_ns < prev->begin_ns)
-			sim_fail(l->s, "file %u block %u: went back from %" PRIu64
-			    " to %" PRIu64, file, block, b->last_read, stamp);
-	}
-	if (end >= b->last_read_end_ns) {
-		b->last_read = stamp;
-		b->last_read_end_ns = end;
-	}
+	if (w != NULL && end < w->known_ns)
+		w->known_ns = end;
 }
 
 static void
@@ -278,7 +272,8 @@ shared_write_done(struct actor *a)
 	if (a->rc != 0)
 		sim_fail(l->s, "actor %u: write: %d", a->id, a->rc);
 	for (unsigned i = 0; i < a->blocks; i++)
-		l->writes[a->stamps[i] - 1].end_ns = sim_now(l->s);
+		if (l->writes[a->stamps[i] - 1].known_ns == UINT64_MAX)
+			l->writes[a->stamps[i] - 1].known_ns = sim_now(l->s);
 	next(a);
 }
 

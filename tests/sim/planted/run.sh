@@ -1,0 +1,98 @@
+#!/bin/sh
+# Do the simulations notice?  Every *.patch here plants one bug: it takes one guard away.
+# Each is applied to a copy of the tree, built, and run: first the seed that its head names,
+# then seeds SEED (1) and on, N (1000) at most, until one fails.  That seed must pass without
+# the bug.  Arguments: names, or parts of them; otherwise all.  A bug that no seed finds is a
+# hole in what tests/sim checks or lets happen: mend that.
+cd "$(dirname "$0")/../../.." || exit 1
+N=${N:-1000} SEED=${SEED:-1} JOBS=${JOBS:-2} B=${B:-build}
+here=tests/sim/planted
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+start=$(date +%s)
+
+list() {
+	for p in "$here"/*.patch; do
+		n=$(basename "$p" .patch)
+		[ $# = 0 ] && echo "$n"
+		for want in "$@"; do
+			case $n in *"$want"*) echo "$n"; break ;; esac
+		done
+	done
+}
+names=$(list "$@")
+[ -n "$names" ] || { echo "no planted bug is called so: $*"; exit 1; }
+
+# The tree without bugs, and what was compiled of it before.
+mkdir "$work/tree"
+git ls-files -co --exclude-standard -z | xargs -0 cp -p --parents -t "$work/tree" || exit 1
+if [ -d "$B" ]; then
+	mkdir "$work/tree/build"
+	(cd "$B" && find . \( -name '*.[oda]' -o -name test_sim \) -print0 |
+	    xargs -0 -r cp -p --parents -t "$work/tree/build")
+fi
+make -s -C "$work/tree" -j"$JOBS" B=build build/tests/test_sim || exit 1
+for i in $(seq "$JOBS"); do
+	cp -a "$work/tree" "$work/tree.$i"
+done
+
+cat >"$work/one" <<'END'
+#!/bin/sh
+# One bug in the first tree that is free; prints its line.
+n=$1 p=$PWD/$here/$1.patch begin=$(date +%s)
+for i in $(seq "$JOBS"); do
+	mkdir "$work/busy.$i" 2>/dev/null && break
+done
+tree=$work/tree.$i
+say() {
+	echo "$1" >"$work/$n.result"
+	printf '%s %s %s\n' "$1" "$n" "$2"
+}
+# Ends badly: the simulation failed, or never ended.
+fails() {
+	SEED=$2 timeout 90 "$1/build/tests/test_sim" >"$work/$n.log" 2>&1 && return 1
+	return 0
+}
+search() {
+	tried=0
+	for s in $(sed -n 's/^# seed: \([1-9][0-9]*\)$/\1/p' "$p") $(seq "$SEED" $((SEED + N - 1))); do
+		tried=$((tried + 1))
+		fails "$tree" "$s" || continue
+		why=$(grep -m1 -E 'failed at|Assertion|signal' "$work/$n.log" |
+		    sed 's/^seed [0-9]* failed at [0-9.]* s: //; s/^[^ ]*test_sim: //' | cut -c1-110)
+		if fails "$work/tree" "$s"; then
+			say FAILED "seed $s fails without it, too"
+		else
+			say ok "caught by seed $s ($tried seeds, $(($(date +%s) - begin)) s): $why"
+		fi
+		return
+	done
+	say FAILED "not caught in $tried seeds ($(($(date +%s) - begin)) s)"
+}
+touch "$tree/mark"
+if ! (cd "$tree" && git apply --whitespace=nowarn "$p") 2>"$work/$n.log"; then
+	say FAILED "does not apply: $(head -1 "$work/$n.log")"
+elif ! make -s -C "$tree" B=build build/tests/test_sim >"$work/$n.log" 2>&1; then
+	say FAILED "does not build: $(grep -m1 error "$work/$n.log")"
+else
+	search
+fi
+# Take it back, and what was compiled with it.
+sed -n 's,^+++ b/,,p' "$p" | while read -r f; do
+	cp -p "$work/tree/$f" "$tree/$f"
+done
+(cd "$tree/build" && find . -name '*.o' -newer ../mark) | while read -r f; do
+	cp -p "$work/tree/build/$f" "$tree/build/$f"
+done
+rmdir "$work/busy.$i"
+END
+chmod +x "$work/one"
+export here work N SEED JOBS
+unset SIM_TRACE
+printf '%s\n' "$names" | xargs -P "$JOBS" -I{} "$work/one" {}
+passed=$(cat "$work"/*.result | grep -c '^ok$')
+failed=$(($(printf '%s\n' "$names" | wc -l) - passed))
+echo "planted bugs: $(($(date +%s) - start)) s, at most $N seeds each"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
