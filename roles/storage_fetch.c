@@ -31,7 +31,8 @@ storage_list_rows(struct storage_target *t, const struct chunk_id *after, uint32
 			return 0;
 		}
 		rows[(*n)++] = (struct msg_list_row){ .chunk = info.id,
-		    .committed = info.committed, .pending = info.pending,
+		    .committed = info.committed,
+		    .pending = info.pending > info.committed ? info.pending : 0,
 		    .len = pending ? info.pending_len : info.committed_len,
 		    .check = pending || info.committed != 0 ? chunk_craq_digest(
 			&info, pending ? info.pending : info.committed) : 0,

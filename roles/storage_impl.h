@@ -34,6 +34,8 @@
 #define STORAGE_CUTS		1024u	/* recent cuts a worker remembers */
 #define STORAGE_SYNCS		8u	/* replicas a worker brings up to date at once */
 #define STORAGE_LIST_PAGE	512u	/* rows of a list asked for at once */
+#define STORAGE_TICK_NS		(250 * NS_PER_MS)	/* of a worker */
+#define STORAGE_STUCK_TICKS	120u	/* a disk that does not answer has failed */
 
 struct storage_worker;
 struct storage_target;
@@ -174,6 +176,7 @@ struct storage_worker {
 	bool		 stopping;
 	unsigned	 flushing;	/* engines */
 	struct clock_timer beat;	/* publishes space; waits while stopping */
+	uint64_t	 ticks;		/* of it; from 1 on */
 	uint64_t	 stop_by_ns;
 	struct list	 ops, free_ops;
 	unsigned	 free_ops_n;
@@ -369,6 +372,7 @@ struct storage_op {
 	struct chunk_write store;
 	uint32_t	 storing_bytes;
 	uint64_t	 start_ns;
+	uint64_t	 disk_tick;	/* w->ticks when the disk got it; 0: it has not */
 	struct chunk_read load;
 	struct net_call	 call;
 	struct iovec	 iov;
@@ -386,6 +390,8 @@ int	storage_op_start(struct storage_op *op);
 void	storage_op_drop(struct storage_op *op);
 /* Take the core's effects until there are none. */
 void	storage_run(struct storage_worker *w);
+/* A disk that keeps a request for so long will not answer it any more: it has failed. */
+void	storage_ops_watch(struct storage_worker *w);
 /* Tear down all operations; nothing calls back. */
 void	storage_ops_close(struct storage_worker *w);
 /* What goes with the bytes of @version of a chunk. 0; -ENOENT. */

@@ -150,6 +150,7 @@ load_done(struct chunk_read *r, int rc)
 {
 	struct storage_op *op = container_of(r, struct storage_op, load);
 
+	op->disk_tick = 0;
 	if (rc == 0) {
 		op->whole.buf = r->buf;
 		op->whole.data = (uint8_t *)(uintptr_t)r->data;
@@ -203,6 +204,7 @@ load(struct storage_op *op, uint64_t version)
 	}
 	op->load = (struct chunk_read){ .target = op->t->v.target,
 	    .id = op->craq.id, .version = version, .len = wh->len };
+	op->disk_tick = op->w->ticks;
 	chunk_read_start(&op->load, e, load_done);
 }
 
@@ -336,6 +338,7 @@ store_done(struct chunk_write *cw, int rc)
 	struct chunk_craq_event ev = { .kind = CRAQ_EV_STORED, .rc = rc,
 	    .len = cw->new_len, .check = cw->check };
 
+	op->disk_tick = 0;
 	op->t->disk->storing_bytes -= op->storing_bytes;
 	if (rc == -EIO)
 		storage_disk_failed(op->t->disk, "store", rc);
@@ -375,6 +378,7 @@ store(struct storage_op *op, const struct chunk_craq_effect *eff)
 	}
 	op->storing_bytes = cw->len;
 	op->t->disk->storing_bytes += cw->len;
+	op->disk_tick = op->w->ticks;
 	chunk_write_start(cw, op->t->disk->engine, store_done);
 }
 
@@ -385,6 +389,7 @@ purge_done(struct chunk_write *cw, int rc)
 	struct storage_op *op = container_of(cw, struct storage_op, store);
 	struct chunk_craq_event ev = { .kind = CRAQ_EV_STORED };
 
+	op->disk_tick = 0;
 	if (rc == 0)
 		rc = chunk_engine_commit(op->t->disk->engine, op->t->v.target,
 		    op->craq.id, cw->version);
@@ -401,6 +406,7 @@ purge(struct storage_op *op, uint64_t version)
 	op->store = (struct chunk_write){ .target = op->t->v.target,
 	    .id = op->craq.id, .kind = UPDATE_REMOVE, .shift = op->shift,
 	    .version = version };
+	op->disk_tick = op->w->ticks;
 	chunk_write_start(&op->store, op->t->disk->engine, purge_done);
 }
 
@@ -615,6 +621,20 @@ storage_run(struct storage_worker *w)
 	w->running = false;
 	if (!list_empty(&w->settling))
 		storage_settle(w);
+}
+
+/* In ticks of our own: when this process or its machine was stopped for a while, the disk may
+ * have answered long ago. */
+void
+storage_ops_watch(struct storage_worker *w)
+{
+	list_for_each(it, &w->ops) {
+		struct storage_op *op = list_entry(it, struct storage_op, node);
+
+		if (op->disk_tick != 0 &&
+		    w->ticks - op->disk_tick > STORAGE_STUCK_TICKS)
+			storage_disk_failed(op->t->disk, "no answer", -ETIMEDOUT);
+	}
 }
 
 void

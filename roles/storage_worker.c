@@ -10,7 +10,6 @@
 
 STAT_DEFINE(storage, STORAGE_STATS)
 
-#define BEAT_NS		(250 * NS_PER_MS)
 #define DRAIN_NS	NS_PER_S	/* requests may take this long to end at a stop */
 #define DRAIN_POLL_NS	(2 * NS_PER_MS)
 
@@ -25,6 +24,7 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 	w->env = &conf->envs[loop];
 	w->clock = w->env->clock;
 	w->loop = loop;
+	w->ticks = 1;
 	map_init(&w->targets);
 	list_init(&w->ops);
 	list_init(&w->free_ops);
@@ -163,9 +163,12 @@ beat(struct clock_timer *timer)
 	struct storage_worker *w = container_of(timer, struct storage_worker,
 	    beat);
 
+	w->ticks++;
 	publish(w);
+	storage_ops_watch(w);
 	storage_progress(w);
-	clock_timer_start(w->clock, timer, clock_now(w->clock) + BEAT_NS, beat);
+	clock_timer_start(w->clock, timer, clock_now(w->clock) + STORAGE_TICK_NS,
+	    beat);
 }
 
 static void

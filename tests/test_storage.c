@@ -274,6 +274,30 @@ START_TEST(last_disk_fails)
 }
 END_TEST
 
+/* A disk does not answer any more: its replica could not even go on into a chain version
+ * without the writes it waits for.  After a while it counts as failed. */
+START_TEST(disk_is_stuck)
+{
+	struct sim_disk_conf *x;
+	uint8_t a[4096] = { 0 };
+	uint64_t began;
+	int rc;
+
+	cluster_open(11, 1);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	x = sim_box_conf(T.nodes[node_of(chain_of(0)->targets[1]) - 1].box);
+	x->write_min_ns = x->write_max_ns = 1000 * NS_PER_S;
+	began = sim_clock_now(T.world);
+	while ((rc = put(0, 0, a, sizeof(a), 2, 0)) != 0) {
+		ck_assert_uint_lt(sim_clock_now(T.world) - began, 40 * NS_PER_S);
+		sim_clock_run(T.world, 100 * NS_PER_MS);
+	}
+	ck_assert_uint_gt(sim_clock_now(T.world) - began, 29 * NS_PER_S);
+	ck_assert_uint_eq(routing_serving_n(chain_of(0)), NODES - 1);
+	cluster_close();
+}
+END_TEST
+
 /* A disk returns errors: its replicas refuse everything, the chains go on without them, and
  * the other disk of that node with its own.  A restart over a good disk brings all back. */
 START_TEST(disk_fails)
@@ -831,6 +855,7 @@ main(void)
 	tcase_add_test(tc, no_lease);
 	tcase_add_test(tc, disk_fails);
 	tcase_add_test(tc, last_disk_fails);
+	tcase_add_test(tc, disk_is_stuck);
 	tcase_add_test(tc, disk_full);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("chains");
