@@ -143,7 +143,7 @@ walk(struct storage_cut *cut)
 		rc = chunk_engine_next(t->disk->engine, t->v.target, cut->at,
 		    cut->started, &info);
 		if (rc != 0 && rc != -ENOENT) {
-			cut->rc = rc;
+			cut->rc = storage_info_rc(t, rc);
 			break;
 		}
 		if (rc == -ENOENT || info.id.ino != m->ino) {

@@ -59,8 +59,8 @@ storage_list_call(struct storage_worker *w, struct net_req *req)
 	if (rc == 0 && (rows = malloc(max * sizeof(*rows))) == NULL)
 		rc = -ENOMEM;
 	if (rc == 0)
-		rc = storage_list_rows(t, m->start ? NULL : &m->after, max, false,
-		    rows, &rep.rows.n, &more);
+		rc = storage_info_rc(t, storage_list_rows(t, m->start ? NULL :
+		    &m->after, max, false, rows, &rep.rows.n, &more));
 	rep.rows.v = rows;
 	rep.more = more;
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
@@ -129,7 +129,7 @@ fetch_start(struct storage_fetch *f)
 	const struct msg_fetch *m = f->req->msg;
 	struct chunk_engine *e = f->t->disk->engine;
 	struct chunk_info info;
-	int rc = chunk_engine_info(e, m->target, m->chunk, &info);
+	int rc = storage_info_rc(f->t, chunk_engine_info(e, m->target, m->chunk, &info));
 
 	if (rc == 0)
 		rc = storage_whole_of(&f->whole, &info, m->version);

@@ -411,6 +411,8 @@ void	storage_update_call(struct storage_worker *w, struct net_req *req);
  * said so; returns 0, ERR_CORRUPT for either, or @rc. */
 int	storage_read_rc(struct storage_target *t, struct chunk_id id, uint64_t version,
 	    int rc);
+/* Likewise of a look-up, for who is no reader. */
+int	storage_info_rc(struct storage_target *t, int rc);
 void	storage_read_call(struct storage_worker *w, struct net_req *req);
 void	storage_committed_call(struct storage_worker *w, struct net_req *req);
 void	storage_last_call(struct storage_worker *w, struct net_req *req);

@@ -125,11 +125,7 @@ look(struct storage_op *op)
 	    .rc = rc == -ENOENT ? 0 : rc, .info = rc == 0 ? &info : NULL,
 	    .room = room(op) };
 
-	/* The chain goes on without us as soon as the manager knows. */
-	if (rc == -EIO) {
-		storage_disk_failed(op->t->disk, "look", rc);
-		ev.rc = ERR_CHAIN_RECOVERING;
-	}
+	ev.rc = storage_info_rc(op->t, ev.rc);
 	if (op->craq.kind == CRAQ_WRITE)
 		ev.epoch_floor = storage_cut_floor(w, op->t->v.target,
 		    op->craq.id);
@@ -526,7 +522,7 @@ count(struct storage_op *op, const struct chunk_craq_effect *eff)
 }
 
 static void
-reply(struct storage_op *op, const struct chunk_craq_effect *eff)
+reply(struct storage_op *op, struct chunk_craq_effect *eff)
 {
 	const struct log *log = &op->w->env->log;
 
@@ -539,6 +535,9 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 		    err_name(eff->rc));
 	if (eff->rc != 0)
 		storage_left_note(op);
+	/* The chain goes on without this disk as soon as the manager knows. */
+	if (eff->rc == -EIO && atomic_load(&op->t->disk->failed))
+		eff->rc = ERR_CHAIN_RECOVERING;
 	count(op, eff);
 	if (op->req == NULL) {
 		op->touched = eff->touched;

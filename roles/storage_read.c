@@ -108,23 +108,33 @@ storage_read_rc(struct storage_target *t, struct chunk_id id, uint64_t version, 
 	return ERR_CORRUPT;		/* another replica may well have it */
 }
 
+/* What the engine said of a chunk, when it said that it cannot. */
+int
+storage_info_rc(struct storage_target *t, int rc)
+{
+	if (rc != -EIO)
+		return rc;
+	storage_disk_failed(t->disk, "look", rc);
+	return ERR_CHAIN_RECOVERING;	/* it goes on without us */
+}
+
 static void
 end(struct item *it, int rc)
 {
-	struct storage_read *rd = it->rd;
-
-	it->rc = storage_read_rc(rd->t, it->r.id, it->r.version, rc);
+	it->rc = rc;
 	it->done = true;
-	if (--rd->left == 0)
-		finish(rd);
+	if (--it->rd->left == 0)
+		finish(it->rd);
 }
 
 static void
 read_done(struct chunk_read *r, int rc)
 {
+	struct item *it = container_of(r, struct item, r);
+
 	if (rc != 0)
 		r->buf = (struct mem_buf){ 0 };
-	end(container_of(r, struct item, r), rc);
+	end(it, storage_read_rc(it->rd->t, r->id, r->version, rc));
 }
 
 static void start(struct item *it);
@@ -183,7 +193,7 @@ look(const struct item *it, struct chunk_info *info, const struct chunk_info **f
 	    info);
 
 	*found = rc == 0 ? info : NULL;
-	return rc == -ENOENT ? 0 : rc;
+	return rc == -ENOENT ? 0 : storage_read_rc(it->rd->t, it->r.id, 0, rc);
 }
 
 static void
@@ -201,10 +211,13 @@ answered(struct net_call *c, int rc)
 	const struct chunk_info *info;
 	struct chunk_info buf;
 
-	/* It is on its way into this version; or its disk has failed, and the chain moves. */
-	if (rc == ERR_CHAIN_RECOVERING && still(it->rd) == 0) {
-		pause_item(it);
-		return;
+	/* It is on its way into this version; or its disk has failed, and the chain moves.  An
+	 * error of its disk says nothing of ours. */
+	if (rc == ERR_CHAIN_RECOVERING || rc == -EIO) {
+		if ((rc = still(it->rd)) == 0) {
+			pause_item(it);
+			return;
+		}
 	}
 	if (rc == 0)
 		rc = still(it->rd);
@@ -269,7 +282,7 @@ start(struct item *it)
 		    &t->v.addrs[tail], MSG_committed, &m, &opts, answered);
 		stat_add(&rd->w->stat.dirty_reads, 1);
 		if (rc != 0)
-			end(it, rc);
+			end(it, rc == -EIO ? ERR_BUSY : rc);
 		return;
 	}
 	if (info == NULL || info->committed == 0)
@@ -378,7 +391,7 @@ storage_committed_call(struct storage_worker *w, struct net_req *req)
 		if (found == 0)
 			rep.version = info.committed;
 		else if (found != -ENOENT)
-			rc = found;
+			rc = storage_info_rc(t, found);
 		if (rc == 0 && withheld(t, m->chunk, found == 0 ? &info : NULL))
 			rc = ERR_CHAIN_RECOVERING;
 	}
@@ -406,7 +419,7 @@ storage_last_call(struct storage_worker *w, struct net_req *req)
 			rep.index = info.id.index;
 			rep.len = info.committed_len;
 		} else if (found != -ENOENT) {
-			rc = found;
+			rc = storage_info_rc(t, found);
 		}
 	}
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);

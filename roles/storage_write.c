@@ -23,7 +23,7 @@ pulled(struct net_req *req, int rc)
 	if (rc == 0 && !storage_lease(w))
 		rc = ERR_NO_LEASE;
 	if (rc == 0 && atomic_load(&op->t->disk->failed))
-		rc = -EIO;
+		rc = ERR_CHAIN_RECOVERING;
 	if (rc != 0) {
 		refuse(op, rc);
 		return;

@@ -274,6 +274,49 @@ START_TEST(last_disk_fails)
 }
 END_TEST
 
+/* Wherever in the chain it fails, whoever writes has to come again, and nothing else. */
+START_TEST(disk_fails_under_a_write)
+{
+	static const struct {
+		const char *what;
+		uint32_t write_ppm, sync_ppm;
+		unsigned pos;
+	} rows[] = {
+		{ "write, head", 1000000, 0, 0 },
+		{ "write, middle", 1000000, 0, 1 },
+		{ "write, tail", 1000000, 0, 2 },
+		{ "sync, head", 0, 1000000, 0 },
+		{ "sync, middle", 0, 1000000, 1 },
+		{ "sync, tail", 0, 1000000, 2 },
+	};
+	struct sim_disk_conf *x;
+	uint8_t a[4096] = { 0 };
+	int rc;
+
+	cluster_open(12 + (uint64_t)_i, 1);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	x = sim_box_conf(T.nodes[node_of(chain_of(0)->targets[rows[_i].pos]) - 1].box);
+	x->write_eio_ppm = rows[_i].write_ppm;
+	x->sync_eio_ppm = rows[_i].sync_ppm;
+	memset(a, 'b', sizeof(a));
+	T.m.by_hand = true;		/* the manager takes its time */
+	for (unsigned tries = 0; (rc = put(0, 0, a, sizeof(a), 2, 0)) != 0; tries++) {
+		ck_assert_msg(err_next(rc) == ERR_NEXT_REFRESH || err_next(rc) ==
+		    ERR_NEXT_RETRY, "%s: %s", rows[_i].what, err_name(rc));
+		ck_assert_uint_lt(tries, 100);
+		sim_clock_run(T.world, 5 * NS_PER_MS);
+		T.m.by_hand = tries < 2;
+		heal(0);
+	}
+	ck_assert_uint_eq(routing_serving_n(chain_of(0)), NODES - 1);
+	for (unsigned k = 0; k < NODES - 1; k++) {
+		ck_assert_int_eq(get(k, 0, 0, a, sizeof(a)), 0);
+		ck_assert_uint_eq(a[0], 'b');
+	}
+	cluster_close();
+}
+END_TEST
+
 /* A disk does not answer any more: its replica could not even go on into a chain version
  * without the writes it waits for.  After a while it counts as failed. */
 START_TEST(disk_is_stuck)
@@ -856,6 +899,7 @@ main(void)
 	tcase_add_test(tc, disk_fails);
 	tcase_add_test(tc, last_disk_fails);
 	tcase_add_test(tc, disk_is_stuck);
+	tcase_add_loop_test(tc, disk_fails_under_a_write, 0, 6);
 	tcase_add_test(tc, disk_full);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("chains");
