@@ -447,6 +447,18 @@ manager_watch(struct manager *m, role_fn *fn, void *ctx)
 	m->watch_ctx = ctx;
 }
 
+struct group *
+manager_group(struct manager *m)
+{
+	return m->group;
+}
+
+const struct routing *
+manager_routing(const struct manager *m)
+{
+	return m->loaded ? m->state.routing : NULL;
+}
+
 static void
 flushed(void *ctx)
 {

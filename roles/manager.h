@@ -27,4 +27,10 @@ void	manager_watch(struct manager *m, role_fn *fn, void *ctx);
 void	manager_stop(struct manager *m, role_fn *fn, void *ctx);
 void	manager_close(struct manager *m);
 
+/* For the simulator: its group; routing as it knows it, NULL before it is loaded. */
+struct group;
+struct routing;
+struct group *manager_group(struct manager *m);
+const struct routing *manager_routing(const struct manager *m);
+
 #endif

@@ -258,6 +258,7 @@ open_group(struct metadata *m)
 		.ops = &group_ops, .ctx = m, .stats = m->env.stats,
 		.rand = m->env.rand, .hub = m->env.hub, .number = 1,
 		.start = GROUP_JOIN,
+		.election_ms = (uint32_t)c->cluster_election,
 	};
 	int rc;
 
@@ -429,6 +430,12 @@ metadata_close(struct metadata *m)
 	if (m->dir != NULL)
 		m->dir->ops->close(m->dir);
 	free(m);
+}
+
+struct group *
+metadata_group(struct metadata *m)
+{
+	return m->group;
 }
 
 struct table *

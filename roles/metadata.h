@@ -7,6 +7,7 @@
 #include "net/addr.h"
 #include "roles/role.h"
 
+struct group;
 struct metadata;
 
 /* Open over @dir_path, listen at @listen, register with @managers; ready(ctx, 0) when it
@@ -20,7 +21,8 @@ void	metadata_watch(struct metadata *m, role_fn *fn, void *ctx);
 void	metadata_stop(struct metadata *m, role_fn *fn, void *ctx);
 void	metadata_close(struct metadata *m);
 
-/* For the checkers of the simulator: what it keeps (meta/fs.h). */
+/* For the simulator: its group, and what it keeps (meta/fs.h). */
+struct group *metadata_group(struct metadata *m);
 struct table *metadata_table(struct metadata *m);
 
 #endif

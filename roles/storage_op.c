@@ -525,6 +525,7 @@ static void
 reply(struct storage_op *op, struct chunk_craq_effect *eff)
 {
 	const struct log *log = &op->w->env->log;
+	int rc = eff->rc;
 
 	if (eff->rc == ERR_CORRUPT || eff->rc == ERR_VERSION_GAP)
 		log_at(log, eff->rc == ERR_CORRUPT ? LOG_ERROR : LOG_WARN,
@@ -539,20 +540,23 @@ reply(struct storage_op *op, struct chunk_craq_effect *eff)
 	if (eff->rc == -EIO && atomic_load(&op->t->disk->failed))
 		eff->rc = ERR_CHAIN_RECOVERING;
 	count(op, eff);
+	/* The chain goes on without us as soon as the manager knows. */
+	if (rc == -EIO && atomic_load(&op->t->disk->failed))
+		rc = ERR_CHAIN_RECOVERING;
 	if (op->req == NULL) {
 		op->touched = eff->touched;
-		op->done(op, eff->rc);
+		op->done(op, rc);
 	} else if (op->req->method == MSG_write) {
 		struct msg_write_rep rep = { .version = eff->version,
 		    .len = eff->len };
 
-		net_reply(op->req, eff->rc, eff->rc == 0 ? &rep : NULL, NULL, 0,
+		net_reply(op->req, rc, rc == 0 ? &rep : NULL, NULL, 0,
 		    NULL, NULL);
 	} else {
 		struct msg_update_rep rep = { .version = eff->version,
 		    .len = eff->len, .check = eff->check };
 
-		net_reply(op->req, eff->rc, eff->rc == 0 ? &rep : NULL, NULL, 0,
+		net_reply(op->req, rc, rc == 0 ? &rep : NULL, NULL, 0,
 		    NULL, NULL);
 	}
 	storage_op_drop(op);

@@ -56,6 +56,8 @@ struct actor {
 	void		(*then)(struct actor *);	/* after the operation */
 	int		  rc;
 	struct client_file *file;
+	unsigned	  losses;	/* of its client when the file was opened */
+	bool		  told;		/* of a loss since then */
 	/* shared */
 	unsigned	  target, block, blocks;
 	uint64_t	  begin_ns;
@@ -138,12 +140,50 @@ thought(struct clock_timer *t)
 		act(a);
 }
 
+/* Has the operation failed because the session of its client has ended?  No other error
+ * is right. */
+static bool
+lost(struct actor *a)
+{
+	if (a->rc == 0)
+		return false;
+	if ((a->rc != -EIO && a->rc != -ESTALE) ||
+	    sim_losses(a->l->s, a->client) == a->losses)
+		sim_fail(a->l->s, "actor %u: %s: %d", a->id, a->doing, a->rc);
+	a->told = true;
+	return true;
+}
+
+/* Something may be lost of which nobody has heard yet. */
+static bool
+in_doubt(const struct actor *a)
+{
+	return sim_losses(a->l->s, a->client) != a->losses;
+}
+
+static void
+reopen(struct actor *a, ino_id ino, void (*then)(struct actor *))
+{
+	begin(a, "open again");
+	if (a->file != NULL)
+		client_release(a->file);
+	a->file = NULL;
+	a->losses = sim_losses(a->l->s, a->client);
+	a->then = then;
+	client_file_open(client_of(a), &a->op, op_done, &root, ino, O_RDWR, &a->file);
+}
+
+static void private_doubt(struct actor *a);
+
 /* Others see what was written once its writer has closed it. */
 static void
 finished(struct actor *a)
 {
-	if (a->rc != 0)
-		sim_fail(a->l->s, "actor %u: last close: %d", a->id, a->rc);
+	if (a->kind == PRIVATE && (lost(a) || in_doubt(a))) {
+		private_doubt(a);
+		return;
+	}
+	(void)lost(a);
 	client_release(a->file);
 	a->file = NULL;
 	a->idle = true;
@@ -242,6 +282,8 @@ judge_block(struct actor *a, uint32_t file, uint32_t block, const uint8_t *p,
 		w->known_ns = end;
 }
 
+static void shared_opened(struct actor *a);
+
 static void
 shared_read_done(struct actor *a)
 {
@@ -249,8 +291,10 @@ shared_read_done(struct actor *a)
 	uint32_t want = a->blocks * BLOCK;
 	size_t at = 0;
 
-	if (a->rc != 0)
-		sim_fail(l->s, "actor %u: read: %d", a->id, a->rc);
+	if (lost(a)) {
+		reopen(a, l->shared_ino[a->target], shared_opened);
+		return;
+	}
 	if (a->io.done != want)
 		sim_fail(l->s, "actor %u: short read %" PRIu64, a->id, a->io.done);
 	for (unsigned i = 0; i < a->io.iov_n; i++) {
@@ -269,8 +313,11 @@ shared_write_done(struct actor *a)
 {
 	struct load *l = a->l;
 
-	if (a->rc != 0)
-		sim_fail(l->s, "actor %u: write: %d", a->id, a->rc);
+	/* It may have been done, or be done later. */
+	if (lost(a)) {
+		reopen(a, l->shared_ino[a->target], shared_opened);
+		return;
+	}
 	for (unsigned i = 0; i < a->blocks; i++)
 		if (l->writes[a->stamps[i] - 1].known_ns == UINT64_MAX)
 			l->writes[a->stamps[i] - 1].known_ns = sim_now(l->s);
@@ -316,16 +363,23 @@ shared_opened(struct actor *a)
 static void
 private_written(struct actor *a)
 {
-	if (a->rc != 0)
-		sim_fail(a->l->s, "actor %u: write: %d", a->id, a->rc);
-	next(a);
+	if (lost(a))
+		private_doubt(a);
+	else
+		next(a);
 }
 
 static void
 private_synced(struct actor *a)
 {
-	if (a->rc != 0)
-		sim_fail(a->l->s, "actor %u: fsync: %d", a->id, a->rc);
+	if (lost(a)) {
+		private_doubt(a);
+		return;
+	}
+	if (in_doubt(a) && a->told) {
+		private_doubt(a);
+		return;
+	}
 	memcpy(a->durable, a->model, PRIVATE_MAX);
 	a->durable_size = a->size;
 	memset(a->maybe, 0, PRIVATE_MAX);
@@ -349,19 +403,40 @@ private_compare(struct actor *a, const uint8_t *got, size_t n)
 			    got[i], a->model[a->off + i]);
 }
 
+/* After a loss: nothing of what fsync had acknowledged is missing. */
+static void
+private_survived(struct actor *p, const uint8_t *got, size_t n)
+{
+	struct load *l = p->l;
+
+	if (!p->size_maybe && n != p->durable_size)
+		sim_fail(l->s, "p%u: size %zu after a loss, fsync said %u", p->id, n,
+		    p->durable_size);
+	for (size_t i = 0; i < n && i < p->durable_size; i++)
+		if (!p->maybe[i] && got[i] != p->durable[i])
+			sim_fail(l->s, "p%u: byte %zu of what fsync acknowledged is wrong "
+			    "after a loss", p->id, i);
+}
+
 static void
 private_was_read(struct actor *a)
 {
 	size_t at = 0;
 
-	if (a->rc != 0)
-		sim_fail(a->l->s, "actor %u: read: %d", a->id, a->rc);
+	if (lost(a)) {
+		private_doubt(a);
+		return;
+	}
 	for (unsigned i = 0; i < a->io.iov_n; i++) {
 		memcpy(a->data + at, a->io.iov[i].iov_base, a->io.iov[i].iov_len);
 		at += a->io.iov[i].iov_len;
 	}
 	assert(at == a->io.done);
 	client_read_done(client_of(a), &a->io);
+	if (in_doubt(a)) {
+		private_doubt(a);
+		return;
+	}
 	private_compare(a, a->data, at);
 	next(a);
 }
@@ -369,8 +444,10 @@ private_was_read(struct actor *a)
 static void
 private_truncated(struct actor *a)
 {
-	if (a->rc != 0)
-		sim_fail(a->l->s, "actor %u: truncate: %d", a->id, a->rc);
+	if (lost(a) || in_doubt(a)) {
+		private_doubt(a);
+		return;
+	}
 	if (a->op.entry->attr.size != a->size)
 		sim_fail(a->l->s, "actor %u: truncate to %u gave %" PRIu64, a->id,
 		    a->size, a->op.entry->attr.size);
@@ -380,8 +457,10 @@ private_truncated(struct actor *a)
 static void
 private_size(struct actor *a)
 {
-	if (a->rc != 0)
-		sim_fail(a->l->s, "actor %u: getattr: %d", a->id, a->rc);
+	if (lost(a) || in_doubt(a)) {
+		private_doubt(a);
+		return;
+	}
 	if (a->op.entry->attr.size != a->size)
 		sim_fail(a->l->s, "actor %u: size %" PRIu64 ", not %u", a->id,
 		    a->op.entry->attr.size, a->size);
@@ -475,12 +554,69 @@ private_opened(struct actor *a)
 static void
 private_closed(struct actor *a)
 {
+	if (lost(a) || in_doubt(a))
+		private_doubt(a);
+	else
+		reopen(a, a->ino, private_opened);
+}
+
+/* The session has ended: what fsync had acknowledged is there, the rest may be.  When no
+ * error has told of a loss, there was none. */
+static void
+private_doubt_read(struct actor *a)
+{
+	struct load *l = a->l;
+	size_t at = 0;
+
+	if (lost(a) || in_doubt(a)) {
+		if (a->rc == 0)
+			client_read_done(client_of(a), &a->io);
+		private_doubt(a);
+		return;
+	}
+	for (unsigned i = 0; i < a->io.iov_n; i++) {
+		memcpy(a->data + at, a->io.iov[i].iov_base, a->io.iov[i].iov_len);
+		at += a->io.iov[i].iov_len;
+	}
+	client_read_done(client_of(a), &a->io);
+	if (!a->told) {
+		a->off = 0;
+		a->len = PRIVATE_MAX;
+		private_compare(a, a->data, at);
+	}
+	private_survived(a, a->data, at);
+	memset(a->data + at, 0, PRIVATE_MAX - at);
+	if (a->size != at || memcmp(a->model, a->data, PRIVATE_MAX) != 0)
+		sim_trace(l->s, "actor %u: goes on with what is left", a->id);
+	a->size = (uint32_t)at;
+	memcpy(a->model, a->data, PRIVATE_MAX);
+	a->told = false;
+	next(a);
+}
+
+static void
+private_doubt_opened(struct actor *a)
+{
 	if (a->rc != 0)
-		sim_fail(a->l->s, "actor %u: close: %d", a->id, a->rc);
-	client_release(a->file);
-	a->file = NULL;
-	a->then = private_opened;
-	client_file_open(client_of(a), &a->op, op_done, &root, a->ino, O_RDWR, &a->file);
+		sim_fail(a->l->s, "actor %u: opening again: %d", a->id, a->rc);
+	begin(a, "read what is left");
+	a->then = private_doubt_read;
+	client_read(a->file, &a->io, io_done, 0, PRIVATE_MAX);
+}
+
+static void
+private_doubt_closed(struct actor *a)
+{
+	(void)lost(a);
+	reopen(a, a->ino, private_doubt_opened);
+}
+
+static void
+private_doubt(struct actor *a)
+{
+	begin(a, "close in doubt");
+	a->then = private_doubt_closed;
+	client_flush(a->file, &a->op, op_done);
 }
 
 /* ---- names ---- */
@@ -737,6 +873,7 @@ start_actors(struct load *l)
 		if (a->dead)
 			continue;
 		snprintf(name, sizeof(name), "%c%u", "spn"[a->kind], a->id);
+		a->losses = sim_losses(l->s, a->client);
 		switch (a->kind) {
 		case SHARED:
 			a->target = i % SHARED_FILES;
@@ -901,15 +1038,8 @@ check_private_read(struct actor *a)
 		p->off = 0;
 		p->len = PRIVATE_MAX;
 		private_compare(p, a->data, n);
-	} else {
-		if (!p->size_maybe && n != p->durable_size)
-			sim_fail(l->s, "p%u: client died: size %zu, fsync said %u", p->id,
-			    n, p->durable_size);
-		for (size_t i = 0; i < n && i < p->durable_size; i++)
-			if (!p->maybe[i] && a->data[i] != p->durable[i])
-				sim_fail(l->s, "p%u: client died: byte %zu of what fsync "
-				    "acknowledged is wrong", p->id, i);
-	}
+	} else
+		private_survived(p, a->data, n);
 	l->check_at++;
 	check_next(a);
 }

@@ -193,7 +193,7 @@ orphan_lost(struct more *a)
 {
 	if (a->rc == 0)
 		return false;
-	if (sim_losses(a->l->s) == a->losses)
+	if (sim_losses(a->l->s, a->client) == a->losses)
 		sim_fail(a->l->s, "more %u: %s: %d, and no session was lost", a->id,
 		    a->doing, a->rc);
 	a->step = 9;
@@ -233,6 +233,11 @@ orphan_was_read(struct more *a)
 	if (orphan_lost(a))
 		return;
 	n = take(a);
+	if (sim_losses(a->l->s, a->client) != a->losses) {
+		a->step = 9;		/* closing tells whether something is lost */
+		pause_ns(a, 30 * NS_PER_MS);
+		return;
+	}
 	if (n != a->size || memcmp(a->data, a->model, n) != 0)
 		sim_fail(a->l->s, "more %u: an open file without a name: %zu bytes of %u, "
 		    "or wrong ones", a->id, n, a->size);
@@ -244,7 +249,7 @@ orphan_made(struct more *a)
 {
 	if (a->rc != 0)
 		must(a, 0);
-	a->losses = sim_losses(a->l->s);
+	a->losses = sim_losses(a->l->s, a->client);
 	pause_ns(a, 30 * NS_PER_MS);
 }
 
@@ -252,7 +257,7 @@ static void
 orphan_ended(struct more *a)
 {
 	/* Write-back of what was lost fails, and is told of. */
-	if (a->rc != 0 && sim_losses(a->l->s) == a->losses)
+	if (a->rc != 0 && sim_losses(a->l->s, a->client) == a->losses)
 		must(a, 0);
 	drop_files(a);
 	a->step = 0;
@@ -310,6 +315,20 @@ orphan_act(struct more *a)
 }
 
 /* ---- cutter ---- */
+
+/* The operation has failed, and may have been done: open the file again. */
+static bool
+cut_lost(struct more *a)
+{
+	if (a->rc == 0)
+		return false;
+	if ((a->rc != -EIO && a->rc != -ESTALE) ||
+	    sim_losses(a->l->s, a->client) == a->losses)
+		must(a, 0);
+	drop_files(a);
+	pause_ns(a, 30 * NS_PER_MS);
+	return true;
+}
 
 static struct cut_write *
 cut_note(struct more_load *l, uint32_t block, bool zeros)
@@ -381,7 +400,8 @@ cut_was_read(struct more *a)
 {
 	size_t n;
 
-	must(a, 0);
+	if (cut_lost(a))
+		return;
 	n = take(a);
 	memset(a->data + n, 0, DATA_MAX - n);
 	for (unsigned i = 0; i < a->blocks; i++)
@@ -392,7 +412,8 @@ cut_was_read(struct more *a)
 static void
 cut_sized(struct more *a)
 {
-	must(a, 0);
+	if (cut_lost(a))
+		return;
 	begin(a, cut_was_read, "cut read %u+%u", a->block, a->blocks);
 	client_read(a->file, &a->io, io_done, (uint64_t)a->block * BLOCK,
 	    (uint64_t)a->blocks * BLOCK);
@@ -401,7 +422,8 @@ cut_sized(struct more *a)
 static void
 cut_synced(struct more *a)
 {
-	must(a, 0);
+	if (cut_lost(a))
+		return;
 	for (unsigned i = 0; i < a->blocks; i++)
 		a->l->writes[a->first + i].end_ns = sim_now(a->l->s);
 	pause_ns(a, 30 * NS_PER_MS);
@@ -410,7 +432,8 @@ cut_synced(struct more *a)
 static void
 cut_wrote(struct more *a)
 {
-	must(a, 0);
+	if (cut_lost(a))
+		return;
 	begin(a, cut_synced, "cut fsync");
 	client_fsync(a->file, &a->op, op_done);
 }
@@ -418,7 +441,8 @@ cut_wrote(struct more *a)
 static void
 cut_truncated(struct more *a)
 {
-	must(a, 0);
+	if (cut_lost(a))
+		return;
 	a->l->writes[a->first].end_ns = sim_now(a->l->s);
 	if (a->other != NULL) {		/* O_TRUNC */
 		client_release(a->file);
@@ -444,6 +468,8 @@ cut_act(struct more *a)
 	struct more_load *l = a->l;
 	struct client *c = client_of(a);
 
+	if (a->file == NULL)
+		a->losses = sim_losses(l->s, a->client);
 	if (a->file == NULL && l->cut_ino == 0) {
 		if (l->cut_making) {
 			a->left++;

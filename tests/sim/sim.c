@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sim.c - nodes, their life and death, faults, and the trace of it all. */
-#include "tests/sim/sim.h"
-
+/* sim.c - nodes, their life and death, and the trace of it all. */
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -9,77 +7,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
-
 #include "chunk/engine.h"
 #include "conf/err.h"
+#include "meta/group.h"
+#include "net/routing.h"
 #include "roles/manager.h"
 #include "roles/metadata.h"
 #include "roles/storage.h"
-#include "tests/sim/clock.h"
-#include "tests/sim/disk.h"
-#include "tests/sim/net.h"
+#include "tests/sim/sim_impl.h"
 
 #define DISK_BYTES	(64ull << 20)
 #define POLL_NS		(40 * NS_PER_MS)	/* looking at versions */
 
-struct node {
-	struct sim	*s;
-	unsigned	 id;
-	bool		 up, ready, gone;	/* gone: for good */
-	struct clock	*clock;
-	struct rand	 rand;
-	struct sim_box	*box;		/* servers */
-	struct net_hub	*hub;
-	struct role_env	 env;
-	struct clock_timer again;	/* on the world's clock: start, or go on */
-	struct clock_timer blow;	/* dies at once */
-	unsigned	 fuse;		/* disk requests and frames until then; 0: none */
-	struct check_seen *seen;	/* storage: versions of its chunks */
-	bool		 paused;
-	unsigned	 lives;
-	union {
-		struct manager	*manager;
-		struct metadata *metadata;
-		struct storage	*storage;
-		struct client	*client;
-	};
-};
-
-#define CUTS_MAX	16u
-
-struct cut {
-	struct sim	  *s;
-	unsigned	   from, to;
-	struct clock_timer mend;
-};
-
-struct sim {
-	uint64_t	 seed;
-	unsigned	 faults;
-	struct rand	 rand;		/* the world's: faults, load */
-	struct sim_clock *clocks;
-	struct sim_net	*net;
-	struct conf	 conf;
-	struct net_addr	 manager_addr;
-	struct node	 nodes[SIM_NODES];
-	struct clock_timer fault, poll, mend_disk;
-	uint64_t	 fault_ns;	/* most time between two */
-	unsigned	 ops;		/* of the load, per actor */
-	unsigned	 slow_box;
-	unsigned	 losses;
-	struct cut	 cuts[CUTS_MAX];
-	unsigned	 cut_at;
-	bool		 healing;
-	XXH64_state_t	*trace;
-	bool		 loud;
-	struct load	*load;
-};
-
 /* ---- the trace ---- */
 
-static void
-trace_line(struct sim *s, const char *who, const char *what, const char *fields)
+void
+sim_trace_line(struct sim *s, const char *who, const char *what, const char *fields)
 {
 	uint64_t now = sim_clock_now(s->clocks);
 
@@ -99,10 +42,9 @@ log_sink(void *ctx, enum log_level level, const char *who, const char *what,
 	struct sim *s = ctx;
 
 	(void)level;
-	if (strcmp(what, "client session ended") == 0 ||
-	    (strcmp(who, "metadata") == 0 && strcmp(what, "serving") == 0))
-		s->losses++;
-	trace_line(s, who, what, fields);
+	if (strncmp(who, "client", 6) == 0 && strcmp(what, "session ended") == 0)
+		s->losses[who[6] - '1']++;
+	sim_trace_line(s, who, what, fields);
 }
 
 void
@@ -114,7 +56,7 @@ sim_trace(struct sim *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	trace_line(s, "sim", text, "");
+	sim_trace_line(s, "sim", text, "");
 }
 
 void
@@ -163,15 +105,21 @@ sim_now(const struct sim *s)
 struct client *
 sim_client(struct sim *s, unsigned i)
 {
-	struct node *n = &s->nodes[SIM_CLIENT0 + i];
+	struct sim_node *n = &s->nodes[SIM_CLIENT0 + i];
 
 	return n->up ? n->client : NULL;
 }
 
 unsigned
-sim_losses(const struct sim *s)
+sim_losses(const struct sim *s, unsigned i)
 {
-	return s->losses;
+	return s->losses[i];
+}
+
+unsigned
+sim_storages(const struct sim *s)
+{
+	return s->storage_n;
 }
 
 struct storage *
@@ -180,10 +128,53 @@ sim_storage(struct sim *s, unsigned i)
 	return s->nodes[SIM_STORAGE0 + i].up ? s->nodes[SIM_STORAGE0 + i].storage : NULL;
 }
 
+struct group *
+sim_metadata_group(struct sim *s, unsigned i)
+{
+	struct sim_node *n = &s->nodes[SIM_METADATA0 + i];
+
+	return n->up ? metadata_group(n->metadata) : NULL;
+}
+
+struct group *
+sim_manager_group(struct sim *s, unsigned i)
+{
+	struct sim_node *n = &s->nodes[SIM_MANAGER0 + i];
+
+	return n->up ? manager_group(n->manager) : NULL;
+}
+
 struct metadata *
 sim_metadata(struct sim *s)
 {
-	return s->nodes[SIM_METADATA].metadata;
+	for (unsigned i = 0; i < SIM_METADATAS; i++)
+		if (sim_metadata_group(s, i) != NULL &&
+		    group_lease(sim_metadata_group(s, i)))
+			return s->nodes[SIM_METADATA0 + i].metadata;
+	return NULL;
+}
+
+struct manager *
+sim_manager(struct sim *s)
+{
+	for (unsigned i = 0; i < SIM_MANAGERS; i++)
+		if (sim_manager_group(s, i) != NULL &&
+		    group_lease(sim_manager_group(s, i)))
+			return s->nodes[SIM_MANAGER0 + i].manager;
+	return NULL;
+}
+
+const struct routing *
+sim_routing(struct sim *s)
+{
+	const struct routing *best = NULL, *r;
+
+	for (unsigned i = SIM_MANAGER0; i < SIM_MANAGER0 + SIM_MANAGERS; i++)
+		if (s->nodes[i].up &&
+		    (r = manager_routing(s->nodes[i].manager)) != NULL &&
+		    (best == NULL || routing_version(r) > routing_version(best)))
+			best = r;
+	return best;
 }
 
 void
@@ -199,7 +190,7 @@ sim_until(struct sim *s, bool (*done)(void *ctx), void *ctx, unsigned limit_s,
 static void
 node_random(void *ctx, void *out, size_t n)
 {
-	struct node *node = ctx;
+	struct sim_node *node = ctx;
 
 	rand_bytes(&node->rand, out, n);
 }
@@ -207,7 +198,7 @@ node_random(void *ctx, void *out, size_t n)
 static int
 node_dir(void *ctx, const char *path, bool create, struct disk_dir **out)
 {
-	struct node *n = ctx;
+	struct sim_node *n = ctx;
 
 	return sim_disk_dir(n->box, n->clock, path, create, out);
 }
@@ -215,10 +206,10 @@ node_dir(void *ctx, const char *path, bool create, struct disk_dir **out)
 static const char *
 node_name(unsigned id, char out[32])
 {
-	if (id == SIM_MANAGER)
-		snprintf(out, 32, "manager");
-	else if (id == SIM_METADATA)
-		snprintf(out, 32, "metadata");
+	if (id < SIM_METADATA0)
+		snprintf(out, 32, "manager%u", id - SIM_MANAGER0 + 1);
+	else if (id < SIM_STORAGE0)
+		snprintf(out, 32, "metadata%u", id - SIM_METADATA0 + 1);
 	else if (id < SIM_CLIENT0)
 		snprintf(out, 32, "storage%u", id - SIM_STORAGE0 + 1);
 	else
@@ -235,44 +226,50 @@ node_addr(unsigned id)
 static void
 node_ready(void *ctx, int rc)
 {
-	struct node *n = ctx;
+	struct sim_node *n = ctx;
 
-	if (rc != 0)
+	if (rc != 0 && (n->id != n->s->frail || n->s->healing))
 		sim_fail(n->s, "%s cannot start: %s", n->env.log.who, err_text(rc));
+	if (rc != 0) {
+		sim_trace_line(n->s, n->env.log.who, "cannot start", err_text(rc));
+		sim_fault_die(n);
+		return;
+	}
 	n->ready = true;
-	trace_line(n->s, n->env.log.who, "ready", "");
+	sim_trace_line(n->s, n->env.log.who, "ready", "");
 }
 
 static int
-open_role(struct node *n)
+open_role(struct sim_node *n)
 {
 	struct sim *s = n->s;
 	struct net_addr at = node_addr(n->id);
-	static const char *const disks[] = { "/disk" };
+	static const char *const disks[SIM_DISKS] = { "/disk0", "/disk1" };
+	/* The spare one may be a manager some day, so others know of it. */
+	unsigned all = s->manager_n + (s->manager_n > 1);
 	char name[32];
 
 	node_name(n->id, name);
-	if (n->id == SIM_MANAGER)
+	if (n->id < SIM_METADATA0)
 		return manager_open(&n->manager, &n->env, "/manager", &at,
-		    NULL, 0, node_ready, n);
-	if (n->id == SIM_METADATA)
+		    s->managers, s->manager_n, node_ready, n);
+	if (n->id < SIM_STORAGE0)
 		return metadata_open(&n->metadata, &n->env, "/metadata", &at,
-		    &s->manager_addr, 1, name, node_ready, n);
+		    s->managers, all, name, node_ready, n);
 	if (n->id < SIM_CLIENT0) {
 		struct storage_conf sc = {
 			.envs = &n->env, .loop_n = 1, .listen = &at,
-			.dir_path = "/node", .disks = disks, .disk_n = 1,
-			.managers = &s->manager_addr, .manager_n = 1, .name = name,
+			.dir_path = "/node", .disks = disks, .disk_n = n->disk_n,
+			.managers = s->managers, .manager_n = all, .name = name,
 		};
 
 		return storage_open(&n->storage, &sc, node_ready, n);
 	}
-	return client_open(&n->client, &n->env, &s->manager_addr, 1, "/sim", node_ready,
-	    n);
+	return client_open(&n->client, &n->env, s->managers, all, "/sim", node_ready, n);
 }
 
-static void
-boot(struct node *n)
+void
+sim_boot(struct sim_node *n)
 {
 	struct sim *s = n->s;
 	struct net_hub_conf hc = {
@@ -282,12 +279,13 @@ boot(struct node *n)
 	int32_t drift = 0;
 	int rc;
 
-	assert(!n->up && !n->gone);
-	if ((s->faults & SIM_DRIFT) && !s->healing)
-		drift = (int32_t)rand_below(&s->rand, 20000) - 10000;
+	assert(!n->up && !n->gone && !n->absent);
+	if (s->drift_ppm != 0)
+		drift = (int32_t)rand_below(&s->rand, 2 * s->drift_ppm) -
+		    (int32_t)s->drift_ppm;
 	n->clock = sim_clock_node(s->clocks, rand_below(&s->rand, 1000 * NS_PER_S), drift);
 	node_name(n->id, n->env.log.who);
-	trace_line(s, n->env.log.who, "boot", "");
+	sim_trace_line(s, n->env.log.who, "boot", "");
 	memset(hc.key, 7, sizeof(hc.key));
 	hc.clock = n->clock;
 	rc = net_hub_open(&n->hub, &hc);
@@ -305,7 +303,7 @@ boot(struct node *n)
 	n->env.log.sink = log_sink;
 	n->env.log.ctx = s;
 	n->up = true;
-	n->ready = n->paused = false;
+	n->ready = n->paused = n->stopping = false;
 	n->lives++;
 	/* Dying again while it recovers. */
 	if ((s->faults & SIM_FUSES) && !s->healing && n->id < SIM_CLIENT0 &&
@@ -316,13 +314,14 @@ boot(struct node *n)
 }
 
 /* The process dies; with @power what its disks had not synced goes too. */
-static void
-die(struct node *n, bool power)
+void
+sim_die(struct sim_node *n, bool power)
 {
 	assert(n->up);
-	trace_line(n->s, n->env.log.who, power ? "power cut" : "killed", "");
+	sim_trace_line(n->s, n->env.log.who, power ? "power cut" : "killed", "");
 	n->fuse = 0;
 	clock_timer_stop(sim_clock(n->s), &n->blow);
+	clock_timer_stop(sim_clock(n->s), &n->leave);
 	if (power)
 		sim_net_host_down(n->s->net, n->id);
 	if (n->box != NULL) {
@@ -331,9 +330,9 @@ die(struct node *n, bool power)
 		else
 			sim_disk_kill(n->box);
 	}
-	if (n->id == SIM_MANAGER)
+	if (n->id < SIM_METADATA0)
 		manager_close(n->manager);
-	else if (n->id == SIM_METADATA)
+	else if (n->id < SIM_STORAGE0)
 		metadata_close(n->metadata);
 	else if (n->id < SIM_CLIENT0)
 		storage_close(n->storage);
@@ -345,7 +344,7 @@ die(struct node *n, bool power)
 		sim_fail(n->s, "%s: %u callbacks are left", n->env.log.who,
 		    sim_clock_node_pending(n->clock));
 	sim_clock_node_close(n->clock);
-	n->up = n->ready = false;
+	n->up = n->ready = n->stopping = n->paused = false;
 }
 
 static void
@@ -354,16 +353,18 @@ step_once(void *ctx)
 	sim_clock_step(ctx);
 }
 
-static void
-format(struct node *n)
+void
+sim_format(struct sim_node *n, unsigned disk)
 {
+	char path[] = "/disk0";
 	struct disk_dir *dir;
 	struct uid128 id;
 	int rc;
 
+	path[5] = (char)('0' + disk);
 	n->clock = sim_clock_node(n->s->clocks, 0, 0);
 	rand_bytes(&n->rand, &id, sizeof(id));
-	rc = sim_disk_dir(n->box, n->clock, "/disk", true, &dir);
+	rc = sim_disk_dir(n->box, n->clock, path, true, &dir);
 	assert(rc == 0);
 	rc = chunk_engine_format(dir, n->clock, &id, DISK_BYTES, step_once, n->s->clocks);
 	if (rc != 0)
@@ -372,73 +373,18 @@ format(struct node *n)
 	sim_clock_node_close(n->clock);
 }
 
-static bool
-all_ready(void *ctx)
+bool
+sim_all_ready(void *ctx)
 {
 	struct sim *s = ctx;
 
-	for (unsigned i = 0; i < SIM_NODES; i++)
-		if (!s->nodes[i].gone && (!s->nodes[i].up || !s->nodes[i].ready))
+	for (unsigned i = 0; i < SIM_NODES; i++) {
+		const struct sim_node *n = &s->nodes[i];
+
+		if (!n->gone && !n->absent && (!n->up || !n->ready || n->stopping))
 			return false;
-	return true;
-}
-
-/* ---- faults ---- */
-
-static void
-again(struct clock_timer *t)
-{
-	struct node *n = container_of(t, struct node, again);
-
-	if (n->gone)
-		return;
-	if (!n->up)
-		boot(n);
-	else if (n->paused) {
-		n->paused = false;
-		sim_clock_node_pause(n->clock, false);
-		trace_line(n->s, n->env.log.who, "goes on", "");
 	}
-}
-
-static void
-later(struct node *n, uint64_t max_ms)
-{
-	struct clock *w = sim_clock(n->s);
-
-	clock_timer_start(w, &n->again, clock_now(w) +
-	    rand_below(&n->s->rand, max_ms * NS_PER_MS), again);
-}
-
-static void
-crash(struct node *n)
-{
-	if (!n->up)
-		return;
-	die(n, rand_chance(&n->s->rand, 1, 2));
-	later(n, rand_chance(&n->s->rand, 1, 3) ? 200 : 2000);
-}
-
-static void
-blown(struct clock_timer *t)
-{
-	crash(container_of(t, struct node, blow));
-}
-
-/* A disk request or a frame of @n starts. */
-static void
-burn(struct node *n)
-{
-	struct clock *w = sim_clock(n->s);
-
-	if (n->fuse > 0 && --n->fuse == 0)
-		clock_timer_start(w, &n->blow, clock_now(w), blown);
-}
-
-static void
-box_tick(void *ctx)
-{
-	burn(ctx);
+	return true;
 }
 
 static void
@@ -447,165 +393,13 @@ net_watch(void *ctx, uint32_t node)
 	struct sim *s = ctx;
 
 	if (node < SIM_CLIENT0)
-		burn(&s->nodes[node]);
+		sim_fault_tick(&s->nodes[node]);
 }
 
 static void
-light_fuse(struct sim *s)
+box_tick(void *ctx)
 {
-	struct node *n = &s->nodes[rand_below(&s->rand, SIM_CLIENT0)];
-
-	if (n->up && n->fuse == 0)
-		n->fuse = 1 + (unsigned)rand_below(&s->rand, 60);
-}
-
-/* All servers at once, or some. */
-static void
-power_cut(struct sim *s)
-{
-	bool all = rand_chance(&s->rand, 1, 2);
-
-	for (unsigned i = 0; i < SIM_CLIENT0; i++) {
-		if (!all && rand_chance(&s->rand, 1, 2))
-			continue;
-		if (s->nodes[i].up)
-			die(&s->nodes[i], true);
-		later(&s->nodes[i], 1500);
-	}
-}
-
-static void
-disk_speed(struct node *n, unsigned times)
-{
-	struct sim_disk_conf *c = sim_box_conf(n->box);
-
-	c->read_max_ns = c->read_min_ns * times;
-	c->write_max_ns = c->write_min_ns * times;
-	c->sync_max_ns = c->sync_min_ns * times;
-	c->table.write_max_ns = c->table.write_min_ns * times;
-}
-
-static void
-disk_mended(struct clock_timer *t)
-{
-	struct sim *s = container_of(t, struct sim, mend_disk);
-
-	disk_speed(&s->nodes[s->slow_box], 1);
-}
-
-/* For a while a disk takes up to some hundred times as long. */
-static void
-slow_disk(struct sim *s)
-{
-	struct clock *w = sim_clock(s);
-
-	if (s->mend_disk.pos != 0)
-		return;
-	s->slow_box = (unsigned)rand_below(&s->rand, SIM_CLIENT0);
-	disk_speed(&s->nodes[s->slow_box], 10u << rand_below(&s->rand, 7));
-	sim_trace(s, "disk of node %u is slow", s->slow_box);
-	clock_timer_start(w, &s->mend_disk, clock_now(w) +
-	    rand_below(&s->rand, 3 * NS_PER_S), disk_mended);
-}
-
-static void
-pause_some(struct sim *s)
-{
-	struct node *n = &s->nodes[rand_below(&s->rand, SIM_NODES)];
-
-	if (!n->up || n->paused)
-		return;
-	n->paused = true;
-	sim_clock_node_pause(n->clock, true);
-	trace_line(s, n->env.log.who, "pauses", "");
-	later(n, rand_chance(&s->rand, 1, 4) ? 7000 : 2000);
-}
-
-static void
-client_death(struct sim *s)
-{
-	unsigned i = SIM_CLIENTS - 1;
-	struct node *n = &s->nodes[SIM_CLIENT0 + i];
-
-	if (!n->up || !n->ready || s->load == NULL || !rand_chance(&s->rand, 1, 4))
-		return;
-	load_client_died(s->load, i);
-	die(n, true);
-	n->gone = true;
-}
-
-static void
-mended(struct clock_timer *t)
-{
-	struct cut *c = container_of(t, struct cut, mend);
-
-	sim_net_path(c->s->net, c->from, c->to, SIM_NET_CLEAR);
-	sim_trace(c->s, "path %u-%u mended", c->from, c->to);
-}
-
-/* One path, or both ways, swallows everything or breaks streams for a while. */
-static void
-cut_some(struct sim *s)
-{
-	unsigned a = (unsigned)rand_below(&s->rand, SIM_NODES);
-	unsigned b = (unsigned)rand_below(&s->rand, SIM_NODES);
-	bool both = rand_chance(&s->rand, 1, 2);
-	enum sim_net_path how = rand_chance(&s->rand, 2, 3) ? SIM_NET_SILENT :
-	    SIM_NET_RESET;
-	struct clock *w = sim_clock(s);
-
-	if (a == b)
-		return;
-	for (unsigned i = 0; i <= both; i++) {
-		struct cut *c = &s->cuts[s->cut_at++ % CUTS_MAX];
-
-		if (c->mend.pos != 0)
-			continue;	/* still one from before */
-		*c = (struct cut){ .s = s, .from = i ? b : a, .to = i ? a : b };
-		sim_net_path(s->net, c->from, c->to, how);
-		sim_trace(s, "path %u-%u %s", c->from, c->to,
-		    how == SIM_NET_SILENT ? "silent" : "resets");
-		clock_timer_start(w, &c->mend, clock_now(w) + 1 +
-		    rand_below(&s->rand, 2500 * NS_PER_MS), mended);
-	}
-}
-
-static void
-fault(struct clock_timer *t)
-{
-	struct sim *s = container_of(t, struct sim, fault);
-	unsigned kind = 1u << rand_below(&s->rand, 9);
-	struct clock *w = sim_clock(s);
-
-	if (kind & s->faults) {
-		switch (kind) {
-		case SIM_CUTS:
-			cut_some(s);
-			break;
-		case SIM_CRASHES:
-			crash(&s->nodes[rand_below(&s->rand, SIM_CLIENT0)]);
-			break;
-		case SIM_POWER:
-			power_cut(s);
-			break;
-		case SIM_PAUSES:
-			pause_some(s);
-			break;
-		case SIM_CLIENT_DEATH:
-			client_death(s);
-			break;
-		case SIM_FUSES:
-			light_fuse(s);
-			break;
-		case SIM_SLOW_DISKS:
-			slow_disk(s);
-			break;
-		default:
-			break;
-		}
-	}
-	clock_timer_start(w, &s->fault, clock_now(w) + 1 +
-	    rand_below(&s->rand, s->fault_ns), fault);
+	sim_fault_tick(ctx);
 }
 
 static void
@@ -614,8 +408,9 @@ poll(struct clock_timer *t)
 	struct sim *s = container_of(t, struct sim, poll);
 	struct clock *w = sim_clock(s);
 
-	for (unsigned i = 0; i < SIM_STORAGE; i++) {
-		struct node *n = &s->nodes[SIM_STORAGE0 + i];
+	sim_watch_leaders(s);
+	for (unsigned i = 0; i < s->storage_n; i++) {
+		struct sim_node *n = &s->nodes[SIM_STORAGE0 + i];
 
 		if (n->up && n->ready)
 			check_versions(s, i, &n->seen, n->lives,
@@ -633,7 +428,8 @@ options(struct sim *s)
 		{ "cluster.chunk_size", "64KiB" }, { "cluster.stripe", "2" },
 		{ "manager.beat", "100ms" }, { "manager.lease", "600ms" },
 		{ "manager.form_delay", "50ms" }, { "manager.log_size", "1MiB" },
-		{ "metadata.log_size", "1MiB" }, { "metadata.session", "30s" },
+		{ "metadata.log_size", "1MiB" }, { "metadata.session", "2s" },
+		{ "cluster.election", "150ms" },
 		{ "metadata.cache_ttl", "200ms" }, { "metadata.flush_time", "200ms" },
 		{ "metadata.flush_size", "64KiB" }, { "storage.targets_per_disk", "2" },
 		{ "storage.memory", "32MiB" }, { "storage.buffer_keep", "1MiB" },
@@ -665,7 +461,17 @@ draw(struct sim *s)
 	s->conf.client_write_back = rand_below(r, 3) * 250;
 	s->conf.client_read_ahead = rand_below(r, 2) * (128 << 10);
 	s->conf.client_call = 200 + rand_below(r, 1000);
-	s->conf.metadata_session = 30000 + rand_below(r, 30000);
+	s->conf.metadata_session = rand_chance(r, 1, 2) ? 1500 + rand_below(r, 4000) :
+	    30000;
+	s->conf.cluster_election = 80 + rand_below(r, 300);
+	s->manager_n = rand_chance(r, 1, 5) ? 1 : 3;
+	s->metadata_n = rand_chance(r, 1, 5) ? 1 : 3;
+	if (s->metadata_n > 1 && rand_chance(r, 1, 6))
+		s->metadata_late = 1 + (unsigned)rand_below(r, 2);
+	s->storage_n = rand_chance(r, 1, 3) ? 4 : 3;
+	s->drift_ppm = s->faults & SIM_DRIFT ? 20000 : 0;
+	s->frail = s->faults & SIM_ROT ? SIM_STORAGE0 +
+	    (unsigned)rand_below(r, s->storage_n) : SIM_NODES;
 	if (s->faults & SIM_TIGHT) {
 		s->conf.client_memory = 256 << 10;
 		s->conf.storage_memory = 1536 << 10;
@@ -688,28 +494,41 @@ sim_open(uint64_t seed, unsigned faults)
 	options(s);
 	/* Swarm testing: every seed has another mix of faults. */
 	s->faults = faults & (unsigned)rand_below(&s->rand, SIM_ALL + 1);
+	if (s->faults & SIM_ROT)	/* all but one node stay in their chains */
+		s->faults &= ~(unsigned)(SIM_LATE_FRAMES | SIM_MEMBERS);
 	draw(s);
 	s->healing = true;		/* no faults while it starts */
 	s->net = sim_net_open(sim_clock_world(s->clocks), rand_u64(&s->rand));
-	s->manager_addr = node_addr(SIM_MANAGER);
+	for (unsigned i = 0; i < SIM_MANAGERS; i++)
+		s->managers[i] = node_addr(SIM_MANAGER0 + i);
 	for (unsigned i = 0; i < SIM_NODES; i++) {
-		struct node *n = &s->nodes[i];
+		struct sim_node *n = &s->nodes[i];
 
 		n->s = s;
 		n->id = i;
 		rand_seed(&n->rand, rand_u64(&s->rand));
+		n->absent = i < SIM_METADATA0 ? i >= SIM_MANAGER0 + s->manager_n :
+		    i < SIM_STORAGE0 ? i >= SIM_METADATA0 + s->metadata_n -
+		    s->metadata_late : i < SIM_CLIENT0 &&
+		    i >= SIM_STORAGE0 + s->storage_n;
+		n->disk_n = rand_chance(&s->rand, 1, 4) ? 2 : 1;
 		if (i < SIM_CLIENT0) {
 			n->box = sim_box_open(&s->rand);
 			sim_box_conf(n->box)->table.tick = box_tick;
 			sim_box_conf(n->box)->table.tick_ctx = n;
 		}
-		if (i >= SIM_STORAGE0 && i < SIM_CLIENT0)
-			format(n);
+		for (unsigned k = 0; k < n->disk_n && !n->absent && i >= SIM_STORAGE0 &&
+		    i < SIM_CLIENT0; k++)
+			sim_format(n, k);
 	}
 	for (unsigned i = 0; i < SIM_NODES; i++)
-		boot(&s->nodes[i]);
+		if (!s->nodes[i].absent)
+			sim_boot(&s->nodes[i]);
 	sim_net_watch(s->net, net_watch, s);
-	sim_until(s, all_ready, s, 60, "starting");
+	sim_admin_open(s);
+	sim_until(s, sim_all_ready, s, 60, "starting");
+	/* Free targets are for disks that are replaced. */
+	s->conf.manager_form_delay = 600000;
 	s->healing = false;
 	sim_trace(s, "seed %" PRIu64 " faults %x", seed, s->faults);
 	return s;
@@ -725,16 +544,12 @@ sim_load(struct sim *s)
 		f.break_ppm = 1 + (uint32_t)rand_below(&s->rand, 20000);
 	f.delay_max_us += (uint32_t)rand_below(&s->rand, 2000);
 	f.slow_ppm = (uint32_t)rand_below(&s->rand, 10000);
-	f.slow_us = (uint32_t)rand_below(&s->rand,
-	    s->faults & SIM_LATE_FRAMES ? 4000000 : 300000);
+	f.slow_us = (uint32_t)rand_below(&s->rand, s->faults & SIM_LATE_FRAMES ? 4000000 :
+	    s->frail != SIM_NODES ? 20000 : 300000);
 	if (s->faults & SIM_LATE_FRAMES)
 		f.bytes_per_us = 1 + (uint32_t)rand_below(&s->rand, 100);
-	if (s->faults & SIM_SLOW_DISKS)
-		for (unsigned i = 0; i < SIM_CLIENT0; i++)
-			disk_speed(&s->nodes[i], 1 + (unsigned)rand_below(&s->rand, 20));
 	sim_net_faults(s->net, &f);
-	clock_timer_start(w, &s->fault, clock_now(w) + rand_below(&s->rand,
-	    500 * NS_PER_MS), fault);
+	sim_faults_start(s);
 	clock_timer_start(w, &s->poll, clock_now(w) + POLL_NS, poll);
 	s->load = load_open(s, s->ops);
 	/* Faults may keep the load from ending; healing must not. */
@@ -747,32 +562,25 @@ sim_heal(struct sim *s)
 	static const struct sim_net_faults calm = { .delay_min_us = 50,
 		.delay_max_us = 150 };
 
-	clock_timer_stop(sim_clock(s), &s->fault);
-	clock_timer_stop(sim_clock(s), &s->mend_disk);
 	s->healing = true;
 	sim_trace(s, "heal");
-	for (unsigned i = 0; i < CUTS_MAX; i++)
-		clock_timer_stop(sim_clock(s), &s->cuts[i].mend);
 	sim_net_faults(s->net, &calm);
 	sim_net_heal(s->net);
-	for (unsigned i = 0; i < SIM_NODES; i++) {
-		struct node *n = &s->nodes[i];
-
-		clock_timer_stop(sim_clock(s), &n->again);
-		clock_timer_stop(sim_clock(s), &n->blow);
-		n->fuse = 0;
-		if (n->box != NULL)
-			disk_speed(n, 1);
-		again(&n->again);
-	}
-	sim_until(s, all_ready, s, 60, "starting again");
+	sim_faults_stop(s);
+	sim_until(s, sim_all_ready, s, 60, "starting again");
 	sim_until(s, load_done, s->load, 300, "the load");
+}
+
+static bool
+admin_idle(void *ctx)
+{
+	return sim_admin_idle(ctx);
 }
 
 static void
 client_stopped(void *ctx, int rc)
 {
-	struct node *n = ctx;
+	struct sim_node *n = ctx;
 
 	if (rc != 0)
 		sim_fail(n->s, "%s: stopping: %s", n->env.log.who, err_text(rc));
@@ -793,7 +601,8 @@ clients_stopped(void *ctx)
 void
 sim_check(struct sim *s)
 {
-	struct node *bad = &s->nodes[SIM_STORAGE0 + rand_below(&s->rand, SIM_STORAGE)];
+	struct sim_node *bad = &s->nodes[SIM_STORAGE0 +
+	    rand_below(&s->rand, s->storage_n)];
 
 	/* Bad reads of one replica: the others answer. */
 	if (s->faults & SIM_BAD_DISK) {
@@ -808,9 +617,9 @@ sim_check(struct sim *s)
 	if (s->faults & SIM_BAD_DISK) {
 		sim_box_conf(bad->box)->read_eio_ppm = 0;
 		sim_box_conf(bad->box)->flip_ppm = 0;
-		die(bad, false);
-		boot(bad);
-		sim_until(s, all_ready, s, 60, "starting after a bad disk");
+		sim_die(bad, false);
+		sim_boot(bad);
+		sim_until(s, sim_all_ready, s, 60, "starting after a bad disk");
 		sim_clock_run(s->clocks, 2 * NS_PER_S);	/* clients hear of it */
 	}
 	for (unsigned i = SIM_CLIENT0; i < SIM_NODES; i++)
@@ -819,7 +628,9 @@ sim_check(struct sim *s)
 	sim_until(s, clients_stopped, s, 60, "stopping clients");
 	/* Sessions of the dead run out, what is unlinked is collected. */
 	sim_clock_run(s->clocks, 20 * NS_PER_S);
+	sim_until(s, admin_idle, s, 60, "the operator");
 	check_replicas(s);
+	check_groups(s);
 	check_tree(s);
 }
 
@@ -829,15 +640,16 @@ sim_close(struct sim *s)
 	uint64_t hash;
 
 	load_close(s->load);
+	sim_admin_close(s);
 	for (unsigned i = SIM_NODES; i-- > 0;) {
-		struct node *n = &s->nodes[i];
+		struct sim_node *n = &s->nodes[i];
 
 		clock_timer_stop(sim_clock(s), &n->again);
 		if (n->up)
-			die(n, false);
+			sim_die(n, false);
 		check_forget(n->seen);
 	}
-	clock_timer_stop(sim_clock(s), &s->fault);
+	sim_faults_close(s);
 	clock_timer_stop(sim_clock(s), &s->poll);
 	sim_net_close(s->net);
 	for (unsigned i = 0; i < SIM_CLIENT0; i++)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* sim.h - a whole cluster of production code in one thread on virtual time under one seed.
  *
- * A manager, a metadata service, three storage nodes and some clients, each with a clock, a
- * hub and a disk of its own, over the four fakes (clock, net, disk, table).  A load runs
- * against it while faults happen; then all is healed, everything pending must end, and the
- * checkers look at what is left.  The same seed gives the same trace hash, always.
+ * One or three managers, one or three metadata nodes, three or four storage nodes and some
+ * clients, each with a clock, a hub and disks of its own, over the four fakes (clock, net,
+ * disk, table).  A load runs against it while faults happen; then all is healed, everything
+ * pending must end, and the checkers look at what is left.  The same seed gives the same
+ * trace hash, always.
  *
  *	struct sim *s = sim_open(seed);
  *	sim_load(s);  sim_heal(s);  sim_check(s);
@@ -20,17 +21,24 @@
 #include "net/addr.h"
 #include "roles/client.h"
 
-#define SIM_STORAGE	3u
+#define SIM_MANAGERS	4u		/* at most, the spare one included */
+#define SIM_METADATAS	3u
+#define SIM_STORAGES	4u
+#define SIM_DISKS	2u		/* of one node, at most */
 #define SIM_CLIENTS	3u
-enum { SIM_MANAGER, SIM_METADATA, SIM_STORAGE0, SIM_CLIENT0 = SIM_STORAGE0 + SIM_STORAGE,
-	SIM_NODES = SIM_CLIENT0 + SIM_CLIENTS };
+#define SIM_TARGETS	40u		/* more ids than targets are ever made */
+enum { SIM_MANAGER0, SIM_METADATA0 = SIM_MANAGER0 + SIM_MANAGERS,
+	SIM_STORAGE0 = SIM_METADATA0 + SIM_METADATAS,
+	SIM_CLIENT0 = SIM_STORAGE0 + SIM_STORAGES,
+	SIM_NODES = SIM_CLIENT0 + SIM_CLIENTS, SIM_ADMIN = SIM_NODES };
 
 /* What may happen during sim_load(); each seed draws a subset and rates. */
 enum {
 	SIM_RESETS = 1,		/* connections break, also in mid-payload */
-	SIM_CUTS = 2,		/* links between two nodes go silent for a while */
+	SIM_CUTS = 2,		/* paths between two nodes go silent for a while, or one node's
+				 * to all others */
 	SIM_CRASHES = 4,	/* a server process dies and starts again */
-	SIM_POWER = 8,		/* all servers at once, unsynced writes lost or torn */
+	SIM_POWER = 8,		/* some or all servers at once, unsynced writes lost or torn */
 	SIM_PAUSES = 16,	/* a process stops for a while and goes on */
 	SIM_DRIFT = 32,		/* clocks run at different speeds */
 	SIM_CLIENT_DEATH = 64,	/* one of the clients dies for good */
@@ -40,7 +48,13 @@ enum {
 	SIM_LATE_FRAMES = 512,	/* some frames are seconds late */
 	SIM_TIGHT = 1024,	/* little memory everywhere */
 	SIM_BAD_DISK = 2048,	/* at last, one replica's disk fails reads or turns bits */
-	SIM_ALL = 4095
+	SIM_STOPS = 4096,	/* a server is stopped cleanly and started, or all in turn */
+	SIM_LEADERS = 8192,	/* who leads is hit, or hands over */
+	SIM_FLAPS = 16384,	/* a path comes and goes */
+	SIM_DISKS_NEW = 32768,	/* a disk is replaced by an empty one */
+	SIM_MEMBERS = 65536,	/* managers are added, removed, replaced */
+	SIM_ROT = 131072,	/* the disks of one node turn bits, lose and misplace writes */
+	SIM_ALL = 262143
 };
 
 struct sim;
@@ -64,11 +78,18 @@ struct clock *sim_clock(struct sim *s);
 uint64_t sim_now(const struct sim *s);
 /* NULL while that client is dead. */
 struct client *sim_client(struct sim *s, unsigned i);
-/* Rises whenever a client may have lost what it had open: a session has ended, metadata
- * started anew. */
-unsigned sim_losses(const struct sim *s);
+/* Rises whenever client @i may have lost what it had open: its session has ended. */
+unsigned sim_losses(const struct sim *s, unsigned i);
+unsigned sim_storages(const struct sim *s);	/* nodes 0.. of them */
 struct storage *sim_storage(struct sim *s, unsigned i);
+/* Who is sure to lead now; NULL: nobody. */
 struct metadata *sim_metadata(struct sim *s);
+struct manager *sim_manager(struct sim *s);
+/* Of metadata node (manager) @i; NULL while it is down. */
+struct group *sim_metadata_group(struct sim *s, unsigned i);
+struct group *sim_manager_group(struct sim *s, unsigned i);
+/* The newest that any manager knows; NULL while all are down. */
+const struct routing *sim_routing(struct sim *s);
 /* Run until done(ctx) is true, or fail with @what after @limit_s virtual seconds. */
 void	sim_until(struct sim *s, bool (*done)(void *ctx), void *ctx, unsigned limit_s,
 	    const char *what);
@@ -106,6 +127,7 @@ struct check_seen;			/* versions that were seen at one replica */
 void	check_versions(struct sim *s, unsigned i, struct check_seen **seen,
 	    uint32_t life, ino_id except);
 void	check_forget(struct check_seen *seen);
+void	check_groups(struct sim *s);	/* all members hold the same */
 void	check_replicas(struct sim *s);	/* quiet replicas are equal; versions settled */
 void	check_dump(struct sim *s);	/* every replica's chunks, to stderr */
 void	check_tree(struct sim *s);	/* the namespace is consistent; no leaked chunks */

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* sim_impl.h - the parts of the simulated cluster among themselves. */
+#ifndef TESTS_SIM_SIM_IMPL_H
+#define TESTS_SIM_SIM_IMPL_H
+
+#include <xxhash.h>
+
+#include "net/call.h"
+#include "tests/sim/clock.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/net.h"
+#include "tests/sim/sim.h"
+
+#define SIM_CUTS_MAX	64u
+
+struct sim_node {
+	struct sim	*s;
+	unsigned	 id;
+	bool		 absent;	/* not in this topology, for now */
+	bool		 gone;		/* for good */
+	bool		 up, ready;
+	bool		 paused;
+	bool		 stopping;	/* a clean stop is under way */
+	bool		 held;		/* the fault that took it down starts it again */
+	struct clock	*clock;
+	struct rand	 rand;
+	struct sim_box	*box;		/* servers */
+	struct net_hub	*hub;
+	struct role_env	 env;
+	struct clock_timer again;	/* on the world's clock: start, or go on */
+	struct clock_timer blow;	/* dies at once */
+	struct clock_timer leave;	/* a clean stop has ended */
+	unsigned	 fuse;		/* disk requests and frames until then; 0: none */
+	struct check_seen *seen;	/* storage: versions of its chunks */
+	unsigned	 lives, disk_n;
+	union {
+		struct manager	*manager;
+		struct metadata *metadata;
+		struct storage	*storage;
+		struct client	*client;
+	};
+};
+
+struct sim_cut {
+	struct sim	  *s;
+	unsigned	   from, to, flaps;	/* flaps: how often it comes back */
+	bool		   clear;
+	enum sim_net_path  how;
+	struct clock_timer mend;
+};
+
+struct sim {
+	uint64_t	 seed;
+	unsigned	 faults;
+	struct rand	 rand;		/* the world's: faults, load */
+	struct sim_clock *clocks;
+	struct sim_net	*net;
+	struct conf	 conf;
+	struct net_addr	 managers[SIM_MANAGERS];
+	unsigned	 manager_n, metadata_n, storage_n;
+	unsigned	 metadata_late;	/* so many of them come in the middle */
+	unsigned	 drift_ppm;
+	struct sim_node	 nodes[SIM_NODES];
+	struct clock_timer fault, poll, mend_disk;
+	uint64_t	 fault_ns;	/* most time between two */
+	unsigned	 ops;		/* of the load, per actor */
+	unsigned	 slow_box;
+	unsigned	 losses[SIM_CLIENTS];
+	struct sim_cut	 cuts[SIM_CUTS_MAX];
+	unsigned	 cut_at;
+	unsigned	 roll_at;	/* rolling restart: next server; 0: none */
+	struct clock_timer roll;
+	unsigned	 frail;		/* storage node whose disks rot; SIM_NODES: none */
+	bool		 healing;
+	XXH64_state_t	*trace;
+	bool		 loud;
+	struct load	*load;
+	struct sim_admin *admin;
+};
+
+/* sim.c */
+void	sim_trace_line(struct sim *s, const char *who, const char *what,
+	    const char *fields);
+void	sim_boot(struct sim_node *n);
+/* The process dies; with @power what its disks had not synced goes too. */
+void	sim_die(struct sim_node *n, bool power);
+void	sim_format(struct sim_node *n, unsigned disk);
+bool	sim_all_ready(void *ctx);
+static inline bool
+sim_serves(const struct sim_node *n)
+{
+	return !n->absent && !n->gone && n->id < SIM_CLIENT0;
+}
+
+/* fault.c */
+void	sim_faults_start(struct sim *s);
+void	sim_faults_stop(struct sim *s);	/* and undo them: all nodes are started */
+void	sim_faults_close(struct sim *s);
+void	sim_fault_tick(struct sim_node *n);	/* a disk request or a frame of it starts */
+void	sim_fault_die(struct sim_node *n);	/* soon, and start again later */
+void	sim_fault_speed(struct sim_node *n, unsigned times);
+
+/* admin.c: what an operator does */
+void	sim_admin_open(struct sim *s);
+void	sim_admin_close(struct sim *s);
+bool	sim_admin_idle(const struct sim *s);
+/* A disk of a storage node is replaced by an empty one, once it can be spared. */
+void	sim_admin_disk(struct sim *s);
+/* A manager is added, removed, or loses its data and is replaced. */
+void	sim_admin_manager(struct sim *s);
+
+/* watch.c */
+/* At most one manager and one metadata server are sure to lead. */
+void	sim_watch_leaders(struct sim *s);
+
+#endif
