@@ -326,6 +326,12 @@ loop_close(struct loop *l)
 	free(l);
 }
 
+void
+loop_touch(struct loop *l)
+{
+	l->now_stale = true;
+}
+
 struct clock *
 loop_clock(struct loop *l)
 {

@@ -4,7 +4,8 @@
  *   one turn:  poll -> callbacks of fds, posts -> timers -> deferred calls -> poll
  *
  * Deferred calls run before the loop sleeps, in the order they were asked for; those
- * asked while they run get a pass of their own.  clock_now() is read once a turn.
+ * asked while they run get a pass of their own.  clock_now() is read once a turn, and again
+ * after a loop_touch().
  * Timers are as fine as poll: they fire up to 1 ms late, never early. */
 #ifndef NET_LOOP_H
 #define NET_LOOP_H
@@ -33,6 +34,11 @@ void	loop_run(struct loop *l);
 void	loop_stop(struct loop *l);
 /* One turn; @wait: sleep until there is something to do.  For start-up. */
 void	loop_turn(struct loop *l, bool wait);
+
+/* Something came from another process just now: clock_now() is not to be older than that.
+ * A process may be stopped in the middle of a turn, for longer than any lease; what arrived
+ * meanwhile must not be judged, nor answered, by the time of before. */
+void	loop_touch(struct loop *l);
 
 /* A place for chunk/disk_uring.c to keep its ring of this loop; starts out NULL. */
 void  **loop_disk_slot(struct loop *l);

@@ -193,6 +193,7 @@ receive(struct tcp_chan *c, struct iovec *iov, size_t n)
 	do
 		got = recvmsg(c->fd, &m, 0);
 	while (got < 0 && errno == EINTR);
+	loop_touch(c->tcp->loop);
 	return got < 0 ? -errno : got;
 }
 

@@ -270,6 +270,32 @@ START_TEST(one_now)
 END_TEST
 
 static void
+touch(struct clock_timer *t)
+{
+	(void)t;
+	seen[0] = clock_now(ck);
+	usleep(1000);
+	seen[1] = clock_now(ck);
+	loop_touch(loop);
+	seen[2] = clock_now(ck);
+	loop_stop(loop);
+}
+
+/* A turn has one time, but for what comes from outside in the middle of it. */
+START_TEST(touched)
+{
+	struct clock_timer t = { 0 };
+
+	setup();
+	clock_timer_start(ck, &t, clock_now(ck), touch);
+	loop_run(loop);
+	ck_assert_uint_eq(seen[0], seen[1]);
+	ck_assert_uint_ge(seen[2], seen[1] + NS_PER_MS);
+	teardown();
+}
+END_TEST
+
+static void
 from_thread(void *ctx)
 {
 	*(pthread_t *)ctx = pthread_self();
@@ -316,6 +342,7 @@ main(void)
 	tcase_add_test(tc, orphan_post);
 	tcase_add_test(tc, signals);
 	tcase_add_test(tc, one_now);
+	tcase_add_test(tc, touched);
 	tcase_add_test(tc, threads);
 	tcase_add_test(tc, stop_first);
 	suite_add_tcase(s, tc);
