@@ -120,7 +120,11 @@ MSG_DECLARE(disk_info, MSG_DISK_INFO)
 	F(u64, copied,      "chunks that had to be copied")                     \
 	F(u64, bytes,       "bytes of them")                                    \
 	F(u64, bytes_left,  "bytes not compared yet, at most")                  \
-	F(u64, ms,          "time since it began")
+	F(u64, ms,          "time since it began")                              \
+	F(i32, rc,          "told by the manager, not 0: it could not be brought " \
+	    "up to date, this is why")                                          \
+	F(u32, tries,       "then: how often in a row")                         \
+	F(u64, again_ms,    "then: time until it is tried again")
 MSG_DECLARE(sync_status, MSG_SYNC_STATUS)
 /* Told by the leader of a metadata group, as long as it is certain to lead. */
 #define MSG_GROUP_STATUS(F) \
@@ -150,13 +154,15 @@ MSG_DECLARE(beat, MSG_BEAT)
 MSG_DECLARE(beat_rep, MSG_BEAT_REP)
 MSG_DECLARE(goodbye, MSG_GOODBYE)
 
-/* The last serving replica has brought the syncing one up to date. */
+/* The last serving replica has brought the syncing one up to date, or cannot. */
 #define MSG_SYNCED(F) \
 	F(u32, node,    "node of the last serving replica")                     \
 	F(uid, boot,    "as registered")                                        \
 	F(u32, chain,   "chain id")                                             \
 	F(u32, version, "chain version under which all was compared")           \
-	F(u32, target,  "the replica that has everything now")
+	F(u32, target,  "the replica that has everything now")                  \
+	F(i32, rc,      "not 0: it does not take what it is sent, this is why; " \
+	    "the chain is to go on without it")
 MSG_DECLARE(synced, MSG_SYNCED)
 
 /* ---- operators ---- */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/err.h"
+
 #define COLUMNS_MAX	10u
 #define CELL_MAX	512u
 
@@ -350,11 +352,19 @@ cell_sync(struct show *s, const struct admin_facts *f, uint32_t chain)
 	const struct msg_sync_status *y = NULL;
 	double seconds, left;
 
-	for (uint32_t i = 0; i < f->status->syncs.n && y == NULL; i++)
-		if (f->status->syncs.v[i].chain == chain)
-			y = &f->status->syncs.v[i];
+	for (uint32_t i = 0; i < f->status->syncs.n; i++) {
+		const struct msg_sync_status *at = &f->status->syncs.v[i];
+
+		if (at->chain == chain && (y == NULL || y->rc != 0))
+			y = at;		/* one that goes on is worth more */
+	}
 	if (y == NULL) {
 		cell(s, "-");
+		return;
+	}
+	if (y->rc != 0) {
+		cell(s, "%u failed %u times: %s; again in %.0f s", y->target,
+		    y->tries, err_text(y->rc), (double)y->again_ms / 1000);
 		return;
 	}
 	seconds = (double)y->ms / 1000;

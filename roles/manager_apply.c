@@ -230,11 +230,14 @@ apply_synced(struct manager_state *s, struct bytes_reader *r)
 	uint32_t version;
 	target_id target;
 	unsigned n;
+	int why = 0, rc;
 
 	get_uid(r, &boot);
 	id = bytes_get_u32(r);
 	version = bytes_get_u32(r);
 	target = bytes_get_u32(r);
+	if (bytes_left(r) > 0)
+		why = (int32_t)bytes_get_u32(r);
 	if (!bytes_reader_done(r))
 		return ERR_BAD_MESSAGE;
 	if (holder(s, node, &boot) == NULL)
@@ -242,7 +245,7 @@ apply_synced(struct manager_state *s, struct bytes_reader *r)
 	if ((c = routing_chain(s->routing, id)) == NULL)
 		return -ENOENT;
 	n = routing_serving_n(c);
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n && why == 0; i++)
 		if (c->targets[i] == target)
 			return 0;		/* said again */
 	if (c->version != version)
@@ -250,7 +253,13 @@ apply_synced(struct manager_state *s, struct bytes_reader *r)
 	if (n == 0 || (tail = routing_target(s->routing, c->targets[n - 1])) ==
 	    NULL || tail->node != node)
 		return ERR_NOT_OWNER;
-	return manager_heal_chain(s, id, MANAGER_CHAIN_SYNCED, target, 0);
+	rc = manager_heal_chain(s, id, why == 0 ? MANAGER_CHAIN_SYNCED :
+	    MANAGER_CHAIN_UNFIT, target, 0);
+	if (rc == 0 && why == 0)
+		manager_hold_drop(s, target);
+	else if (rc == 0)
+		manager_hold(s, target, why);
+	return rc;
 }
 
 static int
@@ -358,6 +367,8 @@ apply_one(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 		return manager_apply_group(s, r);
 	case CMD_GROUP_LEADS:
 		return manager_apply_group_leads(s, r);
+	case CMD_RELEASE:
+		return manager_apply_release(s, r);
 	case CMD_LOOK:
 		manager_heal_all(s);
 		return 0;

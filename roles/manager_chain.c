@@ -27,7 +27,8 @@ enum {
 	OTHERS = 16,		/* two others do */
 	ALONE  = 32,		/* none does */
 	TAIL   = 64,		/* it is the last that serves */
-	TURN   = 128		/* nobody syncs, and it is the first that could */
+	TURN   = 128,		/* nobody syncs, and it is the first that could */
+	FREE   = 256		/* it is not held, or nobody else serves */
 };
 
 /*	from     event    asks                    to       what */
@@ -41,8 +42,9 @@ enum {
 	X(WAITING, LOOK,    GONE,                   OFFLINE, "gone while it waited") \
 	X(WAITING, LOOK,    ALIVE | TURN,           SYNCING, "its turn") \
 	X(OFFLINE, LOOK,    ALIVE | TURN,           SYNCING, "back, its turn") \
-	X(OFFLINE, LOOK,    ALIVE,                  WAITING, "back") \
+	X(OFFLINE, LOOK,    ALIVE | FREE,           WAITING, "back") \
 	X(SYNCING, SYNCED,  NAMED,                  SERVING, "has everything") \
+	X(SYNCING, UNFIT,   NAMED,                  OFFLINE, "does not take it") \
 	X(SERVING, ROTATE,  NAMED | OTHERS,         OFFLINE, "out of place") \
 	X(WAITING, ACCEPT,  NAMED | ALIVE | ALONE,  SERVING, "taken for everything") \
 	X(LASTSRV, ACCEPT,  ALONE,                  OFFLINE, "given up") \
@@ -52,7 +54,8 @@ enum {
 	X(OFFLINE, REPLACE, NAMED,                  OFFLINE, "replaced")
 
 static const struct line {
-	uint8_t event, asks;
+	uint8_t event;
+	uint16_t asks;
 } lines[] = {
 #define LINE(from, event, asks, to, what) { MANAGER_CHAIN_##event, asks },
 	TABLE(LINE)
@@ -70,7 +73,7 @@ _Static_assert(LINES <= 32, "chain.taken");
 struct replica {
 	target_id id;
 	uint8_t	  state;
-	bool	  alive, reborn, named;
+	bool	  alive, reborn, held, named;
 };
 
 struct chain {
@@ -94,7 +97,7 @@ count(const struct chain *c, enum target_state state)
 static bool
 could_sync(const struct replica *r)
 {
-	return r->alive && (r->state == TARGET_WAITING || r->state == TARGET_OFFLINE);
+	return r->alive && !r->held && (r->state == TARGET_WAITING || r->state == TARGET_OFFLINE);
 }
 
 static unsigned
@@ -112,6 +115,7 @@ facts(const struct chain *c, unsigned at)
 	f |= r->named ? NAMED : 0;
 	f |= others > 0 ? OTHER : ALONE;
 	f |= others > 1 ? OTHERS : 0;
+	f |= others == 0 || !r->held ? FREE : 0;
 	f |= last && r->state == TARGET_SERVING ? TAIL : 0;
 	f |= first && could_sync(r) && others > 0 && count(c, TARGET_SYNCING) == 0 ?
 	    TURN : 0;
@@ -197,7 +201,8 @@ happen(struct chain *c, const struct manager_chain_input *in)
 		if (in->event == MANAGER_CHAIN_REPLACE && c->r[i].id == in->with)
 			return -EINVAL;
 	/* these are about the chain as it was */
-	if (in->event == MANAGER_CHAIN_SYNCED && c->taken != 0)
+	if ((in->event == MANAGER_CHAIN_SYNCED || in->event == MANAGER_CHAIN_UNFIT) &&
+	    c->taken != 0)
 		return ERR_STALE_CHAIN;
 	if (in->event == MANAGER_CHAIN_ROTATE && c->taken != 0)
 		return -EBUSY;
@@ -206,8 +211,10 @@ happen(struct chain *c, const struct manager_chain_input *in)
 		return -EBUSY;		/* or the LASTSRV alone would take a line */
 	was = r->state;
 	if (take(c, in->event) == 0)
-		return in->event == MANAGER_CHAIN_SYNCED ? ERR_STALE_CHAIN : -EBUSY;
+		return in->event == MANAGER_CHAIN_SYNCED ||
+		    in->event == MANAGER_CHAIN_UNFIT ? ERR_STALE_CHAIN : -EBUSY;
 	r = named(c);
+	r->held |= in->event == MANAGER_CHAIN_UNFIT;
 	assert(r->state != was || in->event == MANAGER_CHAIN_REPLACE);
 	if (in->event == MANAGER_CHAIN_REPLACE) {
 		/* it has nothing that counts: behind all others */
@@ -233,6 +240,7 @@ read_row(struct chain *c, const struct routing_chain *row,
 			.state = row->states[i],
 			.alive = in->alive[i] && !in->reborn[i],
 			.reborn = in->alive[i] && in->reborn[i],
+			.held = in->held[i],
 			.named = in->event != MANAGER_CHAIN_LOOK &&
 			    row->targets[i] == in->target };
 }

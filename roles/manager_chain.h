@@ -15,11 +15,13 @@
  *   SYNCING  gone                                            OFFLINE
  *   SYNCING  nobody is left to copy from                     WAITING
  *   SYNCING  has everything now                              SERVING
+ *   SYNCING  cannot take what it is sent: it is held         OFFLINE
  *   WAITING  gone                                            OFFLINE
  *   WAITING  its turn: somebody serves, nobody syncs         SYNCING
  *   WAITING  the operator takes what it has for everything   SERVING
  *   OFFLINE  back, and its turn                              SYNCING
  *   OFFLINE  back                                            WAITING
+ *   (the last three not while it is held and another serves)
  *   any but LASTSRV and the only one that serves:
  *            another replica takes its place                 OFFLINE
  *
@@ -40,7 +42,8 @@ enum manager_chain_event {
 	MANAGER_CHAIN_SYNCED,	/* @target has everything that the tail has */
 	MANAGER_CHAIN_ROTATE,	/* @target is to come back behind the others */
 	MANAGER_CHAIN_ACCEPT,	/* operator: what @target has is everything */
-	MANAGER_CHAIN_REPLACE	/* operator: @with in the place of @target */
+	MANAGER_CHAIN_REPLACE,	/* operator: @with in the place of @target */
+	MANAGER_CHAIN_UNFIT	/* @target, which syncs, does not take what it is sent */
 };
 struct manager_chain_input {
 	enum manager_chain_event event;
@@ -49,6 +52,7 @@ struct manager_chain_input {
 	bool	  alive[ROUTING_REPLICAS_MAX];	/* of c->targets[i] */
 	bool	  reborn[ROUTING_REPLICAS_MAX];	/* another process than before: all that
 					 * the one before had not made durable is gone */
+	bool	  held[ROUTING_REPLICAS_MAX];	/* was UNFIT, is not to be tried now */
 };
 
 /* Make @c (its id set) the row of a new chain: all replicas hold the same, nothing. */
@@ -58,7 +62,7 @@ void	manager_chain_init(struct routing_chain *c, const target_id *targets,
  *
  * 0 when any replica changed its state, even if it changed back: c->version rises by
  * one; -EALREADY when nothing did.  Otherwise @c is as it was: -ENOENT, @target is not in
- * the chain; ERR_STALE_CHAIN, SYNCED for one that does not sync; -EINVAL, @with is in it
+ * the chain; ERR_STALE_CHAIN, SYNCED or UNFIT for one that does not sync; -EINVAL, @with is in it
  * already or 0; -EBUSY, the event must not happen now: see the table. */
 int	manager_chain_step(struct routing_chain *c,
 	    const struct manager_chain_input *in);

@@ -117,6 +117,16 @@ manager_cmd_synced(struct bytes_writer *w, const struct msg_synced *q)
 	bytes_put_u32(w, q->chain);
 	bytes_put_u32(w, q->version);
 	bytes_put_u32(w, q->target);
+	if (q->rc != 0)
+		bytes_put_u32(w, (uint32_t)q->rc);
+}
+
+void
+manager_cmd_release(struct bytes_writer *w, const struct manager_hold *h)
+{
+	bytes_put_u8(w, CMD_RELEASE);
+	bytes_put_u32(w, h->target);
+	bytes_put_u8(w, h->tries);
 }
 
 void

@@ -36,6 +36,7 @@ look_around(const struct manager_state *s, const struct routing_chain *c,
 
 		in->alive[i] = disk_alive(s, d);
 		in->reborn[i] = d != NULL && d->reborn;
+		in->held[i] = manager_held(s, c->targets[i]);
 	}
 }
 
@@ -206,6 +207,7 @@ manager_heal_replace(struct manager_state *s, struct manager_disk *old,
 		w.chain = swaps[i].chain;
 		manager_put_target(s, &t);
 		manager_put_target(s, &w);
+		manager_hold_drop(s, t.id);
 		(void)manager_heal_chain(s, swaps[i].chain, MANAGER_CHAIN_REPLACE,
 		    swaps[i].old, swaps[i].with);
 	}

@@ -279,6 +279,24 @@ load_group(struct manager_state *s, const uint8_t *key, size_t key_len,
 	    ERR_CORRUPT;
 }
 
+static int
+load_hold(struct manager_state *s, const uint8_t *key, size_t key_len,
+    struct bytes_reader *r)
+{
+	struct manager_hold row = { 0 };
+	uint8_t held;
+
+	if (key_len != 5)
+		return ERR_CORRUPT;
+	row.target = bytes_from_be32(key + 1);
+	row.rc = (int32_t)bytes_get_u32(r);
+	row.tries = bytes_get_u8(r);
+	held = bytes_get_u8(r);
+	row.held = held != 0;
+	return bytes_reader_done(r) && held <= 1 ? manager_hold_keep(s, &row) :
+	    ERR_CORRUPT;
+}
+
 /* In the order in which rows need each other. */
 static const struct {
 	char	prefix;
@@ -286,7 +304,7 @@ static const struct {
 } rows[] = {
 	{ 'G', load_globals }, { 'N', load_node }, { 'D', load_disk },
 	{ 'T', load_target }, { 'C', load_chain }, { 'B', load_table },
-	{ 'O', load_config }, { 'M', load_members },
+	{ 'O', load_config }, { 'M', load_members }, { 'U', load_hold },
 	{ 'R', load_group },
 };
 

@@ -17,6 +17,10 @@
 
 #define SYNC_FORGET_MS	5000u		/* without word from who syncs it */
 #define ROTATE_MAX	64u		/* in one second */
+#define HOLD_MIN_NS	NS_PER_S	/* before a replica is tried again that could not */
+#define HOLD_MAX_NS	(60 * NS_PER_S)
+#define RELEASE_NS	(5 * NS_PER_S)	/* for the command */
+#define RELEASE_MAX	64u		/* in one second */
 
 struct manager_sync {
 	struct list node;		/* manager.sync_list */
@@ -96,7 +100,7 @@ int
 manager_repair_rows(struct manager *m, msg_t_list_sync_status *out, size_t *bytes)
 {
 	prune(m);
-	if ((out->v = calloc(m->syncs.n + 1, sizeof(*out->v))) == NULL)
+	if ((out->v = calloc(m->syncs.n + m->state.holds.n + 1, sizeof(*out->v))) == NULL)
 		return -ENOMEM;
 	list_for_each(it, &m->sync_list) {
 		const struct manager_sync *y = list_entry(it, struct manager_sync,
@@ -112,15 +116,82 @@ manager_repair_rows(struct manager *m, msg_t_list_sync_status *out, size_t *byte
 		out->v[out->n++] = y->status;
 		*bytes += 64;
 	}
+	list_for_each(it, &m->state.hold_list) {
+		const struct manager_hold *h = list_entry(it, struct manager_hold,
+		    node);
+		const struct routing_target *t = routing_target(m->state.routing,
+		    h->target);
+		uint64_t now = clock_now(m->env.clock);
+
+		if (!h->held || t == NULL)
+			continue;
+		if (*bytes >= MANAGER_LIST_BYTES / 2)
+			break;
+		out->v[out->n++] = (struct msg_sync_status){ .chain = t->chain,
+		    .target = h->target, .rc = h->rc, .tries = h->tries,
+		    .again_ms = h->until_ns > now ? (h->until_ns - now) / NS_PER_MS :
+			0 };
+		*bytes += 64;
+	}
 	return 0;
+}
+
+/* ---- those that could not be brought up to date ---- */
+
+static uint64_t
+pause_ns(const struct manager_hold *h)
+{
+	uint64_t ns = HOLD_MIN_NS << (h->tries < 7 ? h->tries - 1 : 6);
+
+	return ns < HOLD_MAX_NS ? ns : HOLD_MAX_NS;
+}
+
+static void
+released(struct manager_call *c, int rc, uint64_t value)
+{
+	(void)c, (void)rc, (void)value;		/* not done: once more, later */
+}
+
+static void
+release_holds(struct manager *m)
+{
+	uint64_t now = clock_now(m->env.clock);
+	struct bytes_writer w;
+	uint8_t buf[8];
+	unsigned n = 0;
+
+	list_for_each(it, &m->state.hold_list) {
+		struct manager_hold *h = list_entry(it, struct manager_hold, node);
+
+		if (!h->held || n == RELEASE_MAX)
+			continue;
+		if (h->until_ns == 0)
+			h->until_ns = now + pause_ns(h);
+		if (now < h->until_ns)
+			continue;
+		bytes_writer_init(&w, buf, sizeof(buf));
+		manager_cmd_release(&w, h);
+		if (manager_propose(m, NULL, 0, &w, released) != 0)
+			break;
+		h->until_ns = now + RELEASE_NS;
+		n++;
+	}
 }
 
 static void
 synced(struct manager_call *c, int rc, uint64_t value)
 {
 	const struct msg_synced *q = c->req->msg;
+	struct manager_hold *h = manager_hold_get(&c->m->state, q->target);
 
-	if (rc == 0) {
+	if (rc == 0 && q->rc != 0) {
+		log_warn(&c->m->env.log, "replica cannot be brought up to date",
+		    "chain=%u target=%u version=%u tries=%u error=%s", q->chain,
+		    q->target, q->version, h == NULL ? 0 : h->tries,
+		    err_name(q->rc));
+		if (h != NULL && h->held)
+			h->until_ns = clock_now(c->m->env.clock) + pause_ns(h);
+	} else if (rc == 0) {
 		log_info(&c->m->env.log, "replica up to date",
 		    "chain=%u target=%u version=%u", q->chain, q->target,
 		    q->version);
@@ -284,6 +355,7 @@ quiet_due(struct clock_timer *t)
 	struct manager *m = container_of(t, struct manager, quiet_timer);
 
 	prune(m);
+	release_holds(m);
 	memmove(m->quiet + 1, m->quiet, sizeof(m->quiet) - sizeof(m->quiet[0]));
 	m->quiet[0] = routing_version(m->state.routing);
 	if (m->rotating == 0 && m->quiet[MANAGER_QUIET_N - 1] != 0)
@@ -304,6 +376,8 @@ manager_repair_start(struct manager *m)
 	struct bytes_writer w;
 	uint8_t buf[4];
 
+	list_for_each(it, &m->state.hold_list)
+		list_entry(it, struct manager_hold, node)->until_ns = 0;
 	memset(m->quiet, 0, sizeof(m->quiet));
 	clock_timer_start(m->env.clock, &m->quiet_timer, clock_now(m->env.clock) +
 	    NS_PER_S, quiet_due);

@@ -484,6 +484,7 @@ manager_state_open(struct manager_state *s, struct table *table,
 
 	*s = (struct manager_state){ .table = table, .log = log,
 		.next_node = 1, .next_target = 1, .next_chain = 1 };
+	list_init(&s->hold_list);
 	rc = routing_open(&s->routing);
 	if (rc == 0)
 		rc = manager_load(s);
@@ -510,6 +511,7 @@ manager_state_close(struct manager_state *s)
 	routing_close(s->routing);
 	manager_uid_drop(&s->nodes_by_uid, free_node);
 	manager_uid_drop(&s->disks, free_disk);
+	manager_holds_close(s);
 	map_fini(&s->nodes);
 	for (unsigned i = 0; i < SET_N; i++)
 		free(s->config_texts[i]);

@@ -19,6 +19,8 @@
  *	                         n * u8 state of each, n * u32 target (preferred order)
  *	'B' be32 table, be32 version   u64 changed, u32 n, n * u32 chain
  *	'O' u8 role, be64 version      the options text
+ *	'U' be32 target          u32 why it could not be brought up to date, u8 how often in
+ *	                         a row, u8 1: it is not tried now
  *	'M'                      u8 n, n * (u64 member, text address): who is to be a manager
  *	'R' be32 group           u64 changed, 16 id, u8 fixed, u32 leader, u64 term,
  *	                         u8 n, n * (u32 node, u64 member): a metadata group
@@ -100,6 +102,16 @@ struct manager_disk {
 	char		 path[MANAGER_PATH_MAX + 1];
 };
 
+/* A replica that could not be brought up to date. */
+struct manager_hold {
+	struct list	 node;		/* manager_state.hold_list */
+	target_id	 target;
+	int		 rc;		/* the last time */
+	uint8_t		 tries;		/* in a row */
+	bool		 held;		/* it is not tried now */
+	uint64_t	 until_ns;	/* the leader's memory only; 0: not known yet */
+};
+
 /* roles/manager_lease.c */
 enum manager_fate { NODE_LIVES, NODE_DYING, NODE_EXPIRING };
 
@@ -129,6 +141,8 @@ struct manager_state {
 	struct routing	*routing;
 	struct map	 nodes;		/* node_id -> struct manager_node */
 	struct map	 nodes_by_uid, disks;	/* struct manager_uid */
+	struct map	 holds;		/* target_id -> struct manager_hold */
+	struct list	 hold_list;	/* all of them, oldest first */
 	uint32_t	 next_node, next_target, next_chain;
 	uint32_t	 chain_n, target_n, disk_n;
 	uint32_t	 up_n;		/* nodes */
@@ -203,6 +217,16 @@ int	manager_heal_chain(struct manager_state *s, chain_id id,
 int	manager_heal_replace(struct manager_state *s, struct manager_disk *old,
 	    struct manager_disk *with);
 
+/* ---- replicas that could not be brought up to date: roles/manager_hold.c ---- */
+struct manager_hold *manager_hold_get(const struct manager_state *s, target_id id);
+bool	manager_held(const struct manager_state *s, target_id id);
+/* It could not again, for reason @rc: it is held. */
+void	manager_hold(struct manager_state *s, target_id id, int rc);
+void	manager_hold_drop(struct manager_state *s, target_id id);	/* it has been */
+int	manager_hold_keep(struct manager_state *s, const struct manager_hold *row);
+void	manager_holds_close(struct manager_state *s);
+int	manager_apply_release(struct manager_state *s, struct bytes_reader *r);
+
 /* ---- commands: roles/manager_cmd.c writes, roles/manager_apply.c applies ---- */
 enum manager_cmd {
 	CMD_INIT = 1,		/* 16 cluster */
@@ -215,7 +239,7 @@ enum manager_cmd {
 	CMD_DOWN = 8,		/* u16 n, n * (u32 node, 8 first bytes of its boot) */
 	CMD_DISK = 9,		/* u32 node, 16 boot, 16 disk, u8 health */
 	CMD_SYNCED = 10,	/* u32 node, 16 boot, u32 chain, u32 version,
-				 * u32 target */
+				 * u32 target, and if it cannot: u32 why */
 	CMD_ROTATE = 11,	/* u32 chain, u32 version, u32 target */
 	CMD_ACCEPT = 12,	/* u32 chain, u32 target */
 	CMD_REPLACE = 13,	/* 16 disk, 16 disk in its place */
@@ -223,7 +247,8 @@ enum manager_cmd {
 	CMD_MANAGERS = 15,	/* row 'M' */
 	CMD_GROUP = 16,		/* u32 group, u64 have, u8 fixed, u8 n,
 				 * n * (u32 node, u64 member) */
-	CMD_GROUP_LEADS = 17	/* u32 node, 16 boot, u32 group, 16 id, u64 term */
+	CMD_GROUP_LEADS = 17,	/* u32 node, 16 boot, u32 group, 16 id, u64 term */
+	CMD_RELEASE = 18	/* u32 target, u8 tries: it may be tried again */
 };
 #define MANAGER_RESULT	12u	/* i32 rc, u64 value */
 
@@ -244,6 +269,7 @@ void	manager_cmd_disk(struct bytes_writer *w, node_id node,
 	    const struct uid128 *boot, const struct uid128 *disk,
 	    enum manager_health health);
 void	manager_cmd_synced(struct bytes_writer *w, const struct msg_synced *q);
+void	manager_cmd_release(struct bytes_writer *w, const struct manager_hold *h);
 void	manager_cmd_rotate(struct bytes_writer *w, chain_id chain, uint32_t version,
 	    target_id target);
 void	manager_cmd_accept(struct bytes_writer *w, chain_id chain, target_id target);

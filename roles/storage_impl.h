@@ -221,13 +221,14 @@ struct storage_post {
 	struct net_addr	     listen;
 };
 
-/* A replica that is up to date: the manager has to be told. */
+/* A replica that is up to date, or cannot be: the manager has to be told. */
 struct storage_told {
 	struct storage	*st;
 	struct list	 node;
 	chain_id	 chain;
 	target_id	 target;
 	uint32_t	 version, tries;
+	int		 rc;		/* 0, or why it will not be */
 	struct net_call	 call;
 	struct clock_timer timer;
 };
@@ -275,10 +276,10 @@ void	storage_worker_opened(struct storage_worker *w, int rc);
 void	storage_worker_stopped(struct storage_worker *w);
 
 /* ---- storage_tell.c ---- */
-/* @target has everything under chain version @version: tell the manager until it has heard
- * or knows better. From a worker. 0 or -ENOMEM. */
+/* @target has everything under chain version @version, or does not take it for reason @rc:
+ * tell the manager until it has heard or knows better. From a worker. 0 or -ENOMEM. */
 int	storage_synced(struct storage_worker *w, chain_id chain, uint32_t version,
-	    target_id target);
+	    target_id target, int rc);
 /* Routing has changed: drop what it knows already. */
 void	storage_told_check(struct storage *st, const struct routing *r);
 void	storage_told_free(struct storage_told *told);
@@ -373,6 +374,7 @@ struct storage_op {
 	uint32_t	 storing_bytes;
 	uint64_t	 start_ns;
 	uint64_t	 disk_tick;	/* w->ticks when the disk got it; 0: it has not */
+	uint64_t	 forward_ns;	/* first sent to the successor; 0: not yet */
 	struct chunk_read load;
 	struct net_call	 call;
 	struct iovec	 iov;
@@ -445,6 +447,9 @@ void	storage_fetches_close(struct storage_worker *w);
 /* ---- storage_sync.c ---- */
 /* We are the last serving replica and one syncs behind us: bring it up to date. */
 void	storage_sync_start(struct storage_target *t);
+/* The replica that syncs behind us did not take a chunk, @rc, which it was sent first at
+ * @since_ns: nothing of this chain may wait for it long. */
+void	storage_sync_refused(struct storage_target *t, int rc, uint64_t since_ns);
 /* The chain has moved on, or we stop. */
 void	storage_sync_stop(struct storage_target *t);
 unsigned storage_sync_rows(const struct storage_worker *w, struct msg_sync_status *rows,

@@ -425,6 +425,8 @@ forward_event(struct storage_op *op, int rc, const struct msg_update_rep *rep)
 		/* On its way into our version it needs no word from us. */
 		if (err_next(rc) == ERR_NEXT_REFRESH && rc != ERR_CHAIN_RECOVERING)
 			storage_refresh(op->w);
+		if (op->t->craq.whole && op->craq.chain_version == op->t->v.version)
+			storage_sync_refused(op->t, rc, op->forward_ns);
 	}
 	step(op, &ev);
 }
@@ -453,6 +455,8 @@ forward(struct storage_op *op, const struct chunk_craq_effect *eff)
 	int rc;
 
 	assert(next < t->v.active_n);
+	if (op->forward_ns == 0)
+		op->forward_ns = clock_now(op->w->clock);
 	op->iov = (struct iovec){ NULL, 0 };
 	m.target = t->v.replicas[next];
 	if (eff->loaded && eff->update == UPDATE_REPLACE) {

@@ -6,6 +6,9 @@
  *     |       end of both lists, all operations done -> tell the manager
  *     +------ any error: pause, then on from the page where it was
  *
+ * A replica that does not take what it is sent, as its disk is full or it cannot be reached,
+ * would make every write of the chain wait: then the manager is told to go on without it.
+ *
  * Writes go to the syncing replica all the while (whole chunks), so what was compared once
  * stays equal.  A new chain version ends this; the next one begins again, and only compares
  * what was done.  Few chains at a time, a few chunks of each, at the pace of storage_pace.c
@@ -24,6 +27,9 @@
 #define PAUSE_MIN_NS	(5 * NS_PER_MS)
 #define PAUSE_MAX_NS	(2 * NS_PER_S)
 #define LOG_NS		(30 * NS_PER_S)	/* between two lines about one that cannot go on */
+#define REFUSED_NS	(3 * NS_PER_S / 4)	/* a chunk may wait for the replica, */
+#define REFUSED_RATE	(16u << 20)	/* and a second more for so many bytes */
+#define WATCH_NS	(NS_PER_S / 4)
 #define MEMORY_NS	(2 * NS_PER_MS)	/* ask again whether there is memory */
 
 struct copy {
@@ -40,6 +46,7 @@ struct storage_sync {
 	struct list	in_queue;
 	bool		active;		/* has one of the worker's places */
 	bool		advancing, ended, asking, differs;
+	bool		refused;	/* the manager is being told */
 	uint32_t	version;
 	target_id	target;		/* that is brought up to date */
 	struct net_addr	addr;
@@ -53,8 +60,9 @@ struct storage_sync {
 	bool		any_safe;
 	uint64_t	compared, compared_bytes, copied, copied_bytes;
 	uint64_t	began_ns, logged_ns;
+	uint64_t	silent_ns;	/* since when no list was answered; 0: it was */
 	struct net_call	list;
-	struct clock_timer timer;
+	struct clock_timer timer, watch;
 	struct copy	copies[COPIES];
 };
 
@@ -68,6 +76,7 @@ release(struct storage_sync *s)
 	list_remove(&s->in_queue);
 	net_call_cancel(&s->list);
 	clock_timer_stop(s->w->clock, &s->timer);
+	clock_timer_stop(s->w->clock, &s->watch);
 	free(s->rows[0]);
 	free(s->rows[1]);
 	free(s);
@@ -182,6 +191,7 @@ listed(struct net_call *c, int rc)
 	if (rc == 0 && rep->rows.n > STORAGE_LIST_PAGE)
 		rc = ERR_BAD_MESSAGE;
 	if (rc == 0) {
+		s->silent_ns = 0;
 		if (rep->rows.n > 0)
 			memcpy(s->rows[RESYNC_THEIRS], rep->rows.v,
 			    rep->rows.n * sizeof(*rep->rows.v));
@@ -189,6 +199,8 @@ listed(struct net_call *c, int rc)
 	} else if (s->rc == 0) {
 		s->rc = rc;
 	}
+	if (rc != 0)
+		storage_sync_refused(s->t, rc, s->silent_ns);
 	advance(s);
 }
 
@@ -224,6 +236,8 @@ pages(struct storage_sync *s)
 		struct net_call_opts opts = {
 		    .deadline_ns = clock_now(s->w->clock) + CALL_NS };
 
+		if (s->silent_ns == 0)
+			s->silent_ns = clock_now(s->w->clock);
 		rc = net_call_start(&s->list, s->w->env->hub, &s->addr, MSG_list, &m,
 		    &opts, listed);
 		s->asking = rc == 0;
@@ -277,7 +291,11 @@ done(struct storage_sync *s)
 	struct storage_target *t = s->t;
 	struct storage_worker *w = s->w;
 
-	s->rc = storage_synced(w, t->v.chain, s->version, s->target);
+	if (s->refused) {		/* this version ends soon */
+		give_up(s);
+		return;
+	}
+	s->rc = storage_synced(w, t->v.chain, s->version, s->target, 0);
 	if (s->rc != 0) {
 		give_up(s);
 		return;
@@ -408,6 +426,26 @@ pump(struct storage_worker *w)
 		begin(list_entry(it, struct storage_sync, in_queue));
 }
 
+/* Who does not answer at all has not refused either. */
+static void
+watch(struct clock_timer *timer)
+{
+	struct storage_sync *s = container_of(timer, struct storage_sync, watch);
+	uint64_t now = clock_now(s->w->clock);
+
+	list_for_each(it, &s->t->attempts) {
+		const struct storage_op *op = list_entry(it, struct storage_op,
+		    in_attempts);
+		uint64_t bytes = op->iov.iov_len;
+
+		if (op->craq.chain_version == s->version && now - op->forward_ns >
+		    bytes * NS_PER_S / REFUSED_RATE)
+			storage_sync_refused(s->t, -ETIMEDOUT, op->forward_ns +
+			    bytes * NS_PER_S / REFUSED_RATE);
+	}
+	clock_timer_start(s->w->clock, &s->watch, now + WATCH_NS, watch);
+}
+
 void
 storage_sync_start(struct storage_target *t)
 {
@@ -429,8 +467,27 @@ storage_sync_start(struct storage_target *t)
 	list_push_back(&w->syncs, &s->node);
 	list_init(&s->in_queue);
 	t->sync = s;
+	clock_timer_start(w->clock, &s->watch, s->began_ns + WATCH_NS, watch);
 	/* Not from within the taking of effects. */
 	clock_timer_start(w->clock, &s->timer, s->began_ns, queue_again);
+}
+
+/* No space is no space; anything else may pass. */
+void
+storage_sync_refused(struct storage_target *t, int rc, uint64_t since_ns)
+{
+	struct storage_sync *s = t->sync;
+	struct storage_worker *w = t->w;
+
+	if (s == NULL || s->refused || (rc != -ENOSPC &&
+	    clock_now(w->clock) - since_ns < REFUSED_NS) || !storage_lease(w))
+		return;
+	if (storage_synced(w, t->v.chain, s->version, s->target, rc) != 0)
+		return;				/* the next attempt tells it */
+	s->refused = true;
+	log_warn(&w->env->log, "replica cannot be brought up to date",
+	    "chain=%u version=%u target=%u rc=%s", t->v.chain, s->version, s->target,
+	    err_name(rc));
 }
 
 void
@@ -442,6 +499,7 @@ storage_sync_stop(struct storage_target *t)
 		return;
 	t->sync = NULL;
 	s->t = NULL;
+	clock_timer_stop(s->w->clock, &s->watch);
 	net_call_cancel(&s->list);
 	list_remove(&s->in_queue);
 	clock_timer_stop(s->w->clock, &s->timer);

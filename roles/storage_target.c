@@ -246,12 +246,15 @@ fence_add(struct storage_target *t, target_id target, const struct net_addr *add
 /* Who was active in the version we had, is not in @v, and may not know: it must not answer
  * readers any more once this chain commits without it.  A node that is down has lost its
  * lease; one that is up will know within a lease, since its beats tell it, or lose that.
- * When we have missed versions, or know of none, it may be anyone who is not active. */
+ * When we have missed versions, or know of none, it may be anyone who is not active.  Who
+ * was SYNCING in the version right before this one has never answered a reader. */
 static void
 fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 {
 	const struct storage_view_chain *old = &t->v;
 	uint64_t now = clock_now(t->w->clock);
+	unsigned read_n = v->version == old->version + 1 ? old->serving_n :
+	    old->active_n;
 
 	if (now >= t->fence_until_ns)
 		fences_drop(t);
@@ -261,7 +264,7 @@ fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 			t->fences[i].target = 0;
 		}
 	}
-	for (unsigned i = 0; i < old->active_n; i++) {
+	for (unsigned i = 0; i < read_n; i++) {
 		unsigned at = position(v, old->replicas[i]);
 
 		if (!harmless(v, old->replicas[i]))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* storage_tell.c - what the manager is told besides space and health: replicas that are up
- * to date, until it has heard, and how far the others are, with beats. */
+ * to date, or cannot be, until it has heard; and how far the others are, with beats. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #define PAUSE_MIN_NS	(20 * NS_PER_MS)
 #define PAUSE_MAX_NS	NS_PER_S
 
-/* ---- a replica is up to date ---- */
+/* ---- a replica is up to date, or cannot be ---- */
 
 void
 storage_told_free(struct storage_told *told)
@@ -45,7 +45,7 @@ send_now(struct storage_told *told)
 	struct storage *st = told->st;
 	struct msg_synced m = { .node = member_node(st->member), .boot = st->boot,
 	    .chain = told->chain, .version = told->version,
-	    .target = told->target };
+	    .target = told->target, .rc = told->rc };
 	struct net_call_opts opts = {
 	    .deadline_ns = clock_now(st->env->clock) + CALL_NS };
 	struct net_addr to;
@@ -96,7 +96,7 @@ synced_posted(struct storage *st, struct storage_post *p)
 
 int
 storage_synced(struct storage_worker *w, chain_id chain, uint32_t version,
-    target_id target)
+    target_id target, int rc)
 {
 	struct storage_told *told = calloc(1, sizeof(*told));
 	struct storage_post *p;
@@ -107,6 +107,7 @@ storage_synced(struct storage_worker *w, chain_id chain, uint32_t version,
 	told->chain = chain;
 	told->version = version;
 	told->target = target;
+	told->rc = rc;
 	list_init(&told->node);
 	if (w->loop == 0) {
 		add(w->st, told);

@@ -70,6 +70,9 @@ struct script {
 	uint64_t	 batch_ns;	/* since when somebody is dying */
 	unsigned	 synced;	/* messages */
 	struct msg_synced last_synced;
+	unsigned	 refused;	/* of them, with a reason why not */
+	uint64_t	 hold_ns;	/* then, how long it may not sync */
+	uint64_t	 held_until_ns[NODES + 1];
 	unsigned	 sync_rows;	/* in beats, so far */
 };
 
@@ -224,6 +227,12 @@ alive(target_id t)
 	return T.m.nodes[n].up && !T.m.nodes[n].failed[(t / 10 - 1) % T.loops];
 }
 
+static bool
+held(target_id t)
+{
+	return T.m.held_until_ns[node_of(t)] > clock_now(T.manager.clock);
+}
+
 static unsigned
 count(const struct routing_chain *c, uint8_t state)
 {
@@ -288,7 +297,7 @@ evaluate(struct routing_chain *c, target_id synced)
 				c->states[i] = TARGET_SERVING;
 			break;
 		case TARGET_SYNCING:
-			if (!up)
+			if (!up || held(c->targets[i]))
 				c->states[i] = TARGET_OFFLINE;
 			else if (count(c, TARGET_SERVING) == 0)
 				c->states[i] = TARGET_WAITING;
@@ -297,7 +306,7 @@ evaluate(struct routing_chain *c, target_id synced)
 			break;
 		case TARGET_WAITING:
 		case TARGET_OFFLINE:
-			c->states[i] = !up ? TARGET_OFFLINE :
+			c->states[i] = !up || held(c->targets[i]) ? TARGET_OFFLINE :
 			    count(c, TARGET_SERVING) > 0 &&
 			    count(c, TARGET_SYNCING) == 0 ? TARGET_SYNCING :
 			    TARGET_WAITING;
@@ -383,6 +392,12 @@ static void
 tick(struct clock_timer *t)
 {
 	deaths();
+	for (unsigned n = 1; n <= NODES; n++) {
+		if (T.m.held_until_ns[n] == 0 || held(n))
+			continue;
+		T.m.held_until_ns[n] = 0;
+		heal(0);
+	}
 	if (T.m.ticks++ % 400 == 399)
 		answer_polls(true);
 	clock_timer_start(T.manager.clock, t, clock_now(T.manager.clock) +
@@ -547,8 +562,14 @@ manager_serve(void *ctx, struct net_req *req)
 		T.m.last_synced = *q;
 		if (c == NULL || c->version != q->version)
 			rc = ERR_STALE_CHAIN;
-		else
+		else if (q->rc == 0)
 			heal(q->target);
+		else {
+			T.m.refused++;
+			T.m.held_until_ns[node_of(q->target)] =
+			    clock_now(T.manager.clock) + T.m.hold_ns;
+			heal(0);
+		}
 		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
 		return;
 	}
@@ -656,7 +677,7 @@ turn(void *ctx)
 }
 
 static void
-format(struct host *h, const char *path)
+format_size(struct host *h, const char *path, uint64_t bytes)
 {
 	struct clock *clock = sim_clock_node(T.world, 0, 0);
 	struct disk_dir *dir;
@@ -664,10 +685,16 @@ format(struct host *h, const char *path)
 
 	random_bytes(NULL, &id, sizeof(id));
 	ck_assert_int_eq(sim_disk_dir(h->box, clock, path, true, &dir), 0);
-	ck_assert_int_eq(chunk_engine_format(dir, clock, &id, DISK_BYTES, turn,
+	ck_assert_int_eq(chunk_engine_format(dir, clock, &id, bytes, turn,
 	    NULL), 0);
 	dir->ops->close(dir);
 	sim_clock_node_close(clock);
+}
+
+static void
+format(struct host *h, const char *path)
+{
+	format_size(h, path, DISK_BYTES);
 }
 
 static bool
@@ -724,6 +751,7 @@ cluster_open(uint64_t seed, unsigned loops)
 	memset(&T, 0, sizeof(T));
 	T.verbose = getenv("VERBOSE") != NULL;
 	T.loops = loops;
+	T.m.hold_ns = NS_PER_S / 2;
 	T.world = sim_clock_open();
 	rand_seed(&T.rand, seed);
 	T.net = sim_net_open(sim_clock_world(T.world), seed);

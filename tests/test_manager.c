@@ -590,6 +590,74 @@ START_TEST(synced_replicas_serve)
 }
 END_TEST
 
+static const struct msg_sync_status *
+hold_row(void)
+{
+	const struct msg_status_rep *rep = &call(MSG_status, NULL)->rep.status;
+
+	for (uint32_t i = 0; i < rep->syncs.n; i++)
+		if (rep->syncs.v[i].rc != 0)
+			return &rep->syncs.v[i];
+	return NULL;
+}
+
+/* A replica that does not take what it is sent leaves the chain at once, and is tried again
+ * after pauses that grow; another manager knows it too. */
+START_TEST(unfit_replicas_wait)
+{
+	struct msg_synced q = { .chain = 1, .target = 2, .rc = -ENOSPC };
+	const struct msg_sync_status *row;
+	uint64_t pause = 1000;
+
+	three_nodes(1, 1);
+	run_ms(1000);
+	ck_assert_int_eq(restart(node(1, 2, 1, 1), 5), 0);
+	ck_assert_str_eq(shape(), "1v3:1.3.2y t1v1:1 1+ 2+ 3+");
+	q.node = nodes[2].id;
+	q.boot = nodes[2].boot;
+	q.version = 2;
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, ERR_STALE_CHAIN);
+	q.version = 3;
+	for (unsigned tries = 1; tries <= 9; tries++) {
+		uint64_t began = sim_clock_now(t.world), waited = 0;
+		char want[64];
+
+		ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
+		snprintf(want, sizeof(want), "1v%u:1.3.2o t1v1:1 1+ 2+ 3+",
+		    ++q.version);
+		ck_assert_str_eq(shape(), want);
+		ck_assert_int_eq(call(MSG_synced, &q)->rc, ERR_STALE_CHAIN);
+		ck_assert_ptr_nonnull(row = hold_row());
+		ck_assert_int_eq(row->rc, -ENOSPC);
+		ck_assert_uint_eq(row->target, 2);
+		ck_assert_uint_eq(row->tries, tries);
+		ck_assert_uint_le(row->again_ms, pause);
+		if (tries == 4) {		/* a beat or two change nothing */
+			crash();
+			start();
+			beat(7);
+			ck_assert_uint_eq(hold_row()->tries, tries);
+		}
+		snprintf(want, sizeof(want), "1v%u:1.3.2y t1v1:1 1+ 2+ 3+",
+		    ++q.version);
+		while (strcmp(shape(), want) != 0) {
+			beat_ms(250, 7);
+			waited = (sim_clock_now(t.world) - began) / NS_PER_MS;
+			ck_assert_uint_lt(waited, pause + 5000);
+		}
+		ck_assert_uint_ge(waited, pause);
+		ck_assert_ptr_null(hold_row());
+		pause = pause * 2 > 60000 ? 60000 : pause * 2;
+	}
+	/* it can after all, and all is forgotten */
+	ck_assert_int_eq(synced(1, q.version, 2, &nodes[2]), 0);
+	ck_assert_int_eq(restart(node(1, 3, 1, 1), 5), 0);
+	q.version += 3;
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
+	ck_assert_uint_eq(hold_row()->tries, 1);
+}
+END_TEST
+
 /* Another process of a node takes over when the last one is known to be dead together
  * with all who died with it; the old one has lost the node from its registration on. */
 START_TEST(a_new_boot)
@@ -1696,6 +1764,7 @@ main(void)
 	tcase_add_test(calm, many_chains);
 	tcase_add_test(calm, a_dead_node_leaves_its_chains);
 	tcase_add_test(calm, synced_replicas_serve);
+	tcase_add_test(calm, unfit_replicas_wait);
 	tcase_add_test(calm, a_new_boot);
 	tcase_add_test(calm, held_twice);
 	tcase_add_test(calm, all_die_at_once);

@@ -65,6 +65,7 @@ valid(const struct routing_chain *c)
 #define ROTATE	MANAGER_CHAIN_ROTATE
 #define ACCEPT	MANAGER_CHAIN_ACCEPT
 #define REPLACE	MANAGER_CHAIN_REPLACE
+#define UNFIT	MANAGER_CHAIN_UNFIT
 
 static const struct {
 	const char *what, *chain, *alive, *reborn;	/* target ids */
@@ -124,6 +125,14 @@ static const struct {
 	  NULL },
 	{ "synced twice", "2S 1S 3Y", "123", "", SYNCED, 1, 0, 0, ERR_STALE_CHAIN,
 	  NULL },
+	{ "who syncs does not take it: the next one's turn", "1S 2Y 3W", "123", "",
+	  UNFIT, 2, 0, 0, 0, "1S 3Y 2O" },
+	{ "who syncs does not take it, alone", "1S 3S 2Y", "123", "", UNFIT, 2, 0, 0,
+	  0, "1S 3S 2O" },
+	{ "does not take it, but serves", "1S 2S", "12", "", UNFIT, 2, 0, 0,
+	  ERR_STALE_CHAIN, NULL },
+	{ "does not take it, but is gone", "1S 2Y", "1", "", UNFIT, 2, 0, 0,
+	  ERR_STALE_CHAIN, NULL },
 	{ "rotate", "2S 1S 3S", "123", "", ROTATE, 2, 0, 0, 0, "1S 3S 2Y" },
 	{ "rotate, but too few would serve", "2S 1S", "12", "", ROTATE, 2, 0, 0,
 	  -EBUSY, NULL },
@@ -302,8 +311,15 @@ promises(const struct routing_chain *was, const struct manager_chain_input *in)
 		if (!in->alive[i])
 			MUST(now == TARGET_OFFLINE || now == TARGET_LASTSRV ||
 			    (in->event == REPLACE && now == 0));
+		else if (in->held[i] || (in->event == UNFIT && in->target == id))
+			MUST(now != TARGET_LASTSRV && (now != TARGET_SYNCING ||
+			    was->states[i] == TARGET_SYNCING));
 		else if (in->event != REPLACE)
 			MUST(now != TARGET_OFFLINE && now != TARGET_LASTSRV);
+		/* held in vain where nobody else has anything */
+		if (in->alive[i] && served == 0 && in->event == LOOK &&
+		    c->state != CHAIN_SERVING)
+			MUST(now == TARGET_WAITING);
 	}
 	/* a chain that serves goes on serving as long as it can */
 	if (served > 0)
@@ -315,8 +331,12 @@ promises(const struct routing_chain *was, const struct manager_chain_input *in)
 	/* 4 */
 	for (unsigned i = 0; i < c->target_n; i++)
 		for (unsigned k = 0; k < c->target_n; k++)
-			if (c->targets[i] == was->targets[k])
+			if (c->targets[i] == was->targets[k]) {
 				again.alive[i] = in->alive[k];
+				again.held[i] = in->held[k] ||
+				    (in->event == UNFIT &&
+				    in->target == was->targets[k]);
+			}
 	for (unsigned i = 0; i < c->target_n; i++)
 		if (c->targets[i] == in->with && in->event == REPLACE)
 			again.alive[i] = in->with_alive;
@@ -342,8 +362,8 @@ START_TEST(every_chain)
 		if ((n < 4 && code >= (n == 1 ? 5 : n == 2 ? 25 : 125)) || !valid(&c))
 			continue;
 		rows++;
-		for (unsigned m = 0; m < 1u << (2 * n); m++)
-			for (unsigned e = LOOK; e <= REPLACE; e++)
+		for (unsigned m = 0, held = 0; m < 1u << (2 * n); m++, held += 7)
+			for (unsigned e = LOOK; e <= UNFIT; e++)
 				for (target_id id = 1; id <= n + 1; id++) {
 					struct manager_chain_input in = {
 						.event = e, .target = id,
@@ -352,6 +372,7 @@ START_TEST(every_chain)
 					for (unsigned i = 0; i < n; i++) {
 						in.alive[i] = m >> i & 1;
 						in.reborn[i] = m >> (n + i) & 1;
+						in.held[i] = held >> i & 1;
 					}
 					promises(&c, &in);
 				}
@@ -444,6 +465,28 @@ START_TEST(long_lives)
 }
 END_TEST
 
+/* Who is held does not sync, and waits when nobody serves. */
+START_TEST(held)
+{
+	struct routing_chain c;
+	struct manager_chain_input in;
+
+	parse("1S 2O 3O", &c);
+	in = input(&c, "123", "", LOOK, 0);
+	in.held[1] = true;
+	ck_assert_int_eq(manager_chain_step(&c, &in), 0);
+	ck_assert_str_eq(text(&c), "1S 3Y 2O");
+	in = input(&c, "2", "", LOOK, 0);
+	in.held[2] = true;
+	ck_assert_int_eq(manager_chain_step(&c, &in), 0);
+	ck_assert_str_eq(text(&c), "1L 2W 3O");
+	in = input(&c, "12", "", LOOK, 0);
+	in.held[1] = true;
+	ck_assert_int_eq(manager_chain_step(&c, &in), 0);
+	ck_assert_str_eq(text(&c), "1S 2W 3O");
+}
+END_TEST
+
 /* Every order of four becomes the preferred one, in at most three moves. */
 START_TEST(order_comes_back)
 {
@@ -504,6 +547,7 @@ main(void)
 	tcase_add_loop_test(t, every_chain, 1, 5);
 	tcase_add_loop_test(t, long_lives, 0, 50);
 	tcase_add_loop_test(t, order_comes_back, 0, 6);
+	tcase_add_test(t, held);
 	tcase_add_test(t, new_chains_serve);
 	tcase_add_test(t, every_line_was_taken);
 	suite_add_tcase(s, t);

@@ -507,6 +507,64 @@ START_TEST(returns)
 }
 END_TEST
 
+/* A replica that returns does not take what it is sent: its disk is too small for it, or the
+ * one before it does not reach it.  Writes wait a second at most; later it comes back. */
+START_TEST(returns_in_vain)
+{
+	bool small = _i == 0;
+	static uint8_t a[1 << SHIFT];
+	uint64_t longest = 0;
+	unsigned n, tail;
+	int rc;
+
+	cluster_open(27 + (uint64_t)_i, 1);
+	T.m.hold_ns = 3 * NS_PER_S;
+	fill(0, 120, 'a');
+	n = node_at(0, 1);
+	host_down(&T.nodes[n - 1], KILL);
+	wait_serving(NODES - 1);
+	tail = node_at(0, NODES - 2);
+	if (small) {
+		sim_disk_wipe(T.nodes[n - 1].box, "/disk0");
+		format_size(&T.nodes[n - 1], "/disk0", DISK_BYTES / 6);
+	} else {
+		sim_net_path(T.net, tail, n, SIM_NET_RESET);
+	}
+	storage_up(&T.nodes[n - 1]);
+	memset(a, 'b', sizeof(a));
+	for (uint32_t i = 0; i < 400 || T.m.refused < 3; i++) {
+		uint64_t began = sim_clock_now(T.world);
+
+		ck_assert_uint_lt(i, 4000);
+		while ((rc = put(i % 120, 0, a, i % 120 % 7 == 0 ? 100 : sizeof(a),
+		    (uint64_t)1 << 40 | i, 0)) != 0) {
+			ck_assert_msg(err_next(rc) == ERR_NEXT_REFRESH ||
+			    err_next(rc) == ERR_NEXT_RETRY, "%s", err_name(rc));
+			member_refresh(T.member);
+			sim_clock_run(T.world, 10 * NS_PER_MS);
+		}
+		if (sim_clock_now(T.world) - began > longest)
+			longest = sim_clock_now(T.world) - began;
+		sim_clock_run(T.world, 5 * NS_PER_MS);
+	}
+	ck_assert_uint_lt(longest, 1500 * NS_PER_MS);
+	if (small)
+		ck_assert_int_eq(T.m.last_synced.rc, -ENOSPC);
+	else
+		ck_assert_int_ne(T.m.last_synced.rc, 0);
+	sim_net_heal(T.net);
+	if (small) {
+		host_down(&T.nodes[n - 1], KILL);
+		replace_disk(n);
+		storage_up(&T.nodes[n - 1]);
+	}
+	wait_serving(NODES);
+	for (unsigned r = 0; r < NODES; r++)
+		filled(r, 0, 120, 'b');
+	cluster_close();
+}
+END_TEST
+
 /* What comes between: the one that returns dies again; the one that helps it does; the chain
  * gets a new version; the path between the two is cut; the manager does not hear of the end. */
 START_TEST(interrupted)
@@ -905,6 +963,7 @@ main(void)
 	tc = tcase_create("chains");
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, returns, 0, 6);
+	tcase_add_loop_test(tc, returns_in_vain, 0, 2);
 	tcase_add_loop_test(tc, interrupted, 0, 5);
 	tcase_add_loop_test(tc, lone_survivor, 0, 3);
 	tcase_add_test(tc, power_cut);
