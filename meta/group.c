@@ -587,8 +587,8 @@ answer_all(struct group *g, struct list *from, int rc, const bool *closed)
 	return true;
 }
 
-static void
-props_flush(struct group *g)
+void
+group_order(struct group *g)
 {
 	uint64_t first;
 	int rc;
@@ -597,8 +597,8 @@ props_flush(struct group *g)
 		return;
 	for (uint32_t i = 0; i < g->prop_n; i++)
 		g->prop[i].payload = g->props + (uintptr_t)g->prop[i].payload;
-	first = raft_last(g->raft) + 1;
 	rc = raft_propose(g->raft, group_now(g), g->prop, g->prop_n, &first);
+	assert(rc != 0 || first == g->prop_first);	/* as their requests say */
 	g->props_len = 0;
 	g->prop_n = 0;
 	if (rc != 0)
@@ -661,13 +661,6 @@ tell(struct group *g, const bool *closed)
 	bool lead = g->rc == 0 && g->role == RAFT_LEADER &&
 	    g->applied.index >= g->serve_index;
 
-	if (g->restored) {
-		g->restored = false;
-		if (g->conf.ops->restored != NULL)
-			g->conf.ops->restored(g->conf.ctx);
-		if (*closed)
-			return false;
-	}
 	if (g->told_leads && (!lead || !g->leads)) {
 		g->told_leads = g->leads = false;
 		if (g->rc == 0)
@@ -692,6 +685,18 @@ tell(struct group *g, const bool *closed)
 		if (g->conf.ops->members != NULL)
 			g->conf.ops->members(g->conf.ctx);
 	}
+	return !*closed;
+}
+
+/* Before anything is applied to the table that came. */
+static bool
+tell_restored(struct group *g, const bool *closed)
+{
+	if (!g->restored)
+		return true;
+	g->restored = false;
+	if (g->conf.ops->restored != NULL)
+		g->conf.ops->restored(g->conf.ctx);
 	return !*closed;
 }
 
@@ -724,7 +729,7 @@ core_told(struct group *g)
 		group_pump(g);
 	}
 	if (g->rc == 0)
-		props_flush(g);
+		group_order(g);
 }
 
 static void
@@ -736,7 +741,7 @@ work(struct clock_defer *d)
 	g->closed = &closed;
 	core_told(g);
 	reads_ask(g);
-	if (!apply_some(g, &closed) ||
+	if (!tell_restored(g, &closed) || !apply_some(g, &closed) ||
 	    !answer_all(g, &g->failed, g->rc != 0 ? g->rc : ERR_NOT_LEADER,
 	    &closed) ||
 	    !reads_answer(g, &closed) || !tell(g, &closed) ||
@@ -861,7 +866,7 @@ room(struct group *g, size_t len)
 	size_t bytes = META_LOG_ENTRY + 8 + len;
 
 	if (g->prop_n == PROPS_MAX || g->props_len + len > PROPS_BYTES) {
-		props_flush(g);
+		group_order(g);
 		if (!g->leads)
 			return false;
 	}
@@ -887,13 +892,15 @@ propose(struct group *g, struct group_req *req, const void *cmd, size_t len,
 		return -ENOSPC;
 	if (!room(g, len))
 		return g->leads ? ERR_BUSY : ERR_NOT_LEADER;
+	if (g->prop_n == 0)
+		g->prop_first = raft_last(g->raft) + 1;
 	e = &g->prop[g->prop_n];
 	*e = (struct raft_entry){ .type = RAFT_COMMAND, .len = (uint32_t)len,
 		.payload = (const void *)(uintptr_t)g->props_len };
 	memcpy(g->props + g->props_len, cmd, len);
 	g->props_len += len;
 	g->prop_n++;
-	*req = (struct group_req){ .index = raft_last(g->raft) + g->prop_n,
+	*req = (struct group_req){ .index = g->prop_first + g->prop_n - 1,
 		.ticket = UINT64_MAX, .fn = fn };
 	list_push_back(&g->inflight, &req->node);
 	g->inflight_n++;
@@ -1026,7 +1033,7 @@ group_transfer(struct group *g)
 
 	if (!g->leads)
 		return ERR_NOT_LEADER;
-	props_flush(g);
+	group_order(g);
 	if (g->rc != 0 || !g->leads)
 		return ERR_NOT_LEADER;
 	rc = raft_transfer(g->raft, group_now(g), 0);

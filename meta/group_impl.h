@@ -119,6 +119,7 @@ struct group {
 	size_t		 props_len;
 	struct raft_entry *prop;	/* payload: offset in props until proposed */
 	uint32_t	 prop_n;
+	uint64_t	 prop_first;	/* index of the first */
 
 	/* the table on its way to the disk */
 	struct table_commit commit_req;
@@ -170,6 +171,9 @@ void	group_poke(struct group *g);	/* work() after this turn */
 int	group_forget(struct group *g);
 void	group_save_hard(struct group *g, uint64_t term, uint64_t vote);
 void	group_fail_all(struct group *g);
+/* Hand what was proposed in this turn to the core: before it appends anything of its own,
+ * since the requests have their indexes already. */
+void	group_order(struct group *g);
 
 /* group_table.c */
 int	group_rows_read(struct group *g);

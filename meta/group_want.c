@@ -135,8 +135,10 @@ group_want_drive(struct group *g)
 	bool more;
 	int rc;
 
-	if (g->want_n == 0 || !g->leads || g->rc != 0 || g->half ||
-	    !raft_members_settled(g->raft))
+	if (g->want_n == 0 || !g->leads || g->rc != 0 || g->half)
+		return;
+	group_order(g);
+	if (!g->leads || g->rc != 0 || !raft_members_settled(g->raft))
 		return;
 	to = *raft_members(g->raft);
 	if (!next_step(g, &to, &more) || !g->leads)

@@ -775,6 +775,34 @@ START_TEST(members_come_and_go)
 }
 END_TEST
 
+/* The leader's own entries come between commands of one turn: each command is answered
+ * with its own result all the same. */
+START_TEST(members_change_between_commands)
+{
+	struct group_want w[2];
+	uint64_t to;
+
+	form(1);
+	up(1, GROUP_JOIN);
+	sim_clock_run(t.world, NS_PER_S);
+	to = t.acks + 6;
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(propose(&t.nodes[0]), 0);
+	memset(w, 0, sizeof(w));
+	w[0].addr = addr_of(0);
+	w[0].id = group_member(t.nodes[0].group);
+	w[1].addr = addr_of(1);
+	w[1].id = group_member(t.nodes[1].group);
+	group_want(t.nodes[0].group, w, 2);
+	ck_assert_uint_eq(group_members(t.nodes[0].group)->n, 2);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(propose(&t.nodes[0]), 0);
+	sim_clock_run(t.world, NS_PER_S);
+	ck_assert_uint_eq(t.acks, to);
+	check_level();
+}
+END_TEST
+
 START_TEST(the_leader_leaves)
 {
 	struct node *l;
@@ -952,6 +980,7 @@ main(void)
 	tcase_add_test(calm, handed_over);
 	tcase_add_loop_test(calm, far_behind, 0, 4);
 	tcase_add_test(calm, members_come_and_go);
+	tcase_add_test(calm, members_change_between_commands);
 	tcase_add_test(calm, the_leader_leaves);
 	tcase_add_test(calm, another_group_is_refused);
 	tcase_add_test(calm, founds_when_told);
