@@ -265,6 +265,8 @@ rot(struct sim *s)
 	f->flip_ppm = f->read_eio_ppm = f->write_eio_ppm = f->sync_eio_ppm = 0;
 	f->lost_ppm = f->astray_ppm = 0;
 	f->dead = false;
+	f->from = 1 << 20;		/* without its label it would be another disk */
+	f->to = UINT64_MAX;
 	switch (rand_below(&s->rand, 8)) {
 	case 0:
 		f->flip_ppm = ppm;
