@@ -364,6 +364,19 @@ target_open(struct storage_worker *w, const struct storage_view_chain *v)
 	return t;
 }
 
+/* A new chain is empty.  Where its place on our disk is not, the chunks are of another
+ * cluster (which counts its targets from one, too): they would pass for what was written
+ * here. */
+static void
+must_be_empty(struct storage_target *t, const struct storage_view_chain *v)
+{
+	struct chunk_info info;
+
+	if (chunk_engine_next(t->disk->engine, v->target, (struct chunk_id){ 0, 0 },
+	    false, &info) == 0)
+		storage_disk_failed(t->disk, "chunks of another cluster", -EEXIST);
+}
+
 static void
 target_move(struct storage_target *t, const struct storage_view_chain *v)
 {
@@ -375,6 +388,8 @@ target_move(struct storage_target *t, const struct storage_view_chain *v)
 	    v->version, v->target, v->pos, v->serving_n, v->active_n, v->n);
 	storage_sync_stop(t);
 	fence_dropped(t, v);
+	if (v->version == 1)
+		must_be_empty(t, v);
 	t->v = *v;
 	if (v->version > t->heard)
 		t->heard = v->version;

@@ -31,12 +31,13 @@ answered(struct net_call *c, int rc)
 {
 	struct storage_told *told = container_of(c, struct storage_told, call);
 
-	if (rc == 0 || rc == ERR_STALE_CHAIN) {
+	/* Stale: routing will say so, and that frees it.  Until then we withhold reads. */
+	if (rc == 0 || rc == ERR_STALE_CHAIN)
 		member_refresh(told->st->member);
+	if (rc == 0)
 		storage_told_free(told);
-	} else {
+	else
 		again(told);
-	}
 }
 
 static void

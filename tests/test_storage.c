@@ -317,6 +317,28 @@ START_TEST(disk_fails_under_a_write)
 }
 END_TEST
 
+/* A disk comes from another cluster, and has chunks where a chain begins. */
+START_TEST(disk_of_another_cluster)
+{
+	struct routing_chain c;
+	uint8_t a[64] = { 0 };
+	unsigned n;
+
+	cluster_open(18, 1);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	c = *chain_of(0);
+	n = node_of(c.targets[0]);
+	T.m.by_hand = true;
+	host_down(&T.nodes[n - 1], KILL);
+	c.version = 0;
+	put_chain(&c);
+	storage_up(&T.nodes[n - 1]);
+	sim_clock_run(T.world, 3 * NS_PER_S);
+	ck_assert(T.nodes[n - 1].ready && T.m.nodes[n].failed[0]);
+	cluster_close();
+}
+END_TEST
+
 /* A disk does not answer any more: its replica could not even go on into a chain version
  * without the writes it waits for.  After a while it counts as failed. */
 START_TEST(disk_is_stuck)
@@ -957,6 +979,7 @@ main(void)
 	tcase_add_test(tc, disk_fails);
 	tcase_add_test(tc, last_disk_fails);
 	tcase_add_test(tc, disk_is_stuck);
+	tcase_add_test(tc, disk_of_another_cluster);
 	tcase_add_loop_test(tc, disk_fails_under_a_write, 0, 6);
 	tcase_add_test(tc, disk_full);
 	suite_add_tcase(s, tc);
