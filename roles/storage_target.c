@@ -217,13 +217,16 @@ fence_ns(const struct storage_worker *w)
 	return (ms + ms / 10) * NS_PER_MS;
 }
 
-/* It takes writes in @v, so none ends without it; or its lease has ended. */
+/* It serves in @v, so no read or write ends without it; or its lease has ended.  To sync is
+ * not enough: writes do wait for it, but not those that were pending when this version began,
+ * which the new reading tail shows by itself. */
 static bool
 harmless(const struct storage_view_chain *v, target_id target)
 {
 	unsigned at = position(v, target);
 
-	return target == v->target || at < v->active_n || (at < v->n && !v->up[at]);
+	return target == v->target || at < v->serving_n ||
+	    (at < v->n && !v->up[at]);
 }
 
 static void
@@ -243,10 +246,10 @@ fence_add(struct storage_target *t, target_id target, const struct net_addr *add
 		t->fence_n++;
 }
 
-/* Who was active in the version we had, is not in @v, and may not know: it must not answer
- * readers any more once this chain commits without it.  A node that is down has lost its
+/* Who was active in the version we had, does not serve in @v, and may not know: it must not
+ * answer readers any more once this chain commits without it.  A node that is down has lost its
  * lease; one that is up will know within a lease, since its beats tell it, or lose that.
- * When we have missed versions, or know of none, it may be anyone who is not active.  Who
+ * When we have missed versions, or know of none, it may be anyone who does not serve.  Who
  * was SYNCING in the version right before this one has never answered a reader. */
 static void
 fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
@@ -254,7 +257,7 @@ fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 	const struct storage_view_chain *old = &t->v;
 	uint64_t now = clock_now(t->w->clock);
 	unsigned read_n = v->version == old->version + 1 ? old->serving_n :
-	    old->active_n;
+	    old->n;
 
 	if (now >= t->fence_until_ns)
 		fences_drop(t);
@@ -271,7 +274,7 @@ fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 			fence_add(t, old->replicas[i], at < v->n ? &v->addrs[at] :
 			    &old->addrs[i]);
 	}
-	for (unsigned i = v->active_n; v->version > old->version + 1 && i < v->n; i++)
+	for (unsigned i = v->serving_n; v->version > old->version + 1 && i < v->n; i++)
 		if (!harmless(v, v->replicas[i]))
 			fence_add(t, v->replicas[i], &v->addrs[i]);
 	while (t->fence_n > 0 && t->fences[t->fence_n - 1].target == 0)

@@ -454,6 +454,8 @@ take_register(const struct msg_register *q, struct msg_register_rep *rep)
 		    &row.addrs[i], NULL), 0);
 	row.changed = next_version();
 	ck_assert_int_eq(routing_put_node(T.m.routing, &row), 0);
+	for (unsigned k = 0; k < LOOPS; k++)	/* those that are not named are gone */
+		T.m.nodes[n].failed[k] = true;
 	for (unsigned i = 0; i < q->disks.n; i++) {
 		const struct routing_chain *c;
 		uint32_t loop = q->disks.v[i].loop;

@@ -756,6 +756,63 @@ START_TEST(dropped_alive)
 }
 END_TEST
 
+/* The manager has the tail come back behind the others, as the order was wrong, and the tail
+ * does not hear of it: by the time that a write which never reached it is shown by the new
+ * reading tail, it answers no more.  The two may reach each other (0), or not (1). */
+START_TEST(rotated_alive)
+{
+	static uint8_t a[64], b[64];
+	struct iovec send = { a, sizeof(a) };
+	struct net_call_opts o = { .send = &send, .send_n = 1 };
+	struct msg_read_item item = { { INO, 0 }, 0, sizeof(b) };
+	struct routing_chain old;
+	struct net_call lost = { 0 };
+	struct net_addr to;
+	struct msg_write w;
+	struct msg_read m;
+	unsigned n, before;
+
+	cluster_open(80 + (uint64_t)_i, 1);
+	T.m.by_hand = true;
+	memset(a, 'a', sizeof(a));
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	old = *chain_of(0);
+	before = node_of(old.targets[1]);
+	n = node_of(old.targets[2]);
+	sim_net_path(T.net, before, n, SIM_NET_SILENT);
+	memset(a, 'b', sizeof(a));
+	w = write_msg(0, 0, a, sizeof(a), 2, 0);
+	o.deadline_ns = clock_now(T.client.clock) + NS_PER_S / 5;
+	ck_assert_int_eq(routing_target_addr(member_routing(T.member), w.target, &to),
+	    0);
+	ck_assert_int_eq(net_call_start(&lost, T.client.hubs[0], &to, MSG_write, &w,
+	    &o, call_done), 0);
+	sim_clock_run(T.world, 100 * NS_PER_MS);	/* pending at two */
+	sim_net_cut(T.net, 0, n, SIM_NET_SILENT);
+	if (_i == 0) {
+		sim_net_heal(T.net);
+		sim_net_cut(T.net, 0, n, SIM_NET_SILENT);
+	}
+	by_hand(TARGET_SERVING, TARGET_SERVING, TARGET_SYNCING);
+	wait_state(TARGET_SYNCING);
+	for (unsigned tries = 0; get(1, 0, 0, b, sizeof(b)) != 0 || R.item_rc != 0;
+	    tries++) {
+		ck_assert_uint_lt(tries, 8000);
+		sim_clock_run(T.world, NS_PER_MS);
+	}
+	ck_assert_uint_eq(b[0], 'b');
+	m = (struct msg_read){ old.id, old.version, old.targets[2], { &item, 1 } };
+	ck_assert_int_ne(call(m.target, MSG_read, &m, NULL, 0, b, sizeof(b)), 0);
+	net_call_cancel(&lost);
+	sim_net_heal(T.net);
+	T.m.by_hand = false;
+	heal(0);
+	sim_clock_run(T.world, 2 * NS_PER_S);
+	wait_serving(NODES);
+	cluster_close();
+}
+END_TEST
+
 static struct clock_timer give_timer;
 
 static void
@@ -991,6 +1048,7 @@ main(void)
 	tcase_add_loop_test(tc, lone_survivor, 0, 3);
 	tcase_add_test(tc, power_cut);
 	tcase_add_loop_test(tc, dropped_alive, 0, 3);
+	tcase_add_loop_test(tc, rotated_alive, 0, 2);
 	tcase_add_test(tc, given_away);
 	tcase_add_loop_test(tc, pending_is_settled, 0, 2);
 	tcase_add_test(tc, wrong_place);

@@ -258,6 +258,64 @@ START_TEST(disk_is_lost)
 }
 END_TEST
 
+/* What is found at start: a disk that does not open costs its own targets, the node goes on
+ * with the other; with none of them it says so and ends. */
+static const struct {
+	const char *what, *file;	/* NULL: the directory is not there */
+	uint64_t at;
+} broken[] = {
+	{ "no directory",	NULL, 0 },
+	{ "both labels damaged", "data", 100 },
+};
+
+START_TEST(does_not_open)
+{
+	bool all = _i % 2 != 0;
+	unsigned row = (unsigned)_i / 2;
+	struct host *h;
+
+	cluster_open(26, 2);
+	put_all();
+	h = &T.nodes[1];
+	host_down(h, KILL);
+	wait_serving(NODES - 1);
+	for (unsigned d = 0; d < 1 + (unsigned)all; d++) {
+		const char *path = d == 0 ? "/disk0" : "/disk1";
+
+		if (broken[row].file == NULL) {
+			sim_disk_wipe(h->box, path);
+			continue;
+		}
+		for (unsigned k = 0; k < 2; k++)
+			ck_assert_int_eq(sim_disk_flip(h->box, path, broken[row].file,
+			    broken[row].at + k * 4096, 0), 0);
+	}
+	T.errors = 0;
+	storage_up(h);
+	if (all) {
+		ck_assert(sim_clock_run_until(T.world, all_ready, NULL, 30 * NS_PER_S));
+		ck_assert_msg(h->rc != 0, "%s", broken[row].what);
+		ck_assert_uint_ge(T.errors, 2);
+		ck_assert(!T.m.nodes[2].up);
+	} else {
+		ck_assert(sim_clock_run_until(T.world, all_ready, NULL, 30 * NS_PER_S));
+		ck_assert_int_eq(h->rc, 0);
+		ck_assert_uint_ge(T.errors, 1);	/* the disk, by its name */
+		sim_clock_run(T.world, 5 * NS_PER_S);
+		ck_assert(T.m.nodes[2].failed[0] && !T.m.nodes[2].failed[1]);
+	}
+	for (uint32_t i = 0; i < 8; i++) {
+		const struct routing_chain *c = chain_of(i);
+
+		ck_assert_uint_eq(routing_serving_n(c), i % 2 == 0 || all ? NODES - 1 :
+		    NODES);
+		for (unsigned k = 0; k < routing_serving_n(c); k++)
+			ck_assert_int_eq(look(k, i), 0);
+	}
+	cluster_close();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -273,6 +331,8 @@ main(void)
 	tcase_add_loop_test(tc, unreadable, 0, NODES);
 	tcase_add_loop_test(tc, ends_meanwhile, 0, 12);
 	tcase_add_loop_test(tc, disk_is_lost, 0, sizeof(losses) / sizeof(losses[0]));
+	tcase_add_loop_test(tc, does_not_open, 0,
+	    2 * sizeof(broken) / sizeof(broken[0]));
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);
