@@ -12,13 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "chunk/engine.h"
 #include "conf/err.h"
 #include "meta/group.h"
 #include "net/msg_all.h"
 #include "net/routing.h"
 #include "roles/manager.h"
-#include "roles/storage.h"
 
 #define STEP_NS		(100 * NS_PER_MS)
 #define PATIENCE	100u		/* steps until a disk is left as it is */
@@ -186,9 +184,8 @@ disk_step(struct clock_timer *t)
 		n->held = false;
 		sim_boot(n);
 		return;
-	} else if (a->wiped && n->up && n->ready &&
-	    storage_engine_at(n->storage, a->disk) != NULL) {
-		q.with = *chunk_engine_disk(storage_engine_at(n->storage, a->disk));
+	} else if (a->wiped && n->up && n->ready) {
+		q.with = n->disks[a->disk];
 		ask(a, &a->disk_call, MSG_disk_replace, &q, disk_answered);
 	}
 	clock_timer_start(w, t, clock_now(w) + STEP_NS, disk_step);
@@ -201,14 +198,11 @@ sim_admin_disk(struct sim *s)
 	struct sim_node *n = &s->nodes[s->frail != SIM_NODES ? s->frail :
 	    SIM_STORAGE0 + (unsigned)rand_below(&s->rand, s->storage_n)];
 	struct clock *w = sim_clock(s);
-	struct chunk_engine *e;
 
 	if (a->disk_node != NULL || !n->up || !n->ready || n->stopping)
 		return;
 	a->disk = (unsigned)rand_below(&s->rand, n->disk_n);
-	if ((e = storage_engine_at(n->storage, a->disk)) == NULL)
-		return;			/* it is out of order now */
-	a->old = *chunk_engine_disk(e);
+	a->old = n->disks[a->disk];
 	a->disk_node = n;
 	a->wiped = false;
 	a->steps = 0;

@@ -14,6 +14,7 @@
 #include "roles/manager.h"
 #include "roles/metadata.h"
 #include "roles/storage.h"
+#include "tests/sim/cover.h"
 #include "tests/sim/sim_impl.h"
 
 #define DISK_BYTES	(64ull << 20)
@@ -299,6 +300,8 @@ sim_boot(struct sim_node *n)
 	n->env.random = node_random;
 	n->env.dir = node_dir;
 	n->env.ctx = n;
+	stat_registry_init(&n->stats);
+	n->env.stats = &n->stats;
 	n->env.log.level = LOG_DEBUG;
 	n->env.log.sink = log_sink;
 	n->env.log.ctx = s;
@@ -330,6 +333,7 @@ sim_die(struct sim_node *n, bool power)
 		else
 			sim_disk_kill(n->box);
 	}
+	cover_stats(&n->stats);
 	if (n->id < SIM_METADATA0)
 		manager_close(n->manager);
 	else if (n->id < SIM_STORAGE0)
@@ -339,6 +343,7 @@ sim_die(struct sim_node *n, bool power)
 	else
 		client_close(n->client);
 	net_hub_close(n->hub);
+	stat_registry_fini(&n->stats);
 	/* Whatever they were doing, they leave nothing behind. */
 	if (sim_clock_node_pending(n->clock) != 0)
 		sim_fail(n->s, "%s: %u callbacks are left", n->env.log.who,
@@ -366,6 +371,7 @@ sim_format(struct sim_node *n, unsigned disk)
 	rand_bytes(&n->rand, &id, sizeof(id));
 	rc = sim_disk_dir(n->box, n->clock, path, true, &dir);
 	assert(rc == 0);
+	n->disks[disk] = id;
 	rc = chunk_engine_format(dir, n->clock, &id, DISK_BYTES, step_once, n->s->clocks);
 	if (rc != 0)
 		sim_fail(n->s, "cannot format: %s", err_text(rc));

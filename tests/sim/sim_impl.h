@@ -27,12 +27,14 @@ struct sim_node {
 	struct sim_box	*box;		/* servers */
 	struct net_hub	*hub;
 	struct role_env	 env;
+	struct stat_registry stats;
 	struct clock_timer again;	/* on the world's clock: start, or go on */
 	struct clock_timer blow;	/* dies at once */
 	struct clock_timer leave;	/* a clean stop has ended */
 	unsigned	 fuse;		/* disk requests and frames until then; 0: none */
 	struct check_seen *seen;	/* storage: versions of its chunks */
 	unsigned	 lives, disk_n;
+	struct uid128	 disks[SIM_DISKS];
 	union {
 		struct manager	*manager;
 		struct metadata *metadata;
