@@ -546,6 +546,7 @@ cmd_admin(const struct args *a)
 	struct run_plan plan;
 	struct role_env *env;
 	struct conf c;
+	bool told;
 	int rc;
 
 	if ((rc = load_conf(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
@@ -560,9 +561,11 @@ cmd_admin(const struct args *a)
 	    admin_done, &r);
 	if (rc == 0) {
 		process_run(r.p);
-		if (r.rc != 0 && r.rc != -ENOENT)	/* which was told */
-			fprintf(stderr, "fsd admin: no answer: %s\n",
-			    err_text(r.rc));
+		told = r.rc == -ENOENT && a->word_n == 3 &&
+		    strcmp(a->words[1], "counters") == 0;
+		if (r.rc != 0 && !told)
+			fprintf(stderr, "fsd admin: %s%s\n",
+			    r.rc == -ETIMEDOUT ? "no answer: " : "", err_text(r.rc));
 		rc = r.rc == 0 ? 0 : 1;
 	} else
 		rc = EXIT_USE;
