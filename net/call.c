@@ -517,6 +517,26 @@ net_call_active(const struct net_call *c)
 	return c->state != CALL_IDLE;
 }
 
+uint64_t
+net_call_heard(const struct net_call *c)
+{
+	const struct net_chan *chan;
+
+	if (c->state != CALL_SENT)
+		return 0;
+	chan = c->peer->conn.chan;
+	return chan->out_bytes > 0 && chan->tx_since_ns > chan->rx_ns ?
+	    chan->tx_since_ns : chan->rx_ns;
+}
+
+void
+net_call_ping(struct net_call *c)
+{
+	/* Out of memory: then what comes of its own accord decides. */
+	if (c->state == CALL_SENT)
+		(void)net_conn_ping(&c->peer->conn);
+}
+
 /* ---- receiving ---- */
 
 /* A reply that must wait: for its payload, or for the request to have left. */
@@ -692,6 +712,15 @@ conn_up(struct net_conn *conn)
 
 /* Whatever broke a connection that was up, the caller hears -ECONNRESET: it may or may
  * not have been executed. */
+/* A box refuses to connect in words of its own (EINVAL, EACCES, EPERM, EADDRNOTAVAIL, also
+ * EMFILE ...); none is about what was asked, and askers may look for another peer. */
+static int
+unreachable(int rc)
+{
+	return rc > ERR_STALE_CHAIN && err_next(rc) == ERR_NEXT_FAIL ?
+	    -EHOSTUNREACH : rc;
+}
+
 static void
 conn_closed(struct net_conn *conn, int rc)
 {
@@ -704,7 +733,8 @@ conn_closed(struct net_conn *conn, int rc)
 		log_info(p->hub->conf.log, p->state == PEER_UP ? "connection lost" :
 		    "cannot connect", "peer=%s why=%s", addr, err_name(rc));
 	}
-	peer_failed(p, p->state == PEER_UP || rc == -EPIPE ? -ECONNRESET : rc);
+	peer_failed(p, p->state == PEER_UP || rc == -EPIPE ? -ECONNRESET :
+	    unreachable(rc));
 }
 
 static const struct net_conn_ops conn_ops = {

@@ -116,8 +116,9 @@ struct net_call {
 /* Send @method with @req (struct msg_REQUEST, encoded before this returns) to @to.
  *
  * fn runs exactly once, never before this has returned, with the server's rc, or
- * -ETIMEDOUT at the deadline, -ECONNREFUSED, -ECONNRESET (it may or may not have been
- * executed), ERR_AUTH, ERR_WIRE_VERSION, ERR_BAD_MESSAGE.  When fn runs nobody touches
+ * -ETIMEDOUT at the deadline, -ECONNREFUSED, -EHOSTUNREACH (no connection, for whatever
+ * reason of this box or the network), -ECONNRESET (it may or may not have been executed),
+ * ERR_AUTH, ERR_WIRE_VERSION, ERR_BAD_MESSAGE.  When fn runs nobody touches
  * the caller's buffers any more.
  * Returns 0; or, and then fn never runs: ERR_BUSY over calls_max, -EMSGSIZE, -ENOMEM,
  * -EAFNOSUPPORT when no transport serves the address. */
@@ -127,5 +128,10 @@ int	net_call_start(struct net_call *c, struct net_hub *hub,
 /* fn will not run and buffers are free when this returns.  An idle call is fine. */
 void	net_call_cancel(struct net_call *c);
 bool	net_call_active(const struct net_call *c);
+/* When the peer of an active call last showed that it is there: bytes came from it, or what
+ * is sent to it moves.  0: no connection yet. */
+uint64_t net_call_heard(const struct net_call *c);
+/* Make it show that; nothing happens while there is no connection. */
+void	net_call_ping(struct net_call *c);
 
 #endif

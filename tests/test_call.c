@@ -717,6 +717,57 @@ START_TEST(nobody_there)
 }
 END_TEST
 
+/* A transport whose connections fail in the words of the box. */
+static int cannot_rc;
+
+static bool
+cannot_serves(const struct net_transport *t, uint8_t kind)
+{
+	(void)t;
+	return kind == NET_ADDR_TCP6;
+}
+
+static int
+cannot_connect(struct net_transport *t, const struct net_addr *to,
+    struct net_chan **out)
+{
+	(void)t, (void)to, (void)out;
+	return cannot_rc;
+}
+
+static void
+cannot_close(struct net_transport *t)
+{
+	(void)t;
+}
+
+/* Whatever connect() fails with, it is about the peer: askers look for another one, or
+ * wait, and no program is told. */
+START_TEST(cannot_connect_for_any_reason)
+{
+	static const int why[] = { EINVAL, EACCES, EPERM, EADDRNOTAVAIL, ENETUNREACH,
+		EHOSTUNREACH, ENETDOWN, EHOSTDOWN, ENONET, ECONNABORTED, EMFILE, ENFILE,
+		ENOBUFS, ENOMEM, EIO, ENOENT, EAFNOSUPPORT, EADDRINUSE, ENOPROTOOPT };
+	static const struct net_transport_ops ops = { .serves = cannot_serves,
+		.connect = cannot_connect, .close = cannot_close };
+	struct net_transport t = { .ops = &ops };
+
+	open_rig(_i);
+	net_hub_add(rig.chub, &t);
+	rig.addr.kind = NET_ADDR_TCP6;
+	for (unsigned i = 0; i < sizeof(why) / sizeof(why[0]); i++) {
+		struct ask a = { .rc = 0 };
+
+		cannot_rc = -why[i];
+		ck_assert_int_eq(start_echo(&a, 1, 1, 5000), 0);
+		rig_until(&rig, &done, i + 1);
+		ck_assert_msg(err_next(a.rc) == ERR_NEXT_REFRESH, "%s: %s",
+		    err_name(-why[i]), err_name(a.rc));
+	}
+	close_rig();
+}
+END_TEST
+
 START_TEST(no_transport)
 {
 	struct ask a = { .rc = 0 };
@@ -1298,7 +1349,8 @@ main(void)
 		idle_connection_closes, cancel_anywhere,
 		cancel_between, cancel_held,
 		start_and_cancel_in_fn, close_hub_in_fn, close_server_in_handler,
-		nobody_there, no_transport, server_dies, death_anywhere,
+		nobody_there, cannot_connect_for_any_reason, no_transport,
+		server_dies, death_anywhere,
 		caller_gone_before_pull, payload_not_wanted, piece_outside_room,
 		unknown_service, wrong_key, wrong_cluster, limits, counters, drain,
 		too_many_connections
