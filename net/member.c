@@ -496,13 +496,18 @@ beat_send(struct member *m, struct asker *a, struct msg_disk_info *disks,
 {
 	struct msg_sync_status syncs[MEMBER_SYNCS_MAX];
 	struct msg_group_status groups[MEMBER_GROUPS_MAX];
+	struct msg_neighbour neighbours[MEMBER_NEIGHBOURS_MAX];
 	struct msg_beat req = { .node = m->node, .boot = m->conf.boot,
 		.disks = { disks, disk_n }, .syncs = { syncs, 0 },
-		.groups = { groups, 0 } };
+		.groups = { groups, 0 }, .neighbours = { neighbours, 0 } };
 
 	if (m->conf.syncs != NULL)
 		req.syncs.n = m->conf.syncs(m->conf.ctx, syncs, MEMBER_SYNCS_MAX);
+	if (m->conf.neighbours != NULL)
+		req.neighbours.n = m->conf.neighbours(m->conf.ctx, neighbours,
+		    MEMBER_NEIGHBOURS_MAX);
 	assert(req.syncs.n <= MEMBER_SYNCS_MAX);
+	assert(req.neighbours.n <= MEMBER_NEIGHBOURS_MAX);
 	if (m->conf.groups != NULL)
 		req.groups.n = m->conf.groups(m->conf.ctx, groups,
 		    MEMBER_GROUPS_MAX);

@@ -24,6 +24,7 @@
 #define MEMBER_DISKS_MAX	64u	/* disks of one node */
 #define MEMBER_SYNCS_MAX	64u	/* replicas whose progress one node tells */
 #define MEMBER_GROUPS_MAX	4u	/* metadata groups that one node leads */
+#define MEMBER_NEIGHBOURS_MAX	64u	/* nodes that one finds out of reach */
 
 struct member;
 
@@ -54,6 +55,9 @@ struct member_conf {
 				  unsigned max);
 	/* Likewise: the metadata groups that it is certain to lead. NULL: none. */
 	unsigned	     (*groups)(void *ctx, struct msg_group_status *rows,
+				  unsigned max);
+	/* Likewise: nodes that this one cannot reach, or can again. NULL: none. */
+	unsigned	     (*neighbours)(void *ctx, struct msg_neighbour *rows,
 				  unsigned max);
 	/* Routing has changed, or a lease was won or lost before its time; never from
 	 * within a member call.  It may close the member. */

@@ -25,7 +25,8 @@ enum target_state {
 	TARGET_LASTSRV,		/* gone, but the last one that had everything */
 	TARGET_SYNCING,		/* takes writes; is being brought up to date */
 	TARGET_WAITING,		/* alive; waits for its turn to sync */
-	TARGET_OFFLINE		/* gone */
+	TARGET_OFFLINE,		/* gone */
+	TARGET_APART		/* alive, but cut from a neighbour that serves on */
 };
 
 #define MSG_RT_NODE(F) \
@@ -134,12 +135,19 @@ MSG_DECLARE(sync_status, MSG_SYNC_STATUS)
 	F(list_u64, voters,  "members that vote")                               \
 	F(list_u64, learners, "members that are being brought up to date")
 MSG_DECLARE(group_status, MSG_GROUP_STATUS)
+/* Another storage node, as this one finds it. */
+#define MSG_NEIGHBOUR(F) \
+	F(u32, node,        "node id")                                          \
+	F(u8,  reached,     "0: a replica there gives no sign of life and is waited " \
+	    "for; 1: it has answered just now, and its replicas are apart")
+MSG_DECLARE(neighbour, MSG_NEIGHBOUR)
 #define MSG_BEAT(F) \
 	F(u32,            node,  "node id")                                     \
 	F(uid,            boot,  "as registered; another one: ERR_STALE_NODE")  \
 	F(list_disk_info, disks, "storage: space and health now")                \
 	F(list_sync_status, syncs, "storage: replicas it brings up to date")    \
-	F(list_group_status, groups, "metadata: the group that it leads")
+	F(list_group_status, groups, "metadata: the group that it leads")       \
+	F(list_neighbour, neighbours, "storage: nodes that it cannot reach, or can again")
 #define MSG_BEAT_REP(F) \
 	F(u64, routing,        "newest routing version")                        \
 	F(u64, total_bytes,    "cluster: bytes that files can use in all")      \

@@ -21,6 +21,7 @@
 	X(register_rep, MSG_REGISTER_REP) \
 	X(sync_status, MSG_SYNC_STATUS) \
 	X(group_status, MSG_GROUP_STATUS) \
+	X(neighbour, MSG_NEIGHBOUR) \
 	X(beat, MSG_BEAT) \
 	X(beat_rep, MSG_BEAT_REP) \
 	X(goodbye, MSG_GOODBYE) \

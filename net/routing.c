@@ -320,14 +320,14 @@ has_target(const target_id *v, uint32_t n, target_id id)
 static bool
 chain_valid(const struct routing_chain *c)
 {
-	unsigned of[TARGET_OFFLINE + 1] = { 0 };
+	unsigned of[TARGET_APART + 1] = { 0 };
 
 	if (c->id == 0 || !ids_valid(c->targets, c->target_n,
 	    ROUTING_REPLICAS_MAX) || !targets_distinct(c->targets, c->target_n) ||
 	    !targets_distinct(c->preferred, c->target_n))
 		return false;
 	for (uint32_t i = 0; i < c->target_n; i++) {
-		if (c->states[i] < TARGET_SERVING || c->states[i] > TARGET_OFFLINE ||
+		if (c->states[i] < TARGET_SERVING || c->states[i] > TARGET_APART ||
 		    (i > 0 && c->states[i] < c->states[i - 1]) ||
 		    !has_target(c->targets, c->target_n, c->preferred[i]))
 			return false;
@@ -470,7 +470,7 @@ chain_of_msg(const struct msg_rt_chain *m, struct routing_chain *out)
 		uint32_t state = m->states.n != 0 ? m->states.v[i] :
 		    m->state == CHAIN_SERVING ? TARGET_SERVING : TARGET_WAITING;
 
-		if (state > TARGET_OFFLINE)
+		if (state > TARGET_APART)
 			return false;
 		out->targets[i] = m->targets.v[i];
 		out->states[i] = (uint8_t)state;

@@ -262,9 +262,9 @@ static const char *
 state_word(uint32_t state)
 {
 	static const char *const words[] = { "?", "serving", "lastsrv", "syncing",
-		"waiting", "offline" };
+		"waiting", "offline", "apart" };
 
-	return words[state <= TARGET_OFFLINE ? state : 0];
+	return words[state <= TARGET_APART ? state : 0];
 }
 
 static const char *
@@ -321,10 +321,10 @@ cell_ids(struct show *s, const uint32_t *ids, uint32_t n)
 static const char *
 chain_word(const struct msg_rt_chain *c)
 {
-	uint32_t of[TARGET_OFFLINE + 1] = { 0 };
+	uint32_t of[TARGET_APART + 1] = { 0 };
 
 	for (uint32_t k = 0; k < c->states.n; k++)
-		of[c->states.v[k] <= TARGET_OFFLINE ? c->states.v[k] : 0]++;
+		of[c->states.v[k] <= TARGET_APART ? c->states.v[k] : 0]++;
 	if (c->state != CHAIN_SERVING)
 		return of[TARGET_LASTSRV] > 0 ? "waits" : "recovering";
 	return of[TARGET_SERVING] == c->targets.n || c->states.n == 0 ? "serving" :

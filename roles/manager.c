@@ -252,6 +252,7 @@ stop_serving(struct manager *m, int rc)
 	manager_form_stop(m);
 	manager_repair_stop(m);
 	manager_meta_stop(m);
+	manager_part_stop(m);
 	manager_client_stop(m);
 	manager_routing_stop(m, rc);
 }
@@ -395,6 +396,7 @@ manager_open(struct manager **out, const struct role_env *env, const char *dir_p
 	list_init(&m->dying);
 	list_init(&m->expiring);
 	list_init(&m->sync_list);
+	list_init(&m->cuts);
 	list_init(&m->client_leases);
 	list_init(&m->waiters);
 	stat_attach(env->stats, &m->stat_set, "fsd_manager", env->log.who,

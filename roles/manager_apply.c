@@ -278,6 +278,39 @@ apply_rotate(struct manager_state *s, struct bytes_reader *r)
 }
 
 static int
+apply_part(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
+{
+	node_id node = bytes_get_u32(r), silent, leaver;
+	struct uid128 boot;
+
+	get_uid(r, &boot);
+	silent = bytes_get_u32(r);
+	leaver = bytes_get_u32(r);
+	if (!bytes_reader_done(r) || (leaver != node && leaver != silent))
+		return ERR_BAD_MESSAGE;
+	if (holder(s, node, &boot) == NULL)
+		return ERR_STALE_NODE;
+	*value = manager_heal_part(s, node, silent, leaver, true);
+	return 0;
+}
+
+static int
+apply_join(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
+{
+	node_id node = bytes_get_u32(r), other;
+	struct uid128 boot;
+
+	get_uid(r, &boot);
+	other = bytes_get_u32(r);
+	if (!bytes_reader_done(r))
+		return ERR_BAD_MESSAGE;
+	if (holder(s, node, &boot) == NULL)
+		return ERR_STALE_NODE;
+	*value = manager_heal_join(s, node, other, true);
+	return 0;
+}
+
+static int
 apply_accept(struct manager_state *s, struct bytes_reader *r)
 {
 	chain_id id = bytes_get_u32(r);
@@ -369,6 +402,10 @@ apply_one(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 		return manager_apply_group_leads(s, r);
 	case CMD_RELEASE:
 		return manager_apply_release(s, r);
+	case CMD_PART:
+		return apply_part(s, r, value);
+	case CMD_JOIN:
+		return apply_join(s, r, value);
 	case CMD_LOOK:
 		manager_heal_all(s);
 		return 0;

@@ -4,8 +4,8 @@
  * Invariants (manager_chain_step asserts those of its result):
  *  1  The states never go down along the chain; at most one replica is SYNCING and only
  *     if one serves; at most one is LASTSRV and only if none serves.
- *  2  Who serves and stays alive goes on serving, in the same order, but for ROTATE and
- *     REPLACE, which leave another one that does.
+ *  2  Who serves and stays alive goes on serving, in the same order, but for ROTATE, PART
+ *     and REPLACE, which leave another one that does.
  *  3  A replica serves only if it did, by SYNCED, by ACCEPT, or as the LASTSRV that came
  *     back; so at any time each of them has every acknowledged write (but for ACCEPT).
  *  4  Looking again changes nothing.
@@ -40,18 +40,24 @@ enum {
 	X(SYNCING, LOOK,    GONE,                   OFFLINE, "gone while it synced") \
 	X(SYNCING, LOOK,    ALONE,                  WAITING, "nobody to copy from") \
 	X(WAITING, LOOK,    GONE,                   OFFLINE, "gone while it waited") \
+	X(APART,   LOOK,    GONE,                   OFFLINE, "gone while apart") \
+	X(APART,   LOOK,    ALONE,                  WAITING, "nobody to be apart from") \
 	X(WAITING, LOOK,    ALIVE | TURN,           SYNCING, "its turn") \
 	X(OFFLINE, LOOK,    ALIVE | TURN,           SYNCING, "back, its turn") \
 	X(OFFLINE, LOOK,    ALIVE | FREE,           WAITING, "back") \
 	X(SYNCING, SYNCED,  NAMED,                  SERVING, "has everything") \
 	X(SYNCING, UNFIT,   NAMED,                  OFFLINE, "does not take it") \
 	X(SERVING, ROTATE,  NAMED | OTHERS,         OFFLINE, "out of place") \
+	X(SERVING, PART,    NAMED | OTHER,          APART,   "cut from a neighbour") \
+	X(SYNCING, PART,    NAMED,                  APART,   "cut from who syncs it") \
+	X(APART,   JOIN,    NAMED,                  OFFLINE, "can be reached again") \
 	X(WAITING, ACCEPT,  NAMED | ALIVE | ALONE,  SERVING, "taken for everything") \
 	X(LASTSRV, ACCEPT,  ALONE,                  OFFLINE, "given up") \
 	X(SERVING, REPLACE, NAMED | OTHER,          OFFLINE, "replaced while it served") \
 	X(SYNCING, REPLACE, NAMED,                  OFFLINE, "replaced while it synced") \
 	X(WAITING, REPLACE, NAMED,                  OFFLINE, "replaced while it waited") \
-	X(OFFLINE, REPLACE, NAMED,                  OFFLINE, "replaced")
+	X(OFFLINE, REPLACE, NAMED,                  OFFLINE, "replaced") \
+	X(APART,   REPLACE, NAMED,                  OFFLINE, "replaced while apart")
 
 static const struct line {
 	uint8_t event;
@@ -204,7 +210,8 @@ happen(struct chain *c, const struct manager_chain_input *in)
 	if ((in->event == MANAGER_CHAIN_SYNCED || in->event == MANAGER_CHAIN_UNFIT) &&
 	    c->taken != 0)
 		return ERR_STALE_CHAIN;
-	if (in->event == MANAGER_CHAIN_ROTATE && c->taken != 0)
+	if ((in->event == MANAGER_CHAIN_ROTATE || in->event == MANAGER_CHAIN_PART) &&
+	    c->taken != 0)
 		return -EBUSY;
 	if (in->event == MANAGER_CHAIN_ACCEPT &&
 	    (r->state != TARGET_WAITING || count(c, TARGET_SERVING) > 0))

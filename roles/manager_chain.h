@@ -22,6 +22,11 @@
  *   OFFLINE  back, and its turn                              SYNCING
  *   OFFLINE  back                                            WAITING
  *   (the last three not while it is held and another serves)
+ *   SERVING  cut from a neighbour, others serve on           APART
+ *   SYNCING  cut from the one that syncs it                  APART
+ *   APART    gone                                            OFFLINE
+ *   APART    nobody serves that it could be apart from       WAITING
+ *   APART    can be reached again                            as if back
  *   any but LASTSRV and the only one that serves:
  *            another replica takes its place                 OFFLINE
  *
@@ -41,6 +46,8 @@ enum manager_chain_event {
 	MANAGER_CHAIN_LOOK,	/* nothing but who is alive */
 	MANAGER_CHAIN_SYNCED,	/* @target has everything that the tail has */
 	MANAGER_CHAIN_ROTATE,	/* @target is to come back behind the others */
+	MANAGER_CHAIN_PART,	/* @target is cut from another one; until JOIN */
+	MANAGER_CHAIN_JOIN,	/* and no more */
 	MANAGER_CHAIN_ACCEPT,	/* operator: what @target has is everything */
 	MANAGER_CHAIN_REPLACE,	/* operator: @with in the place of @target */
 	MANAGER_CHAIN_UNFIT	/* @target, which syncs, does not take what it is sent */

@@ -163,6 +163,27 @@ manager_cmd_look(struct bytes_writer *w)
 }
 
 void
+manager_cmd_part(struct bytes_writer *w, node_id node, const struct uid128 *boot,
+    node_id silent, node_id leaver)
+{
+	bytes_put_u8(w, CMD_PART);
+	bytes_put_u32(w, node);
+	bytes_put_raw(w, boot->b, 16);
+	bytes_put_u32(w, silent);
+	bytes_put_u32(w, leaver);
+}
+
+void
+manager_cmd_join(struct bytes_writer *w, node_id node, const struct uid128 *boot,
+    node_id other)
+{
+	bytes_put_u8(w, CMD_JOIN);
+	bytes_put_u32(w, node);
+	bytes_put_raw(w, boot->b, 16);
+	bytes_put_u32(w, other);
+}
+
+void
 manager_members_write(struct bytes_writer *w, const struct manager_member *list,
     unsigned n)
 {

@@ -121,6 +121,63 @@ manager_heal_chain(struct manager_state *s, chain_id id, enum manager_chain_even
 	return step(s, c, &in);
 }
 
+/* ---- nodes that do not reach each other ---- */
+
+static node_id
+node_of(const struct manager_state *s, target_id id)
+{
+	const struct routing_target *t = routing_target(s->routing, id);
+
+	return t == NULL ? 0 : t->node;
+}
+
+/* Who syncs has nothing that counts: it leaves, whoever was to. */
+uint32_t
+manager_heal_part(struct manager_state *s, node_id node, node_id silent,
+    node_id leaver, bool apply)
+{
+	const struct routing_chain *c;
+	uint32_t n = 0;
+
+	for (unsigned i = 0; (c = routing_chain_at(s->routing, i)) != NULL; i++) {
+		unsigned active = routing_active_n(c), k = 0;
+		target_id leaves;
+
+		while (k + 1 < active && (node_of(s, c->targets[k]) != node ||
+		    node_of(s, c->targets[k + 1]) != silent))
+			k++;
+		if (k + 1 >= active)
+			continue;
+		leaves = c->targets[leaver == node &&
+		    c->states[k + 1] == TARGET_SERVING ? k : k + 1];
+		if (!apply || manager_heal_chain(s, c->id, MANAGER_CHAIN_PART, leaves,
+		    0) == 0)
+			n++;
+	}
+	return n;
+}
+
+uint32_t
+manager_heal_join(struct manager_state *s, node_id node, node_id other, bool apply)
+{
+	const struct routing_chain *c;
+	uint32_t n = 0;
+
+	for (unsigned i = 0; (c = routing_chain_at(s->routing, i)) != NULL; i++) {
+		unsigned serving = routing_serving_n(c), k = serving;
+
+		if (serving == 0 || node_of(s, c->targets[serving - 1]) != node)
+			continue;
+		while (k < c->target_n && (c->states[k] != TARGET_APART ||
+		    node_of(s, c->targets[k]) != other))
+			k++;
+		if (k < c->target_n && (!apply || manager_heal_chain(s, c->id,
+		    MANAGER_CHAIN_JOIN, c->targets[k], 0) == 0))
+			n++;
+	}
+	return n;
+}
+
 /* ---- a disk in the place of another ---- */
 
 struct swap {

@@ -39,6 +39,8 @@ enum manager_phase {
 	X(gauge,   chains_recovering, "chains that wait for their last replica") \
 	X(counter, chains_synced,     "times that a replica was brought up to date") \
 	X(counter, chains_rotated,    "times that a replica made place for order") \
+	X(counter, replicas_apart,    "times that a replica left a chain because it was " \
+	    "cut from a neighbour")                                            \
 	X(gauge,   routing_version,   "version of routing")                      \
 	X(counter, led,               "times that this manager began to lead")   \
 	X(gauge,   clients,           "live clients")                            \
@@ -88,6 +90,11 @@ struct manager {
 	uint64_t	 quiet[MANAGER_QUIET_N]; /* routing versions, latest first */
 	unsigned	 rotating;	/* commands in flight */
 	uint64_t	 quiet_round;	/* marks nodes that have enough to do */
+
+	/* manager_part.c */
+	struct list	 cuts;		/* struct manager_cut */
+	uint32_t	 cut_n;
+	bool		 parting;	/* a command is on its way */
 
 	/* manager_form.c */
 	struct clock_timer form_timer;
@@ -181,6 +188,13 @@ void	manager_repair_told(struct manager *m, struct manager_node *n,
 /* All that is known of them, allocated; *bytes grows by their size. 0 or -ENOMEM. */
 int	manager_repair_rows(struct manager *m, msg_t_list_sync_status *out,
 	    size_t *bytes);
+
+/* manager_part.c */
+void	manager_part_told(struct manager *m, struct manager_node *n,
+	    const msg_t_list_neighbour *rows);
+/* @n was cut from others not long ago: its chains had better stay as they are. */
+bool	manager_part_lately(const struct manager *m, const struct manager_node *n);
+void	manager_part_stop(struct manager *m);
 
 /* manager_form.c */
 void	manager_form_poke(struct manager *m);	/* something may be formed, after a wait */

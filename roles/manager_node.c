@@ -243,6 +243,8 @@ manager_node_beat(struct manager *m, struct net_req *req)
 	disks_told(m, n, &q->disks);
 	manager_repair_told(m, n, &q->syncs);
 	manager_meta_told(m, n, &q->groups);
+	if (manager_lease_lives(m, n))
+		manager_part_told(m, n, &q->neighbours);
 	if (manager_lease_lives(m, n)) {
 		answer_beat(m, n, req);
 		return;

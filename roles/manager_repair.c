@@ -306,7 +306,7 @@ nodes_free(struct manager *m, const struct routing_chain *c)
 		const struct manager_node *n = map_get(&m->state.nodes,
 		    routing_target(m->state.routing, c->targets[i])->node);
 
-		ok &= n->busy != m->quiet_round;
+		ok &= n->busy != m->quiet_round && !manager_part_lately(m, n);
 	}
 	return ok;
 }

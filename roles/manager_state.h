@@ -133,6 +133,8 @@ struct manager_node {
 	bool		 heard;		/* a beat has come since then */
 	struct net_req	*held;		/* registration of another process of it */
 	uint64_t	 busy;		/* manager.quiet_round */
+	uint64_t	 part_ns;	/* it left chains, being cut from others */
+	unsigned	 part_tries;	/* how often in a row; 0: never */
 };
 
 struct manager_state {
@@ -207,6 +209,12 @@ void	manager_heal_node(struct manager_state *s, const struct manager_node *n);
 void	manager_heal_all(struct manager_state *s);
 /* Whether manager_heal_all() would change any. */
 bool	manager_heal_needed(const struct manager_state *s);
+/* What CMD_PART and CMD_JOIN do; 0: nothing, else how many chains.  Without @apply nothing is
+ * changed, and it is the number of chains that would be looked at. */
+uint32_t manager_heal_part(struct manager_state *s, node_id node, node_id silent,
+	    node_id leaver, bool apply);
+uint32_t manager_heal_join(struct manager_state *s, node_id node, node_id other,
+	    bool apply);
 /* One chain, one event. 0, or as manager_chain_step(), or -ENOENT. */
 int	manager_heal_chain(struct manager_state *s, chain_id id,
 	    enum manager_chain_event ev, target_id target, target_id with);
@@ -248,7 +256,9 @@ enum manager_cmd {
 	CMD_GROUP = 16,		/* u32 group, u64 have, u8 fixed, u8 n,
 				 * n * (u32 node, u64 member) */
 	CMD_GROUP_LEADS = 17,	/* u32 node, 16 boot, u32 group, 16 id, u64 term */
-	CMD_RELEASE = 18	/* u32 target, u8 tries: it may be tried again */
+	CMD_RELEASE = 18,	/* u32 target, u8 tries: it may be tried again */
+	CMD_PART = 19,		/* u32 node, 16 boot, u32 silent node, u32 who leaves */
+	CMD_JOIN = 20		/* u32 node, 16 boot, u32 node that it reaches again */
 };
 #define MANAGER_RESULT	12u	/* i32 rc, u64 value */
 
@@ -276,6 +286,13 @@ void	manager_cmd_accept(struct bytes_writer *w, chain_id chain, target_id target
 void	manager_cmd_replace(struct bytes_writer *w, const struct uid128 *disk,
 	    const struct uid128 *with);
 void	manager_cmd_look(struct bytes_writer *w);
+/* Who is @node hears nothing from @silent: @leaver, which is either, leaves the chains where
+ * they are neighbours. */
+void	manager_cmd_part(struct bytes_writer *w, node_id node,
+	    const struct uid128 *boot, node_id silent, node_id leaver);
+/* @node reaches @other: replicas there come back to chains whose reading tail is @node's. */
+void	manager_cmd_join(struct bytes_writer *w, node_id node,
+	    const struct uid128 *boot, node_id other);
 void	manager_cmd_managers(struct bytes_writer *w, const struct manager_member *list,
 	    unsigned n);
 /* Who is to be in a metadata group; row->changed: as it was when this was made from it. */

@@ -155,6 +155,8 @@ view_row(const struct routing *r, const struct routing_chain *c,
 		    routing_node(r, other->node);
 
 		v->replicas[i] = c->targets[i];
+		v->nodes[i] = other != NULL ? other->node : 0;
+		v->apart[i] = c->states[i] == TARGET_APART;
 		v->up[i] = n != NULL && n->state == NODE_UP;
 		if (routing_target_addr(r, c->targets[i], &v->addrs[i]) != 0)
 			v->addrs[i] = (struct net_addr){ 0 };
@@ -328,6 +330,7 @@ join(struct storage *st)
 	    .roles = NODE_STORAGE, .node_uid = st->node_uid, .boot = st->boot,
 	    .name = st->name, .addrs = addrs, .addr_n = st->loop_n,
 	    .disks = disk_rows, .syncs = storage_progress_rows,
+	    .neighbours = storage_neighbour_rows,
 	    .changed = changed, .ctx = st };
 
 	for (unsigned i = 0; i < st->loop_n; i++)

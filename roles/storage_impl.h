@@ -33,6 +33,7 @@
 #define STORAGE_OPS_KEEP	256u	/* free operations kept by a worker */
 #define STORAGE_CUTS		1024u	/* recent cuts a worker remembers */
 #define STORAGE_SYNCS		8u	/* replicas a worker brings up to date at once */
+#define STORAGE_NEIGHBOURS	16u	/* nodes out of reach that a worker tells of */
 #define STORAGE_LIST_PAGE	512u	/* rows of a list asked for at once */
 #define STORAGE_TICK_NS		(250 * NS_PER_MS)	/* of a worker */
 #define STORAGE_STUCK_TICKS	120u	/* a disk that does not answer has failed */
@@ -67,6 +68,8 @@ struct storage_view_chain {
 	target_id replicas[ROUTING_REPLICAS_MAX];
 	struct net_addr addrs[ROUTING_REPLICAS_MAX];	/* kind NONE: not known */
 	bool	  up[ROUTING_REPLICAS_MAX];	/* its node is */
+	bool	  apart[ROUTING_REPLICAS_MAX];
+	node_id	  nodes[ROUTING_REPLICAS_MAX];
 };
 struct storage_view {
 	bool	 current;		/* routing knows this very process */
@@ -94,6 +97,8 @@ struct storage_target {
 	struct chunk_craq_target craq;
 	uint64_t    attempt;		/* of the last update sent to the successor */
 	struct list attempts;		/* those not answered, oldest first */
+	uint64_t    wait_ns;		/* the successor owes a word since then; 0: no */
+	uint64_t    tried_ns;		/* and was asked last */
 	/* on the way into a chain version: storage_target.c */
 	struct list in_settling;	/* w->settling */
 	bool	    committed;		/* the reading tail has done so with all it had */
@@ -110,6 +115,17 @@ struct storage_target {
 	struct chunk_id scan_at;
 	bool	    scan_begun;
 	struct storage_sync *sync;
+};
+
+/* A node that is waited for in vain, or was taken out of chains for that. */
+struct storage_neighbour {
+	struct storage_worker *w;
+	node_id		node;		/* 0: not in use */
+	bool		silent, was_silent, apart;
+	struct net_addr addr;
+	struct msg_committed ask;
+	struct net_call call;
+	uint64_t	reached_ns;
 };
 
 struct storage_cut_row {
@@ -195,6 +211,7 @@ struct storage_worker {
 	unsigned	 syncing;	/* places taken */
 	uint64_t	 sync_bytes;	/* payload of copies under way */
 	unsigned	 progress_n;	/* replicas the main loop was told of last */
+	struct storage_neighbour neighbours[STORAGE_NEIGHBOURS];
 	struct storage_pace pace;
 	struct storage_stat stat;
 	struct stat_set	 stat_set;
@@ -236,8 +253,9 @@ struct storage_told {
 /* How far the replicas are that one worker brings up to date. */
 #define STORAGE_PROGRESS	16u
 struct storage_progress {
-	unsigned n;
+	unsigned n, neighbour_n;
 	struct msg_sync_status rows[STORAGE_PROGRESS];
+	struct msg_neighbour neighbours[STORAGE_NEIGHBOURS];
 };
 
 enum storage_phase { STORAGE_OPENING, STORAGE_JOINING, STORAGE_SERVING,
@@ -286,6 +304,18 @@ void	storage_told_free(struct storage_told *told);
 /* From a worker: how far its replicas are, for the next beat. */
 void	storage_progress(struct storage_worker *w);
 unsigned storage_progress_rows(void *ctx, struct msg_sync_status *rows, unsigned max);
+
+unsigned storage_neighbour_rows(void *ctx, struct msg_neighbour *rows, unsigned max);
+
+/* ---- storage_apart.c ---- */
+/* The successor of @t was asked something, or has answered (or nobody has: @rc says so). */
+void	storage_apart_asked(struct storage_target *t);
+void	storage_apart_answered(struct storage_target *t, int rc);
+/* Several times a second. True: the manager should be told now. */
+bool	storage_apart_tick(struct storage_worker *w);
+/* At most STORAGE_NEIGHBOURS. */
+unsigned storage_apart_rows(const struct storage_worker *w, struct msg_neighbour *rows);
+void	storage_apart_close(struct storage_worker *w);
 
 /* ---- storage_worker.c ---- */
 int	storage_worker_init(struct storage_worker *w, struct storage *st,
@@ -454,6 +484,8 @@ void	storage_sync_refused(struct storage_target *t, int rc, uint64_t since_ns);
 void	storage_sync_stop(struct storage_target *t);
 unsigned storage_sync_rows(const struct storage_worker *w, struct msg_sync_status *rows,
 	    unsigned max);
+/* What the syncing replica is asked for its list with; may be idle. */
+struct net_call *storage_sync_call(struct storage_sync *s);
 void	storage_syncs_close(struct storage_worker *w);
 
 /* ---- storage_pace.c ---- */

@@ -412,6 +412,7 @@ forward_event(struct storage_op *op, int rc, const struct msg_update_rep *rep)
 	struct chunk_craq_event ev = { .kind = CRAQ_EV_FORWARDED, .rc = rc };
 
 	list_remove(&op->in_attempts);
+	storage_apart_answered(op->t, rc);
 	if (rc == 0) {
 		ev.version = rep->version;
 		ev.len = rep->len;
@@ -488,6 +489,7 @@ forward(struct storage_op *op, const struct chunk_craq_effect *eff)
 	}
 	op->attempt = m.attempt = ++t->attempt;
 	list_push_back(&t->attempts, &op->in_attempts);
+	storage_apart_asked(t);
 	m.floor = floor_of(t);
 	m.fence = eff->unsure ? m.attempt : 0;
 	rc = net_call_start(&op->call, op->w->env->hub, &t->v.addrs[next],

@@ -188,6 +188,8 @@ listed(struct net_call *c, int rc)
 	const struct msg_list_rep *rep = c->rep;
 
 	s->asking = false;
+	if (s->t != NULL)
+		storage_apart_answered(s->t, rc);
 	if (rc == 0 && rep->rows.n > STORAGE_LIST_PAGE)
 		rc = ERR_BAD_MESSAGE;
 	if (rc == 0) {
@@ -241,6 +243,7 @@ pages(struct storage_sync *s)
 		rc = net_call_start(&s->list, s->w->env->hub, &s->addr, MSG_list, &m,
 		    &opts, listed);
 		s->asking = rc == 0;
+		storage_apart_asked(t);
 	}
 	if (rc != 0 && s->rc == 0)
 		s->rc = rc;
@@ -535,6 +538,12 @@ storage_sync_rows(const struct storage_worker *w, struct msg_sync_status *rows,
 		    .ms = (now - s->began_ns) / NS_PER_MS };
 	}
 	return n;
+}
+
+struct net_call *
+storage_sync_call(struct storage_sync *s)
+{
+	return &s->list;
 }
 
 void

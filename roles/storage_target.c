@@ -282,6 +282,20 @@ fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 	t->fence_until_ns = now + fence_ns(t->w);
 }
 
+/* Who is down by now has no lease. */
+static void
+fences_look(struct storage_target *t)
+{
+	for (unsigned i = t->fence_n; i-- > 0;) {
+		unsigned at = position(&t->v, t->fences[i].target);
+
+		if (i < t->fence_n && at < t->v.n && !t->v.up[at])
+			fence_drop(t, i);
+	}
+	if (!list_empty(&t->in_settling))
+		settle(t);
+}
+
 /* ---- settling ---- */
 
 static void
@@ -396,6 +410,7 @@ target_move(struct storage_target *t, const struct storage_view_chain *v)
 	t->v = *v;
 	if (v->version > t->heard)
 		t->heard = v->version;
+	t->wait_ns = 0;
 	t->committed = t->settle_begun = false;
 	t->settle_at = (struct chunk_id){ 0, 0 };
 	list_remove(&t->in_settling);
@@ -429,6 +444,7 @@ target_view(struct storage_target *t, const struct storage_view_chain *v)
 	} else if (v->version == t->v.version) {
 		memcpy(t->v.addrs, v->addrs, sizeof(t->v.addrs));
 		memcpy(t->v.up, v->up, sizeof(t->v.up));
+		fences_look(t);
 	}
 }
 

@@ -157,7 +157,8 @@ storage_progress(struct storage_worker *w)
 	struct storage_post *p;
 
 	rows.n = storage_sync_rows(w, rows.rows, STORAGE_PROGRESS);
-	if (rows.n == 0 && w->progress_n == 0)
+	rows.neighbour_n = storage_apart_rows(w, rows.neighbours);
+	if (rows.n + rows.neighbour_n == 0 && w->progress_n == 0)
 		return;
 	if (w->loop == 0) {
 		take(w->st, 0, &rows);
@@ -172,7 +173,7 @@ storage_progress(struct storage_worker *w)
 		p->loop = w->loop;
 		storage_post_send(w->st, 0, p);
 	}
-	w->progress_n = rows.n;
+	w->progress_n = rows.n + rows.neighbour_n;
 }
 
 unsigned
@@ -184,5 +185,28 @@ storage_progress_rows(void *ctx, struct msg_sync_status *rows, unsigned max)
 	for (unsigned l = 0; l < st->loop_n; l++)
 		for (unsigned i = 0; i < st->progress[l].n && n < max; i++)
 			rows[n++] = st->progress[l].rows[i];
+	return n;
+}
+
+/* What loops tell of one node: silence weighs more. */
+unsigned
+storage_neighbour_rows(void *ctx, struct msg_neighbour *rows, unsigned max)
+{
+	struct storage *st = ctx;
+	unsigned n = 0;
+
+	for (unsigned l = 0; l < st->loop_n; l++) {
+		for (unsigned i = 0; i < st->progress[l].neighbour_n; i++) {
+			const struct msg_neighbour *b = &st->progress[l].neighbours[i];
+			unsigned k = 0;
+
+			while (k < n && rows[k].node != b->node)
+				k++;
+			if (k < n)
+				rows[k].reached &= b->reached;
+			else if (n < max)
+				rows[n++] = *b;
+		}
+	}
 	return n;
 }

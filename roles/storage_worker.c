@@ -162,11 +162,14 @@ beat(struct clock_timer *timer)
 {
 	struct storage_worker *w = container_of(timer, struct storage_worker,
 	    beat);
+	bool news = storage_apart_tick(w);
 
 	w->ticks++;
 	publish(w);
 	storage_ops_watch(w);
 	storage_progress(w);
+	if (news)
+		storage_beat_now(w);
 	clock_timer_start(w->clock, timer, clock_now(w->clock) + STORAGE_TICK_NS,
 	    beat);
 }
@@ -335,6 +338,7 @@ storage_worker_close(struct storage_worker *w)
 	storage_cuts_close(w);
 	storage_left_close(w);
 	storage_ops_close(w);
+	storage_apart_close(w);
 	storage_syncs_close(w);
 	net_server_close(w->server);
 	storage_targets_close(w);

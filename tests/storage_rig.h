@@ -60,6 +60,7 @@ struct script {
 	unsigned	 ticks;
 	bool		 by_hand;	/* chains move only when the test says so */
 	bool		 deaf;		/* beats are not answered */
+	bool		 no_part;	/* nor acted upon what they say of neighbours */
 	struct {
 		bool	 known, up, failed[LOOPS];
 		struct uid128 boot, next_boot;	/* next: asks to register */
@@ -74,6 +75,8 @@ struct script {
 	uint64_t	 hold_ns;	/* then, how long it may not sync */
 	uint64_t	 held_until_ns[NODES + 1];
 	unsigned	 sync_rows;	/* in beats, so far */
+	uint64_t	 cuts[NODES + 1][NODES + 1];	/* told last, by whom of whom */
+	unsigned	 parted, joined;	/* replicas */
 };
 
 static struct {
@@ -304,6 +307,11 @@ evaluate(struct routing_chain *c, target_id synced)
 			else if (c->targets[i] == synced)
 				c->states[i] = TARGET_SERVING;
 			break;
+		case TARGET_APART:
+			c->states[i] = !up ? TARGET_OFFLINE :
+			    count(c, TARGET_SERVING) == 0 ? TARGET_WAITING :
+			    TARGET_APART;
+			break;
 		case TARGET_WAITING:
 		case TARGET_OFFLINE:
 			c->states[i] = !up || held(c->targets[i]) ? TARGET_OFFLINE :
@@ -489,6 +497,91 @@ take_register(const struct msg_register *q, struct msg_register_rep *rep)
 	return 0;
 }
 
+static node_id
+node_of_row(target_id id)
+{
+	return routing_target(T.m.routing, id)->node;
+}
+
+/* Nodes that @n is cut from, as far as anybody says. */
+static unsigned
+cut_from(unsigned n)
+{
+	unsigned k = 0;
+
+	for (unsigned i = 1; i <= NODES; i++)
+		k += clock_now(T.manager.clock) < T.m.cuts[n][i] + 4 * BEAT_MS *
+		    NS_PER_MS || clock_now(T.manager.clock) < T.m.cuts[i][n] +
+		    4 * BEAT_MS * NS_PER_MS;
+	return k;
+}
+
+/* @n hears nothing from @other: one of them leaves the chains where they are neighbours. */
+static void
+part(unsigned n, unsigned other)
+{
+	unsigned leaver = cut_from(n) > cut_from(other) ? n : other;
+	const struct routing_chain *at;
+
+	for (unsigned i = 0; (at = routing_chain_at(T.m.routing, i)) != NULL; i++) {
+		struct routing_chain c = *at;
+		unsigned active = routing_active_n(&c), k = 0;
+
+		while (k + 1 < active && (node_of_row(c.targets[k]) != n ||
+		    node_of_row(c.targets[k + 1]) != other))
+			k++;
+		if (k + 1 >= active)
+			continue;
+		c.states[leaver == n && c.states[k + 1] == TARGET_SERVING ? k :
+		    k + 1] = TARGET_APART;
+		put_chain(&c);
+		T.m.parted++;
+	}
+}
+
+static void
+join(unsigned n, unsigned other)
+{
+	const struct routing_chain *at;
+
+	for (unsigned i = 0; (at = routing_chain_at(T.m.routing, i)) != NULL; i++) {
+		struct routing_chain c = *at;
+		unsigned serving = routing_serving_n(&c);
+
+		for (unsigned k = serving; serving > 0 && k < c.target_n; k++)
+			if (node_of_row(c.targets[serving - 1]) == n &&
+			    node_of_row(c.targets[k]) == other &&
+			    c.states[k] == TARGET_APART) {
+				c.states[k] = TARGET_WAITING;
+				put_chain(&c);
+				T.m.joined++;
+				break;
+			}
+	}
+}
+
+/* True: chains have changed. */
+static bool
+take_neighbours(unsigned n, const msg_t_list_neighbour *rows)
+{
+	unsigned before = T.m.parted + T.m.joined;
+
+	for (uint32_t i = 0; i < rows->n; i++) {
+		unsigned other = rows->v[i].node;
+		uint64_t was = T.m.cuts[n][other], now = clock_now(T.manager.clock);
+
+		if (rows->v[i].reached) {
+			join(n, other);
+			continue;
+		}
+		T.m.cuts[n][other] = now;
+		if (was != 0 && now - was <= 4 * BEAT_MS * NS_PER_MS &&
+		    now - was >= BEAT_MS / 2 * NS_PER_MS)
+			part(n, other);
+	}
+	return T.m.parted + T.m.joined != before;
+}
+
 static int
 take_beat(const struct msg_beat *q, struct msg_beat_rep *rep)
 {
@@ -510,6 +603,8 @@ take_beat(const struct msg_beat *q, struct msg_beat_rep *rep)
 		T.m.nodes[n].failed[loop] = q->disks.v[i].failed != 0;
 	}
 	T.m.sync_rows += q->syncs.n;
+	if (!T.m.by_hand && !T.m.no_part)
+		changed |= take_neighbours(n, &q->neighbours);
 	if (changed) {
 		heal(0);
 		publish();

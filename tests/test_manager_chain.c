@@ -13,8 +13,8 @@
 #include "conf/err.h"
 #include "conf/rand.h"
 
-/* A chain as text: targets 1.. with S L Y W O for its states, in chain order. */
-static const char letters[] = "?SLYWO";
+/* A chain as text: targets 1.. with S L Y W O A for its states, in chain order. */
+static const char letters[] = "?SLYWOA";
 
 static void
 parse(const char *s, struct routing_chain *c)
@@ -45,7 +45,7 @@ text(const struct routing_chain *c)
 static bool
 valid(const struct routing_chain *c)
 {
-	unsigned of[TARGET_OFFLINE + 1] = { 0 };
+	unsigned of[TARGET_APART + 1] = { 0 };
 
 	for (unsigned i = 0; i < c->target_n; i++) {
 		if (i > 0 && c->states[i] < c->states[i - 1])
@@ -63,6 +63,8 @@ valid(const struct routing_chain *c)
 #define LOOK	MANAGER_CHAIN_LOOK
 #define SYNCED	MANAGER_CHAIN_SYNCED
 #define ROTATE	MANAGER_CHAIN_ROTATE
+#define PART	MANAGER_CHAIN_PART
+#define JOIN	MANAGER_CHAIN_JOIN
 #define ACCEPT	MANAGER_CHAIN_ACCEPT
 #define REPLACE	MANAGER_CHAIN_REPLACE
 #define UNFIT	MANAGER_CHAIN_UNFIT
@@ -138,6 +140,29 @@ static const struct {
 	  -EBUSY, NULL },
 	{ "rotate, but another is about to", "2S 1S 3Y", "123", "", ROTATE, 2, 0, 0,
 	  -EBUSY, NULL },
+	{ "cut from its predecessor", "1S 2S 3S", "123", "", PART, 2, 0, 0, 0,
+	  "1S 3S 2A" },
+	{ "cut, one of two", "1S 2S", "12", "", PART, 2, 0, 0, 0, "1S 2A" },
+	{ "cut, but the only one that serves", "1S 2A", "12", "", PART, 1, 0, 0,
+	  -EBUSY, NULL },
+	{ "cut, but the others are gone", "1S 2S", "2", "", PART, 2, 0, 0, -EBUSY,
+	  NULL },
+	{ "cut while it syncs: the next one", "1S 2Y 3W", "123", "", PART, 2, 0, 0, 0,
+	  "1S 3Y 2A" },
+	{ "cut twice", "1S 2A", "12", "", PART, 2, 0, 0, -EBUSY, NULL },
+	{ "it stays apart", "1S 2A", "12", "", LOOK, 0, 0, 0, -EALREADY, NULL },
+	{ "reached again", "1S 2A", "12", "", JOIN, 2, 0, 0, 0, "1S 2Y" },
+	{ "reached again, while another syncs", "1S 2Y 3A", "123", "", JOIN, 3, 0, 0,
+	  0, "1S 2Y 3W" },
+	{ "reached what is not apart", "1S 2Y", "12", "", JOIN, 2, 0, 0, -EBUSY,
+	  NULL },
+	{ "gone while apart", "1S 2A", "1", "", LOOK, 0, 0, 0, 0, "1S 2O" },
+	{ "started again while apart", "1S 2A", "12", "2", LOOK, 0, 0, 0, 0,
+	  "1S 2Y" },
+	{ "who it is apart from is gone", "1S 2A", "2", "", LOOK, 0, 0, 0, 0,
+	  "1L 2W" },
+	{ "replaced while apart", "1S 2S 3A", "123", "", REPLACE, 3, 4, true, 0,
+	  "1S 2S 4Y" },
 	{ "loss is accepted", "3L 1W 2W", "12", "", ACCEPT, 2, 0, 0, 0,
 	  "2S 1Y 3O" },
 	{ "loss, but it serves", "3S 1Y 2W", "123", "", ACCEPT, 2, 0, 0, -EBUSY,
@@ -284,7 +309,8 @@ promises(const struct routing_chain *was, const struct manager_chain_input *in)
 		target_id id = was->targets[i];
 		uint8_t now = state_of(c, id);
 		bool alive = alive_of(was, in, id), moved = in->target == id &&
-		    (in->event == ROTATE || in->event == REPLACE);
+		    (in->event == ROTATE || in->event == PART ||
+		    in->event == REPLACE);
 
 		/* 2: stays, and in order */
 		if (was->states[i] == TARGET_SERVING && alive && !moved) {
@@ -351,15 +377,15 @@ START_TEST(every_chain)
 	unsigned n = (unsigned)_i, rows = 0;
 	struct routing_chain c = { .id = 1, .version = 7, .target_n = n };
 
-	for (unsigned code = 0; code < 625; code++) {
-		for (unsigned i = 0, v = code; i < n; i++, v /= 5) {
-			c.states[i] = (uint8_t)(1 + v % 5);
+	for (unsigned code = 0; code < 1296; code++) {
+		for (unsigned i = 0, v = code; i < n; i++, v /= 6) {
+			c.states[i] = (uint8_t)(1 + v % 6);
 			c.targets[i] = i + 1;
 			c.preferred[i] = n - i;
 		}
 		c.state = c.states[0] == TARGET_SERVING ? CHAIN_SERVING :
 		    CHAIN_RECOVERING;
-		if ((n < 4 && code >= (n == 1 ? 5 : n == 2 ? 25 : 125)) || !valid(&c))
+		if ((n < 4 && code >= (n == 1 ? 6 : n == 2 ? 36 : 216)) || !valid(&c))
 			continue;
 		rows++;
 		for (unsigned m = 0, held = 0; m < 1u << (2 * n); m++, held += 7)
@@ -412,7 +438,7 @@ START_TEST(long_lives)
 			in.alive[i] = alive[c.targets[i]];
 			in.reborn[i] = alive[c.targets[i]] && rand_chance(&rnd, 1, 20);
 		}
-		switch (rand_below(&rnd, 4)) {
+		switch (rand_below(&rnd, 6)) {
 		case 0:
 			if (routing_active_n(&c) > routing_serving_n(&c)) {
 				in.event = SYNCED;
@@ -424,6 +450,14 @@ START_TEST(long_lives)
 			in.target = manager_chain_misplaced(&c);
 			if (in.target == 0)
 				in.event = LOOK;
+			break;
+		case 2:
+			in.event = PART;
+			in.target = 1 + (target_id)rand_below(&rnd, 5);
+			break;
+		case 3:
+			in.event = JOIN;
+			in.target = 1 + (target_id)rand_below(&rnd, 5);
 			break;
 		default:
 			break;
@@ -453,6 +487,10 @@ START_TEST(long_lives)
 		for (unsigned i = 0; i < c.target_n; i++)
 			in.alive[i] = true;
 		(void)manager_chain_step(&c, &in);
+		in.event = JOIN;
+		in.target = 1 + round % 5;
+		(void)manager_chain_step(&c, &in);
+		in.event = LOOK;
 		if (routing_active_n(&c) > routing_serving_n(&c)) {
 			in.event = SYNCED;
 			in.target = c.targets[routing_serving_n(&c)];

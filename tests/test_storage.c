@@ -870,6 +870,7 @@ START_TEST(pending_is_settled)
 	memset(a, 'b', sizeof(a));
 	w = write_msg(0, 0, a, sizeof(a), 2, 0);
 	/* The tail hears nothing more; the client gives up. */
+	T.m.no_part = true;
 	sim_net_cut(T.net, node_at(0, NODES - 2), tail, SIM_NET_SILENT);
 	ck_assert_int_ne(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0), 0);
 	if (_i == 0)

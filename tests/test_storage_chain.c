@@ -495,6 +495,77 @@ START_TEST(one_leaves)
 }
 END_TEST
 
+/* Storage nodes that the manager and the client hear, but that do not hear each other: one
+ * leaves, writes go on, and it comes back when the cut has ended. */
+static const struct {
+	const char *what;
+	int	    a, b, c;		/* places in the first chain; c: cut from a, too */
+	enum sim_net_path path;
+} cuts[] = {
+	{ "head and middle, silence", 0, 1, -1, SIM_NET_SILENT },
+	{ "head and middle, refused", 0, 1, -1, SIM_NET_RESET },
+	{ "middle and tail, silence", 1, 2, -1, SIM_NET_SILENT },
+	{ "head and tail, silence", 0, 2, -1, SIM_NET_SILENT },
+	{ "the head from both", 0, 1, 2, SIM_NET_SILENT },
+	{ "the middle from both", 1, 0, 2, SIM_NET_SILENT },
+	{ "the tail from both", 2, 1, 0, SIM_NET_RESET },
+};
+
+START_TEST(neighbours_apart)
+{
+	unsigned at[3], before;
+
+	cluster_open(300 + (uint64_t)_i, _i % 2 == 0 ? 1 : 2);
+	writers_start();
+	sim_clock_run(T.world, 300 * NS_PER_MS);
+	for (unsigned i = 0; i < 3; i++)
+		at[i] = node_of(chain_of(0)->targets[i]);
+	longest_ns = 0;
+	before = writes_done();
+	sim_net_cut(T.net, at[cuts[_i].a], at[cuts[_i].b], cuts[_i].path);
+	if (cuts[_i].c >= 0)
+		sim_net_cut(T.net, at[cuts[_i].a], at[cuts[_i].c], cuts[_i].path);
+	sim_clock_run(T.world, 6 * NS_PER_S);
+	ck_assert_msg(writes_done() > before + 500, "%s: %u writes", cuts[_i].what,
+	    writes_done() - before);
+	/* Silence, two beats, the lease of who left; and what writes wait for then. */
+	ck_assert_msg(longest_ns < 3 * NS_PER_S, "%s: a write took %llu ms",
+	    cuts[_i].what, (unsigned long long)(longest_ns / NS_PER_MS));
+	ck_assert_msg(T.m.parted > 0, "%s", cuts[_i].what);
+	longest_ns = 0;
+	before = T.m.parted;
+	sim_clock_run(T.world, 6 * NS_PER_S);
+	ck_assert_uint_eq(T.m.parted, before);		/* it is quiet by now */
+	ck_assert_uint_lt(longest_ns, NS_PER_S / 4);
+	sim_net_heal(T.net);
+	wait_serving(NODES);
+	sim_clock_run(T.world, 200 * NS_PER_MS);
+	ck_assert_uint_lt(longest_ns, NS_PER_S / 2);
+	writers_stop(0);
+	writers_close();
+	cluster_close();
+}
+END_TEST
+
+/* A slow disk is not silence. */
+START_TEST(slow_is_not_apart)
+{
+	uint64_t was;
+
+	cluster_open(350, 1);
+	writers_start();
+	sim_clock_run(T.world, 300 * NS_PER_MS);
+	was = sim_box_conf(T.nodes[1].box)->sync_max_ns;
+	sim_box_conf(T.nodes[1].box)->sync_max_ns = 3 * NS_PER_S;
+	sim_clock_run(T.world, 10 * NS_PER_S);
+	ck_assert_uint_eq(T.m.parted, 0);
+	sim_box_conf(T.nodes[1].box)->sync_max_ns = was;
+	writers_stop(0);
+	writers_close();
+	cluster_close();
+}
+END_TEST
+
 static void
 any_seed_run(uint64_t seed)
 {
@@ -579,6 +650,8 @@ main(void)
 
 	tcase_set_timeout(tc, 600);
 	tcase_add_loop_test(tc, one_leaves, 0, 6);
+	tcase_add_loop_test(tc, neighbours_apart, 0, sizeof(cuts) / sizeof(cuts[0]));
+	tcase_add_test(tc, slow_is_not_apart);
 	tcase_add_test(tc, any_seed);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

@@ -131,5 +131,5 @@ net_admin() {
 }
 net_healthy() {	# all chains serve whole, there are some
 	net_admin show chains >"$W/chains" 2>/dev/null && grep -q serving "$W/chains" &&
-	    ! grep -qE 'recovering|syncing|waiting|lastsrv|offline|resync' "$W/chains"
+	    ! grep -qE 'recovering|syncing|waiting|lastsrv|offline|apart|resync' "$W/chains"
 }
