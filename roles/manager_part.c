@@ -116,15 +116,25 @@ pause_ns(const struct manager_node *n)
 	    (ms / 2 < PAUSE_MAX_MS ? ms / 2 : PAUSE_MAX_MS) * NS_PER_MS;
 }
 
-static void
-parted(struct manager_call *c, int rc, uint64_t value)
-{
-	struct manager *m = c->m;
-	struct manager_node *n = map_get(&m->state.nodes, c->id);
+static void part(struct manager *m, const struct manager_cut *cut);
 
-	m->parting = false;
-	if (rc != 0 || value == 0 || n == NULL)
-		return;
+/* Once may be a hiccup, and others may know better by the next beat. */
+static void
+part_all(struct manager *m)
+{
+	prune(m);
+	list_for_each(it, &m->cuts) {
+		const struct manager_cut *c = list_entry(it, struct manager_cut, node);
+
+		if (c->heard_ns - c->first_ns >=
+		    m->env.conf->manager_beat * NS_PER_MS / 2)
+			part(m, c);
+	}
+}
+
+static void
+part_note(struct manager *m, struct manager_node *n, uint64_t value)
+{
 	if (n->part_tries != 0 && now_of(m) - n->part_ns > FORGET_MS * NS_PER_MS)
 		n->part_tries = 0;
 	if (n->part_tries == 0 || now_of(m) - n->part_ns >= pause_ns(n))
@@ -134,6 +144,20 @@ parted(struct manager_call *c, int rc, uint64_t value)
 	    "node=%u chains=%llu pause_ms=%llu", n->id, (unsigned long long)value,
 	    (unsigned long long)(pause_ns(n) / NS_PER_MS));
 	stat_add(&m->stat.replicas_apart, value);
+}
+
+static void
+parted(struct manager_call *c, int rc, uint64_t value)
+{
+	struct manager *m = c->m;
+	struct manager_node *n = map_get(&m->state.nodes, c->id);
+
+	m->parting = false;
+	if (rc != 0 || m->phase != MANAGER_SERVING)
+		return;
+	if (value > 0 && n != NULL)
+		part_note(m, n, value);
+	part_all(m);
 }
 
 static void
@@ -163,9 +187,6 @@ silent(struct manager *m, struct manager_node *n, struct manager_node *other)
 	c->heard_ns = now_of(m);
 	list_remove(&c->node);
 	list_push_back(&m->cuts, &c->node);
-	/* Once may be a hiccup, and others may know better by the next beat. */
-	if (c->heard_ns - c->first_ns >= m->env.conf->manager_beat * NS_PER_MS / 2)
-		part(m, c);
 }
 
 static void
@@ -211,6 +232,8 @@ manager_part_told(struct manager *m, struct manager_node *n,
 		else
 			silent(m, n, other);
 	}
+	if (rows->n > 0)
+		part_all(m);
 }
 
 bool

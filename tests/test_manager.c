@@ -426,7 +426,7 @@ shape(void)
 			p += snprintf(p, (size_t)(end - p), "%s%u%.1s",
 			    k > 0 ? "." : "",
 			    routing_target(r, c->targets[k])->node,
-			    &"\0lywo"[c->states[k] - 1]);
+			    &"\0lywoa"[c->states[k] - 1]);
 		p += snprintf(p, (size_t)(end - p), " ");
 	}
 	if ((tab = routing_table(r, 1, 0)) != NULL) {
@@ -1083,6 +1083,91 @@ START_TEST(sync_progress)
 	ck_assert_int_eq(synced(1, 3, 2, &nodes[2]), 0);
 	a = call(MSG_status, &(struct msg_none){ 0 });
 	ck_assert_uint_eq(a->rep.status.syncs.n, 0);
+}
+END_TEST
+
+/* @n says that it waits for node @other in vain, or reaches it. */
+static void
+says(unsigned n, node_id other, uint8_t reached)
+{
+	static struct msg_neighbour rows[3][2];
+	msg_t_list_neighbour *l = &nodes[n].beat.neighbours;
+
+	l->v = rows[n];
+	rows[n][l->n++] = (struct msg_neighbour){ .node = other, .reached = reached };
+}
+
+static void
+quiet_all(void)
+{
+	for (unsigned i = 0; i < 3; i++)
+		nodes[i].beat.neighbours.n = 0;
+}
+
+/* Neighbours that do not reach each other: the second leaves, when that was said twice, and
+ * comes back when who brings it up to date reaches it. */
+START_TEST(neighbours_apart)
+{
+	three_nodes(1, 3);
+	run_ms(1000);
+	ck_assert_str_eq(shape(), "1v1:1.2.3 2v1:2.3.1 3v1:3.1.2 t1v1:1.2.3 1+ 2+ 3+");
+	says(0, 2, 0);
+	says(0, 9, 0);			/* no such node */
+	beat(1);
+	ck_assert_str_eq(shape(), "1v1:1.2.3 2v1:2.3.1 3v1:3.1.2 t1v1:1.2.3 1+ 2+ 3+");
+	beat_ms(1000, 7);
+	ck_assert_str_eq(shape(), "1v2:1.3.2a 2v1:2.3.1 3v2:3.1.2a t1v1:1.2.3 1+ 2+ 3+");
+	/* the cut goes on, and nobody is its neighbour any more: nothing happens, neither
+	 * when somebody reaches it whose business that is not */
+	quiet_all();
+	says(1, 1, 0);
+	says(0, 2, 0);
+	beat_ms(3000, 7);
+	ck_assert_str_eq(shape(), "1v2:1.3.2a 2v1:2.3.1 3v2:3.1.2a t1v1:1.2.3 1+ 2+ 3+");
+	quiet_all();
+	says(2, 2, 1);
+	beat_ms(1000, 7);
+	ck_assert_str_eq(shape(), "1v3:1.3.2y 2v1:2.3.1 3v2:3.1.2a t1v1:1.2.3 1+ 2+ 3+");
+	quiet_all();
+	says(0, 2, 1);
+	beat_ms(1000, 7);
+	ck_assert_str_eq(shape(), "1v3:1.3.2y 2v1:2.3.1 3v3:3.1.2y t1v1:1.2.3 1+ 2+ 3+");
+	/* who syncs leaves likewise, and comes back later than the first time */
+	quiet_all();
+	says(0, 2, 0);
+	beat_ms(1000, 7);
+	ck_assert_str_eq(shape(), "1v3:1.3.2y 2v1:2.3.1 3v4:3.1.2a t1v1:1.2.3 1+ 2+ 3+");
+	quiet_all();
+	says(0, 2, 1);
+	beat_ms(1000, 7);
+	ck_assert_str_eq(shape(), "1v3:1.3.2y 2v1:2.3.1 3v4:3.1.2a t1v1:1.2.3 1+ 2+ 3+");
+	beat_ms(1500, 7);
+	ck_assert_str_eq(shape(), "1v3:1.3.2y 2v1:2.3.1 3v5:3.1.2y t1v1:1.2.3 1+ 2+ 3+");
+}
+END_TEST
+
+/* Who is cut from most is the one that leaves, whoever says so; and never the last. */
+START_TEST(cut_from_all)
+{
+	three_nodes(1, 3);
+	run_ms(1000);
+	says(0, 2, 0);
+	says(1, 3, 0);
+	beat_ms(1000, 7);
+	ck_assert_str_eq(shape(), "1v2:1.3.2a 2v2:3.1.2a 3v2:3.1.2a t1v1:1.2.3 1+ 2+ 3+");
+	quiet_all();
+	says(0, 3, 0);
+	says(2, 1, 0);
+	beat_ms(2000, 7);
+	ck_assert_str_eq(shape(), "1v3:1.3a.2a 2v3:3.1a.2a 3v3:3.1a.2a t1v1:1.2.3 "
+	    "1+ 2+ 3+");
+	beat_ms(5000, 7);
+	ck_assert_str_eq(shape(), "1v3:1.3a.2a 2v3:3.1a.2a 3v3:3.1a.2a t1v1:1.2.3 "
+	    "1+ 2+ 3+");
+	/* who serves alone dies: the others wait for it */
+	beat_ms(5000, 3);
+	ck_assert_str_eq(shape(), "1v4:1.3o.2a 2v4:3l.1w.2w 3v4:3l.1w.2w t1v1:1.2.3 "
+	    "1+ 2+ 3-");
 }
 END_TEST
 
@@ -1778,6 +1863,8 @@ main(void)
 	tcase_add_test(calm, a_disk_is_replaced);
 	tcase_add_test(calm, the_last_replica_is_not_replaced);
 	tcase_add_test(calm, sync_progress);
+	tcase_add_test(calm, neighbours_apart);
+	tcase_add_test(calm, cut_from_all);
 	tcase_add_test(calm, a_restart_changes_nothing);
 	tcase_add_test(calm, a_restart_gives_a_whole_lease);
 	tcase_add_test(calm, busy_while_it_opens);

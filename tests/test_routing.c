@@ -377,7 +377,7 @@ static const struct {
 	{ "too few states", CHAIN_SERVING, 3, 2, { 1, 1 }, 3, { 1, 2, 3 }, false },
 	{ "too many states", CHAIN_SERVING, 2, 3, { 1, 1, 1 }, 2, { 1, 2 }, false },
 	{ "state 0", CHAIN_SERVING, 2, 2, { 0, 1 }, 2, { 1, 2 }, false },
-	{ "state 6", CHAIN_SERVING, 2, 2, { 1, 6 }, 2, { 1, 2 }, false },
+	{ "state 7", CHAIN_SERVING, 2, 2, { 1, 7 }, 2, { 1, 2 }, false },
 	{ "a state of 9 bits", CHAIN_SERVING, 2, 2, { 1, 257 }, 2, { 1, 2 }, false },
 	{ "not sorted", CHAIN_SERVING, 2, 2, { 5, 1 }, 2, { 1, 2 }, false },
 	{ "two sync", CHAIN_SERVING, 3, 3, { 1, 3, 3 }, 3, { 1, 2, 3 }, false },
