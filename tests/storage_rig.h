@@ -853,6 +853,7 @@ cluster_open(uint64_t seed, unsigned loops)
 	rand_seed(&T.rand, seed);
 	T.net = sim_net_open(sim_clock_world(T.world), seed);
 	ck_assert_int_eq(conf_init(&T.conf), 0);
+	T.conf.manager_lease = LEASE_MS;	/* as the script tells */
 	ck_assert_int_eq(conf_set(&T.conf, "storage.targets_per_disk", "2", err),
 	    0);
 	ck_assert_int_eq(conf_set(&T.conf, "storage.memory", "16MiB", err), 0);
