@@ -36,6 +36,7 @@ STAT_DEFINE(group, GROUP_STATS)
 #define PROPS_BYTES	(512u << 10)	/* proposals gathered, at most */
 #define PROPS_MAX	1024u
 #define LOG_RESERVE	(32u << 10)	/* room kept for what elections write */
+#define SLOTS_RESERVE	16u		/* likewise */
 #define FULL_NUM	95u		/* percent of table_bytes */
 #define ELECTION_MS	1000u
 
@@ -871,6 +872,7 @@ room(struct group *g, size_t len)
 			return false;
 	}
 	return g->inflight_n < g->conf.inflight_max &&
+	    meta_log_slots(g->log) > g->prop_n + SLOTS_RESERVE &&
 	    table_dirty_bytes(g->table) / DIRTY_FACTOR <= g->conf.flush_bytes &&
 	    meta_log_room(g->log) >= LOG_RESERVE + bytes + g->props_len +
 	    g->prop_n * (META_LOG_ENTRY + 8) &&

@@ -328,6 +328,7 @@ static bool
 unpack(struct group *g, const struct msg_raft_step *s, struct raft_msg *m)
 {
 	uint64_t room = meta_log_room(g->log), bytes = META_LOG_BLOCK;
+	uint64_t slots = meta_log_slots(g->log);
 	struct bytes_reader r;
 
 	bytes_reader_init(&r, s->data.p, s->data.n);
@@ -343,7 +344,7 @@ unpack(struct group *g, const struct msg_raft_step *s, struct raft_msg *m)
 		    (e->payload = bytes_get_raw(&r, e->len)) == NULL)
 			return false;
 		bytes += META_LOG_ENTRY + 8 + e->len;
-		if (bytes <= room)
+		if (bytes <= room && i < slots)
 			m->n = i + 1;
 	}
 	m->entries = m->n > 0 ? g->entries : NULL;

@@ -146,6 +146,8 @@ uint64_t meta_log_restart(struct meta_log *l, uint64_t index, uint64_t term);
 /* Bytes that can be appended now; an entry takes META_LOG_ENTRY and its payload, rounded
  * up to 8. */
 uint64_t meta_log_room(const struct meta_log *l);
+/* And entries, whatever they hold. */
+uint64_t meta_log_slots(const struct meta_log *l);
 /* Largest index such that entries of at least @bytes follow it; first - 1 when there are
  * not so many. */
 uint64_t meta_log_before(const struct meta_log *l, uint64_t bytes);

@@ -33,10 +33,16 @@ log_mem_close(struct meta_log *l)
 	free(l->slots);
 }
 
+uint64_t
+meta_log_slots(const struct meta_log *l)
+{
+	return LOG_SLOTS - 1 - (l->last_index - l->synced_index);
+}
+
 bool
 log_mem_room(const struct meta_log *l)
 {
-	return l->last_index - l->synced_index < LOG_SLOTS - 1;
+	return meta_log_slots(l) > 0;
 }
 
 const struct log_slot *
