@@ -44,7 +44,8 @@ MSG_DECLARE(read_rep, MSG_READ_REP)
 	F(u32,   epoch,         "truncation epoch of the inode")                \
 	F(u32,   offset,        "bytes from the start of the chunk")            \
 	F(u32,   len,           "bytes of payload, over 0")                     \
-	F(u32,   crc,           "crc32c of the payload")
+	F(u32,   crc,           "crc32c of the payload")                        \
+	F(u32,   epoch_at,      "version of the chain that the asker knew when it asked for the epoch; 1: an older one; 0: not told")
 #define MSG_WRITE_REP(F) \
 	F(u64, version, "committed version that holds it")                      \
 	F(u32, len,     "length of the chunk now")

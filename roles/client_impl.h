@@ -209,6 +209,7 @@ struct client_inode {
 	struct client	*c;
 	uint32_t	 refs;
 	struct msg_attr	 attr;		/* newest we heard; ino 0: nothing yet */
+	uint64_t	 epoch_routing;	/* routing we had when we asked for its epoch */
 	struct layout	 layout;
 	chain_id	*chains;	/* of chunks 0..chain_n-1; 0: not looked up */
 	uint32_t	 chain_n;	/* they repeat after this many */
@@ -305,6 +306,7 @@ struct client_mcall {
 	node_id		    server;	/* it was last sent to */
 	unsigned	    tries;	/* servers asked since the last pause */
 	uint64_t	    start_ns, sent_ns;
+	uint64_t	    routing;	/* version that we had when it was first sent */
 	struct client_inode *inode;	/* reference, or NULL */
 	struct client_file *file;	/* open and create: in the making; flush */
 	struct client_file **file_out;

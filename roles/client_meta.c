@@ -159,6 +159,9 @@ attempt(struct client_mcall *m)
 	    list_entry(c->changes.next, struct client_mcall,
 	    seq_node)->req.ctx.seq - 1;
 	m->sent_ns = clock_now(c->clock);
+	/* Not of a repeat: that may be answered by what was found the first time. */
+	if (m->routing == 0)
+		m->routing = routing_version(member_routing(c->member));
 	if ((m->server = client_where(c, &to)) != 0) {
 		rc = net_call_start(&m->call, c->env.hub, &to, m->method,
 		    &m->req, &opts, answered);
@@ -266,6 +269,8 @@ client_mcall_entry(struct client_mcall *m, const struct msg_entry_rep *rep)
 	m->entry = *rep;
 	if (i != NULL) {
 		client_inode_adopt(i, &rep->attr);
+		if (i->attr.epoch == rep->attr.epoch && m->routing > i->epoch_routing)
+			i->epoch_routing = m->routing;
 		client_inode_merge(i, &m->entry.attr);
 	}
 	if (m->op != NULL) {

@@ -246,7 +246,9 @@ ext_send(struct client_ext *e)
 			.chunk = { i->ino, e->chunk->index },
 			.chunk_shift = i->layout.chunk_shift,
 			.epoch = e->epoch, .offset = e->off,
-			.len = e->len, .crc = e->crc };
+			.len = e->len, .crc = e->crc,
+			.epoch_at = chain->changed <= i->epoch_routing ?
+			    chain->version : 1 };
 		rc = net_call_start(&e->call, c->env.hub, &to, MSG_write, &req,
 		    &opts, sent);
 		if (rc == 0) {

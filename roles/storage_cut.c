@@ -6,7 +6,12 @@
  *
  * A chunk that is gone remembers no epoch.  So that a writer who has not heard of the cut
  * does not bring it back, a worker keeps the last cuts in a table that forgets by
- * overwriting: what falls out of it is garbage that metadata's next cut finds. */
+ * overwriting; a removal, whose inode nobody comes to again, does not overwrite a truncation.
+ * What falls out of it is garbage that metadata's next cut finds.
+ *
+ * The table is that of one head.  The next one has none: there a writer makes a chunk that is
+ * absent only when it asked for the epoch under a version of the chain that had this head
+ * (storage_op.c).  A cut on its way through the old head at just that moment is not seen. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -54,9 +59,13 @@ remember(struct storage_worker *w, const struct msg_cut *m)
 {
 	struct storage_cut_row *row = row_of(w, m->target, m->ino);
 
-	if (row->target == m->target && row->ino == m->ino &&
-	    row->epoch > m->epoch)
-		return;			/* an old cut, sent again */
+	if (row->target == m->target && row->ino == m->ino) {
+		if (row->epoch > m->epoch)
+			return;		/* an old cut, sent again */
+	} else if (m->epoch == UINT32_MAX && row->target != 0 &&
+	    row->epoch != UINT32_MAX) {
+		return;
+	}
 	*row = (struct storage_cut_row){ m->target, m->ino, m->index, m->epoch };
 }
 

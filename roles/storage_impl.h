@@ -103,6 +103,7 @@ struct storage_target {
 	struct list in_settling;	/* w->settling */
 	bool	    committed;		/* the reading tail has done so with all it had */
 	bool	    was_head;		/* in the version that was served before */
+	uint32_t    head_since;		/* version; cuts of before are not remembered here */
 	struct chunk_id settle_at;	/* pending versions up to it are done, */
 	bool	    settle_begun;	/* if any */
 	struct clock_defer settle_step;
@@ -392,6 +393,7 @@ struct storage_op {
 	/* what is asked for */
 	uint8_t		 shift;
 	uint32_t	 offset, len, crc;
+	uint32_t	 epoch_at;	/* WRITE: as in the message */
 	struct mem_buf	 buf;		/* owned */
 	struct mem_buf	 lent;		/* buf, or the asker's */
 	uint8_t		*data;

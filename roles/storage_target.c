@@ -306,8 +306,10 @@ serve(struct storage_target *t)
 	clock_timer_stop(t->w->clock, &t->settle_timer);
 	chunk_craq_serve(t->w->craq, &t->craq);
 	stat_add(&t->w->stat.moves, 1);
-	if (t->craq.head && !t->was_head)
+	if (t->craq.head && !t->was_head) {
+		t->head_since = t->v.version;
 		storage_left_scan(t);
+	}
 	t->was_head = t->craq.head;
 	if (t->craq.read_tail && t->v.active_n > t->v.serving_n && !t->w->stopping)
 		storage_sync_start(t);

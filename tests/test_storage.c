@@ -813,6 +813,54 @@ START_TEST(rotated_alive)
 }
 END_TEST
 
+/* A head that has just become one does not know what was cut before: who has not asked for
+ * the epoch since must not bring a chunk back. */
+START_TEST(cut_before_the_head_changed)
+{
+	static const struct {
+		const char *what;
+		uint32_t index, epoch, at;	/* 2: what the chain has now */
+		int	 rc;
+	} rows[] = {
+		{ "chunk that was cut, epoch of before", 1, 0, 1, ERR_STALE_EPOCH },
+		{ "chunk that is there, epoch of before", 0, 0, 1, 0 },
+		{ "chunk that was cut, epoch of now", 1, 5, 2, 0 },
+		{ "chunk that never was, epoch of before", 2, 0, 1, ERR_STALE_EPOCH },
+		{ "chunk that never was, asked again", 2, 0, 2, 0 },
+		{ "chunk that never was, by a client of the release before", 3, 0, 0, 0 },
+	};
+	static uint8_t a[64];
+	const struct routing_chain *c;
+	struct msg_cut cut;
+
+	cluster_open(90, 1);
+	c = chain_of(0);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct msg_write w = write_msg(0, 0, a, sizeof(a), 1 + i, 0);
+
+		w.chunk.index = i;
+		w.epoch_at = 1;
+		ck_assert_int_eq(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0),
+		    0);
+	}
+	cut = (struct msg_cut){ c->id, c->version, c->targets[0], INO, 1, 0, 5, 10 };
+	ck_assert_int_eq(call(cut.target, MSG_cut, &cut, NULL, 0, NULL, 0), 0);
+	host_down(&T.nodes[node_at(0, 0) - 1], KILL);
+	wait_serving(NODES - 1);
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct msg_write w = write_msg(0, 0, a, sizeof(a), 100 + i, 0);
+		int rc;
+
+		w.chunk.index = rows[i].index;
+		w.epoch = rows[i].epoch;
+		w.epoch_at = rows[i].at == 2 ? w.chain_version : rows[i].at;
+		rc = call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0);
+		ck_assert_msg(rc == rows[i].rc, "%s: %s", rows[i].what, err_name(rc));
+	}
+	cluster_close();
+}
+END_TEST
+
 static struct clock_timer give_timer;
 
 static void
@@ -1050,6 +1098,7 @@ main(void)
 	tcase_add_test(tc, power_cut);
 	tcase_add_loop_test(tc, dropped_alive, 0, 3);
 	tcase_add_loop_test(tc, rotated_alive, 0, 2);
+	tcase_add_test(tc, cut_before_the_head_changed);
 	tcase_add_test(tc, given_away);
 	tcase_add_loop_test(tc, pending_is_settled, 0, 2);
 	tcase_add_test(tc, wrong_place);
