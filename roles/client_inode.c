@@ -175,6 +175,9 @@ client_inode_chain(struct client_inode *i, uint32_t index)
 void
 client_inode_gone(struct client_inode *i)
 {
+	if (i->gone == 0)
+		log_warn(i->c->log, "open file is gone", "ino=%llu",
+		    (unsigned long long)i->ino);
 	i->gone = -ESTALE;
 	i->ahead_gen++;
 	/* What waits to be written fails when it is sent; what was written is lost, too. */

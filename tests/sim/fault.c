@@ -366,6 +366,24 @@ isolate(struct sim_node *n)
 	}
 }
 
+/* Two islands: a few nodes of any kind reach each other, and none of the others. */
+static void
+split(struct sim *s)
+{
+	uint64_t ns = 1 + rand_below(&s->rand, 4 * NS_PER_S);
+	unsigned odds = 2 + (unsigned)rand_below(&s->rand, 4);
+	enum sim_net_path how = some_way(s);
+	bool there[SIM_NODES];
+
+	for (unsigned i = 0; i < SIM_NODES; i++)
+		there[i] = rand_chance(&s->rand, 1, odds);
+	for (unsigned i = 0; i < SIM_NODES; i++)
+		for (unsigned j = 0; j < SIM_NODES; j++)
+			if (there[i] != there[j] && !s->nodes[i].absent &&
+			    !s->nodes[j].absent)
+				cut_path(s, i, j, how, ns, 0);
+}
+
 static void
 cut_some(struct sim *s, unsigned flaps)
 {
@@ -377,6 +395,10 @@ cut_some(struct sim *s, unsigned flaps)
 
 	if (flaps == 0 && rand_chance(&s->rand, 1, 3)) {
 		isolate(a);
+		return;
+	}
+	if (flaps == 0 && rand_chance(&s->rand, 1, 2) && s->frail == SIM_NODES) {
+		split(s);
 		return;
 	}
 	if (a == b || (!hits(a) && !hits(b)))

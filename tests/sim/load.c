@@ -88,6 +88,8 @@ struct load {
 	struct write_rec *writes;	/* stamp i + 1 is writes[i] */
 	size_t		 write_n, write_cap;
 	ino_id		 shared_ino[SHARED_FILES], arena;
+	unsigned	 span;		/* blocks of them that are used: few, so that actors
+					 * meet, or all */
 	int		 arena_made[ARENA_NAMES];	/* successful creates - removes */
 	unsigned	 arena_flying[ARENA_NAMES];	/* of clients that died */
 	bool		 started;
@@ -205,9 +207,11 @@ static void
 next(struct actor *a)
 {
 	struct clock *c = sim_clock(a->l->s);
+	uint64_t most_ns = a->kind == SHARED && a->l->span < SHARED_BLOCKS ?
+	    2 * NS_PER_MS : 20 * NS_PER_MS;
 
 	clock_timer_start(c, &a->think, clock_now(c) +
-	    rand_below(&a->rand, 4) * rand_below(&a->rand, 20 * NS_PER_MS), thought);
+	    rand_below(&a->rand, 4) * rand_below(&a->rand, most_ns), thought);
 }
 
 /* ---- shared files ---- */
@@ -331,7 +335,9 @@ shared_act(struct actor *a)
 
 	a->blocks = 1 + (unsigned)rand_below(&a->rand,
 	    rand_chance(&a->rand, 1, 5) ? IO_BLOCKS_MAX : 3);
-	a->block = (unsigned)rand_below(&a->rand, SHARED_BLOCKS - a->blocks + 1);
+	if (a->blocks > l->span)
+		a->blocks = l->span;
+	a->block = (unsigned)rand_below(&a->rand, l->span - a->blocks + 1);
 	a->begin_ns = sim_now(l->s);
 	if (rand_chance(&a->rand, 1, 2)) {
 		begin(a, "read blocks %u+%u", a->block, a->blocks);
@@ -560,6 +566,44 @@ private_closed(struct actor *a)
 		reopen(a, a->ino, private_opened);
 }
 
+static void
+put_back_done(struct actor *a)
+{
+	if (lost(a) || in_doubt(a)) {
+		a->told = true;
+		private_doubt(a);
+		return;
+	}
+	a->told = false;
+	next(a);
+}
+
+static void
+put_back_cut(struct actor *a)
+{
+	struct msg_setattr set = { .valid = META_SET_SIZE, .size = a->size };
+
+	if (lost(a) || in_doubt(a)) {
+		private_doubt(a);
+		return;
+	}
+	begin(a, "cut to %u", a->size);
+	a->then = put_back_done;
+	client_setattr(client_of(a), &a->op, op_done, &root, a->ino, &set);
+}
+
+/* What had been sent may still arrive, long after its error.  Behind newer writes of the
+ * same client it is not done any more. */
+static void
+put_back(struct actor *a)
+{
+	memset(a->maybe, 1, PRIVATE_MAX);
+	a->size_maybe = true;
+	begin(a, "put back %u", a->size);
+	a->then = put_back_cut;
+	client_write(a->file, &a->io, io_done, 0, a->model, PRIVATE_MAX, true);
+}
+
 /* The session has ended: what fsync had acknowledged is there, the rest may be.  When no
  * error has told of a loss, there was none. */
 static void
@@ -590,8 +634,10 @@ private_doubt_read(struct actor *a)
 		sim_trace(l->s, "actor %u: goes on with what is left", a->id);
 	a->size = (uint32_t)at;
 	memcpy(a->model, a->data, PRIVATE_MAX);
-	a->told = false;
-	next(a);
+	if (a->told)
+		put_back(a);
+	else
+		next(a);
 }
 
 static void
@@ -955,6 +1001,8 @@ load_open(struct sim *s, unsigned ops)
 	assert(l != NULL);
 	l->s = s;
 	l->n = SIM_CLIENTS * 3;
+	l->span = rand_chance(sim_rand(s), 1, 2) ? SHARED_BLOCKS :
+	    1 + (unsigned)rand_below(sim_rand(s), 20);
 	l->actors = calloc(l->n, sizeof(*l->actors));
 	assert(l->actors != NULL);
 	for (unsigned i = 0; i < l->n; i++) {

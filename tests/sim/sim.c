@@ -11,6 +11,7 @@
 #include "conf/err.h"
 #include "meta/group.h"
 #include "net/routing.h"
+#include "roles/client_impl.h"
 #include "roles/manager.h"
 #include "roles/metadata.h"
 #include "roles/storage.h"
@@ -43,7 +44,9 @@ log_sink(void *ctx, enum log_level level, const char *who, const char *what,
 	struct sim *s = ctx;
 
 	(void)level;
-	if (strncmp(who, "client", 6) == 0 && strcmp(what, "session ended") == 0)
+	/* A file may be gone when its client was not sure of its session for a time. */
+	if (strncmp(who, "client", 6) == 0 && (strcmp(what, "session ended") == 0 ||
+	    (strcmp(what, "open file is gone") == 0 && s->unsure[who[6] - '1'])))
 		s->losses[who[6] - '1']++;
 	sim_trace_line(s, who, what, fields);
 }
@@ -415,6 +418,9 @@ poll(struct clock_timer *t)
 	struct clock *w = sim_clock(s);
 
 	sim_watch_leaders(s);
+	for (unsigned i = 0; i < SIM_CLIENTS; i++)
+		if (sim_client(s, i) != NULL && !client_session_sure(sim_client(s, i)))
+			s->unsure[i] = true;
 	for (unsigned i = 0; i < s->storage_n; i++) {
 		struct sim_node *n = &s->nodes[SIM_STORAGE0 + i];
 

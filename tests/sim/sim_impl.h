@@ -11,7 +11,7 @@
 #include "tests/sim/net.h"
 #include "tests/sim/sim.h"
 
-#define SIM_CUTS_MAX	64u
+#define SIM_CUTS_MAX	256u
 
 struct sim_node {
 	struct sim	*s;
@@ -68,6 +68,7 @@ struct sim {
 	unsigned	 ops;		/* of the load, per actor */
 	unsigned	 slow_box;
 	unsigned	 losses[SIM_CLIENTS];
+	bool		 unsure[SIM_CLIENTS];	/* of its session, at any time */
 	struct sim_cut	 cuts[SIM_CUTS_MAX];
 	unsigned	 cut_at;
 	unsigned	 roll_at;	/* rolling restart: next server; 0: none */
