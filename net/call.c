@@ -11,9 +11,10 @@
  * 3. A failed connection fails all calls on it.  Those that start while a peer is PAUSED
  *    wait for the next attempt, at most BACKOFF_MAX_MS, and share its fate: so calls to a
  *    dead server fail soon, but callers that retry in a circle are paced.
- * 4. A call that timed out on a connection from which nothing came since makes us ask
- *    whether the peer is there (ping); no answer for PROBE_MS breaks the connection, so
- *    after a cut has healed we do not wait for TCP's own slow retries. */
+ * 4. When nothing has come for QUIET_MS while a call waits, or since a call was sent that
+ *    timed out, we ask whether the peer is there (ping); no answer for PROBE_MS breaks the
+ *    connection, so after a cut has healed we do not wait for TCP's own slow retries (nor in
+ *    connecting, hence CONNECT_MS). */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -22,10 +23,11 @@
 #include "conf/err.h"
 #include "net/conn.h"
 
-#define CONNECT_MS	3000u		/* connect and hello */
+#define CONNECT_MS	1500u		/* connect and hello */
 #define BACKOFF_MIN_MS	10u
 #define BACKOFF_MAX_MS	250u
-#define PROBE_MS	2000u
+#define QUIET_MS	1000u		/* nothing came while a call waits: ping */
+#define PROBE_MS	1500u		/* no answer to that: the connection goes */
 #define FORGET_MS	60000u		/* peers without connection */
 #define SCATTER		128u		/* parts of a reply payload, usually */
 
@@ -291,35 +293,74 @@ peer_is_unused(struct clock_timer *t)
 	    p->used_ns + idle_ns : now + idle_ns, peer_is_unused);
 }
 
+/* Bytes came from it, or what it is sent moves. */
+static uint64_t
+heard(const struct net_peer *p)
+{
+	const struct net_chan *chan = p->conn.chan;
+
+	return chan->out_bytes > 0 && chan->tx_since_ns > chan->rx_ns ?
+	    chan->tx_since_ns : chan->rx_ns;
+}
+
+static void watch_due(struct clock_timer *t);
+
 static void
-peer_is_silent(struct clock_timer *t)
+watch_at(struct net_peer *p, uint64_t at_ns)
+{
+	clock_timer_start(p->hub->conf.clock, &p->probe, at_ns, watch_due);
+}
+
+static void
+ask_for_life(struct net_peer *p)
+{
+	p->probe_ns = now_of(p->hub);
+	/* Out of memory for a ping: then silence alone decides. */
+	(void)net_conn_ping(&p->conn);
+	watch_at(p, p->probe_ns + PROBE_MS * NS_PER_MS);
+}
+
+static void
+watch_due(struct clock_timer *t)
 {
 	struct net_peer *p = container_of(t, struct net_peer, probe);
+	uint64_t now = now_of(p->hub), last = heard(p);
 
-	if (p->conn.chan->rx_ns < p->probe_ns) {
+	if (p->probe_ns != 0 && last < p->probe_ns) {
 		char addr[NET_ADDR_TEXT];
 
 		net_addr_text(&p->addr, addr);
 		log_info(p->hub->conf.log, "peer is silent", "peer=%s ms=%u", addr,
 		    PROBE_MS);
 		peer_failed(p, -ECONNRESET);
+		return;
 	}
+	p->probe_ns = 0;
+	if (list_empty(&p->sent))
+		return;			/* nobody waits */
+	if (last + QUIET_MS * NS_PER_MS > now)
+		watch_at(p, last + QUIET_MS * NS_PER_MS);
+	else
+		ask_for_life(p);
+}
+
+/* A call waits for @p. */
+static void
+watch(struct net_peer *p)
+{
+	if (p->probe.pos != 0)
+		return;
+	p->probe_ns = 0;
+	watch_at(p, now_of(p->hub) + QUIET_MS * NS_PER_MS);
 }
 
 /* A call that was sent at @sent_ns timed out. */
 static void
 probe(struct net_peer *p, uint64_t sent_ns)
 {
-	struct net_hub *hub = p->hub;
-
-	if (p->state != PEER_UP || p->probe.pos != 0 ||
-	    p->conn.chan->rx_ns > sent_ns)
-		return;
-	p->probe_ns = now_of(hub);
-	/* Out of memory for a ping: then silence alone decides. */
-	(void)net_conn_ping(&p->conn);
-	clock_timer_start(hub->conf.clock, &p->probe,
-	    p->probe_ns + PROBE_MS * NS_PER_MS, peer_is_silent);
+	if (p->state == PEER_UP && (p->probe.pos == 0 || p->probe_ns == 0) &&
+	    p->conn.chan->rx_ns <= sent_ns)
+		ask_for_life(p);
 }
 
 /* ---- sending ---- */
@@ -479,6 +520,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 		return 0;
 	}
 	list_push_back(&p->sent, &c->node);
+	watch(p);
 	if (c->state == CALL_QUEUED)
 		send_out(c);
 	return 0;
@@ -520,13 +562,7 @@ net_call_active(const struct net_call *c)
 uint64_t
 net_call_heard(const struct net_call *c)
 {
-	const struct net_chan *chan;
-
-	if (c->state != CALL_SENT)
-		return 0;
-	chan = c->peer->conn.chan;
-	return chan->out_bytes > 0 && chan->tx_since_ns > chan->rx_ns ?
-	    chan->tx_since_ns : chan->rx_ns;
+	return c->state == CALL_SENT ? heard(c->peer) : 0;
 }
 
 void
@@ -706,6 +742,7 @@ conn_up(struct net_conn *conn)
 
 		list_remove(&c->node);
 		list_push_back(&p->sent, &c->node);
+		watch(p);
 		send_out(c);
 	}
 }
