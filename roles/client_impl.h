@@ -69,6 +69,8 @@ struct client_where {
 	unsigned	   n;		/* how many there are to ask */
 	uint64_t	   routing;	/* version that this was found in */
 	uint64_t	   heard_ns;	/* when it last said anything */
+	node_id		   silent;	/* said nothing: the last to be asked, */
+	uint64_t	   silent_until_ns; /* until then */
 	uint64_t	   term;	/* of the leader that routing named last */
 	struct clock_timer watch;
 };

@@ -6,7 +6,8 @@
  * go to the one that answered last.  When it refuses, or its connection breaks, the next
  * is asked at once, by each call, until all have been; then there is a pause.  When it says
  * nothing at all for PATIENCE_NS, to any call, every call that waits for it goes to the
- * next: a process that was stopped keeps its connections.  (Silence is what counts, not a
+ * next: a process that was stopped keeps its connections.  That one is left out for a while,
+ * or each round through the servers would wait for it.  (Silence is what counts, not a
  * slow answer: some requests wait for other clients or for storage.)
  *
  * Sending again is safe: reads change nothing, changes are recognised by (client, seq),
@@ -17,6 +18,7 @@
 
 #define PATIENCE_NS	NS_PER_S
 #define LOOK_NS		(200 * NS_PER_MS)
+#define SILENT_NS	(5 * NS_PER_S)	/* not asked for so long after that */
 #define GROUP_ID	1u
 
 /* Also one that is to leave the group may still lead it. */
@@ -29,13 +31,13 @@ serves(const struct routing_node *n, const struct routing_group *g)
 }
 
 /* The first server after @after in the circle of ids, among those that are up; when none
- * is, among all. */
+ * is, among all.  One that was silent is the last resort. */
 static void
 choose(struct client *c, node_id after)
 {
 	const struct routing *r = member_routing(c->member);
 	const struct routing_group *g = routing_group(r, GROUP_ID);
-	const struct routing_node *n, *first = NULL, *next = NULL;
+	const struct routing_node *n, *first = NULL, *next = NULL, *mute = NULL;
 	struct client_where *w = &c->where;
 	bool any_up = false;
 
@@ -46,13 +48,17 @@ choose(struct client *c, node_id after)
 		if (!serves(n, g) || (any_up && n->state != NODE_UP))
 			continue;
 		w->n++;
+		if (n->id == w->silent && clock_now(c->clock) < w->silent_until_ns) {
+			mute = n;
+			continue;
+		}
 		if (first == NULL)
 			first = n;
 		if (next == NULL && n->id > after)
 			next = n;
 	}
 	if (next == NULL)
-		next = first;
+		next = first != NULL ? first : mute;
 	w->routing = routing_version(r);
 	w->node = next == NULL ? 0 : next->id;
 	if (next != NULL)
@@ -70,6 +76,8 @@ look_again(struct client *c)
 	if (g != NULL && g->leader != 0 && g->term > w->term) {
 		w->term = g->term;
 		w->node = g->leader;
+		if (w->silent == g->leader)
+			w->silent = 0;
 	}
 	choose(c, w->node == 0 ? 0 : w->node - 1);
 }
@@ -103,6 +111,8 @@ client_where_answered(struct client *c, node_id node, int rc, unsigned *tries)
 
 	if (rc == 0 || (next != ERR_NEXT_REFRESH && next != ERR_NEXT_OTHER) ||
 	    rc == ERR_SESSION) {
+		if (w->silent == node)
+			w->silent = 0;
 		if (w->node == node)
 			w->heard_ns = clock_now(c->clock);
 		*tries = 0;
@@ -128,6 +138,8 @@ look(struct clock_timer *t)
 	if (oldest != UINT64_MAX && w->n > 1 && w->heard_ns <= oldest &&
 	    oldest + PATIENCE_NS <= now) {
 		log_info(c->log, "metadata server is silent", "node=%u", node);
+		w->silent = node;
+		w->silent_until_ns = now + SILENT_NS;
 		move_on(c, node);
 		member_refresh(c->member);
 		client_mcall_resend(c, node);

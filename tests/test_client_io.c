@@ -974,6 +974,30 @@ START_TEST(an_election_takes_a_while)
 }
 END_TEST
 
+/* Who led is cut off, and the others need time to elect: they are asked again and again, and
+ * the silent one is not waited for in between. */
+START_TEST(an_election_without_the_silent_one)
+{
+	struct client_file *f = NULL;
+
+	add_metas();
+	routing_told();
+	metas.leads = 0;
+	metas.silent[META] = true;
+	client_file_create(c, &reqs[0].op, op_done, NULL, 1, "a", 0644, O_RDWR,
+	    &f);
+	for (unsigned ms = 1300; ms < 3000; ms += 100) {
+		unsigned asked = metas.asked[7] + metas.asked[8];
+
+		sim_clock_run(world, ms == 1300 ? 1300 * NS_PER_MS : 100 * NS_PER_MS);
+		ck_assert_uint_gt(metas.asked[7] + metas.asked[8], asked);
+	}
+	metas.leads = 8;
+	sim_clock_run(world, 110 * NS_PER_MS);
+	ck_assert(reqs[0].done && reqs[0].rc == 0);
+}
+END_TEST
+
 /* A request that waits for others at a server that is well is not sent elsewhere. */
 START_TEST(slow_is_not_silent)
 {
@@ -2042,6 +2066,7 @@ main(void)
 	tcase_add_test(tc, done_waits_for_the_oldest);
 	LOOP(another_metadata_server_leads, elections);
 	tcase_add_test(tc, an_election_takes_a_while);
+	tcase_add_test(tc, an_election_without_the_silent_one);
 	tcase_add_test(tc, slow_is_not_silent);
 	tcase_add_test(tc, gives_up_when_told_to);
 	tcase_add_test(tc, names_are_checked);
