@@ -10,8 +10,8 @@ struct manager;
 
 /* Open over @dir_path (made when missing), listen at @listen.
  *
- *   managers   all of them, in the order that all of them have; copied.  None, or only
- *              @listen: it is the only one.  The first of several founds their group once
+ *   managers   all of them, in any order; copied.  None, or only
+ *              @listen: it is the only one.  The lowest of several founds their group once
  *              all others are there and have no data either; who is not among them waits
  *              until a group is told to take it in.
  *

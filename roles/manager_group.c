@@ -2,7 +2,7 @@
 /* manager_group.c - the managers among themselves: how their group is founded, who is to
  * be in it, and how the operator changes that.
  *
- *	BLANK --- the first of manager.addresses, and all others say: blank ---> founds it
+ *	BLANK --- the lowest of manager.addresses, and all others say: blank ---> founds it
  *	BLANK --- the leader of a group was told to take it in ----------------> follows
  *
  * Who is to be a manager is a row of the state: the configured addresses to begin with, then
@@ -22,6 +22,24 @@
 /* ---- founding ---- */
 
 static void found_due(struct clock_timer *t);
+
+/* One of the listed addresses is the founder's: the same one in whatever order they are
+ * listed here and there. */
+static bool
+founder(const struct manager *m)
+{
+	char own[NET_ADDR_TEXT], other[NET_ADDR_TEXT];
+	bool listed = false;
+
+	net_addr_text(&m->self, own);
+	for (unsigned i = 0; i < m->peer_n; i++) {
+		net_addr_text(&m->peers[i], other);
+		if (strcmp(other, own) < 0)
+			return false;
+		listed |= strcmp(other, own) == 0;
+	}
+	return listed;
+}
 
 static void
 ask_again(struct manager *m)
@@ -67,8 +85,8 @@ found_answer(struct net_call *c, int rc)
 	found_due(&m->found_timer);
 }
 
-/* The next of the others; when all were asked one after another and are blank, the first
- * of the list founds the group. */
+/* The next of the others; when all were asked one after another and are blank, the founder
+ * founds the group. */
 static void
 found_due(struct clock_timer *t)
 {
@@ -89,7 +107,7 @@ found_due(struct clock_timer *t)
 		m->found_at++;
 	if (m->found_at >= m->peer_n) {
 		m->found_at = 0;
-		if (m->peer_n > 0 && net_addr_eq(&m->peers[0], &m->self))
+		if (founder(m))
 			found(m);
 		else
 			ask_again(m);
@@ -103,6 +121,13 @@ found_due(struct clock_timer *t)
 void
 manager_group_open(struct manager *m)
 {
+	bool listed = false;
+
+	for (unsigned i = 0; i < m->peer_n; i++)
+		listed |= net_addr_eq(&m->peers[i], &m->self);
+	if (m->peer_n > 0 && !listed)
+		log_warn(&m->env.log, "not in manager.addresses: waits to be added by "
+		    "fsd admin manager", "%s", "");
 	if (m->peer_n > 0)
 		clock_timer_start(m->env.clock, &m->found_timer,
 		    clock_now(m->env.clock), found_due);
@@ -171,7 +196,7 @@ manager_group_lead(struct manager *m)
 		return;
 	}
 	/* We have just founded it, or were the only one until now. */
-	if (m->peer_n < 2 || !net_addr_eq(&m->peers[0], &m->self) ||
+	if (m->peer_n < 2 || !founder(m) ||
 	    group_members(m->group)->n > 1)
 		return;
 	for (unsigned i = 0; i < m->peer_n; i++)

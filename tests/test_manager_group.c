@@ -41,6 +41,7 @@ static struct {
 	struct conf	  conf;
 	struct host	  hosts[HOSTS];
 	unsigned	  listed;	/* managers that are configured */
+	bool		  mixed;	/* the third lists them the other way round */
 } t;
 
 /* ---- hosts ---- */
@@ -104,7 +105,8 @@ boot(unsigned id)
 	char name[16];
 
 	for (unsigned i = 0; i < MANAGERS; i++)
-		managers[i] = at(i + 1);
+		managers[i] = at(t.mixed && id == 3 && i < t.listed ?
+		    t.listed - i : i + 1);
 	ck_assert(!h->up);
 	h->id = id;
 	h->boots++;
@@ -398,6 +400,18 @@ START_TEST(founded_together)
 }
 END_TEST
 
+/* In whatever order each of them has their addresses. */
+START_TEST(founded_in_any_order)
+{
+	setup_seed(7 + (unsigned)_i);
+	t.mixed = true;
+	for (unsigned i = 3; i >= 1; i--)
+		boot(i);
+	ck_assert_uint_ne(leader(5000), 0);
+	ck_assert_msg(settles(3, 10000), "%s", members());
+}
+END_TEST
+
 /* The end of a manager costs no node its lease, and nothing is forgotten. */
 START_TEST(failover)
 {
@@ -627,6 +641,7 @@ main(void)
 	suite_add_tcase(s, calm);
 	tcase_add_checked_fixture(any, NULL, teardown);
 	tcase_add_test(any, founded_together);
+	tcase_add_loop_test(any, founded_in_any_order, 0, 200);
 	tcase_add_loop_test(any, any_weather, 0,
 	    seed != NULL && *seed != '\0' ? 1 : seeds);
 	suite_add_tcase(s, any);
