@@ -18,7 +18,7 @@
 
 #define PATIENCE_NS	NS_PER_S
 #define LOOK_NS		(200 * NS_PER_MS)
-#define SILENT_NS	(5 * NS_PER_S)	/* not asked for so long after that */
+#define SILENT_NS	(2 * NS_PER_S)	/* not asked for so long after that */
 #define GROUP_ID	1u
 
 /* Also one that is to leave the group may still lead it. */
