@@ -177,6 +177,10 @@ MSG_DECLARE(synced, MSG_SYNCED)
 #define MSG_CHAIN_ACCEPT(F) \
 	F(u32, chain,   "chain whose last replica is gone for good")            \
 	F(u32, target,  "replica whose content is taken for everything there is")
+#define MSG_CHAIN_RESYNC(F) \
+	F(u32, chain,   "chain id")                                             \
+	F(u32, version, "of the chain, as the asker knows it; 0: any")          \
+	F(u32, target,  "replica that is compared with the others, and mended")
 #define MSG_DISK_REPLACE(F) \
 	F(uid, disk,    "disk that is given up")                                \
 	F(uid, with,    "disk whose free targets take the place of its replicas")
@@ -202,6 +206,7 @@ MSG_DECLARE(manager_row, MSG_MANAGER_ROW)
 	F(list_manager_row, managers, "members of the managers' group")
 MSG_DECLARE(managers_rep, MSG_MANAGERS_REP)
 MSG_DECLARE(chain_accept, MSG_CHAIN_ACCEPT)
+MSG_DECLARE(chain_resync, MSG_CHAIN_RESYNC)
 MSG_DECLARE(disk_replace, MSG_DISK_REPLACE)
 
 /* ---- clients ---- */
@@ -279,6 +284,7 @@ MSG_DECLARE(config_rep, MSG_CONFIG_REP)
 	X(0x010e, disk_replace, disk_replace, none,          "refused once done") \
 	X(0x010f, manager_change, manager_change, none,      "refused once done") \
 	X(0x0110, managers,    none,        managers_rep,    "harmless")        \
-	X(0x0111, metadata_change, metadata_change, none,    "refused once done")
+	X(0x0111, metadata_change, metadata_change, none,    "refused once done") \
+	X(0x0112, chain_resync, chain_resync, none,          "refused once begun")
 
 #endif

@@ -31,6 +31,7 @@
 	X(metadata_change, MSG_METADATA_CHANGE) \
 	X(managers_rep, MSG_MANAGERS_REP) \
 	X(chain_accept, MSG_CHAIN_ACCEPT) \
+	X(chain_resync, MSG_CHAIN_RESYNC) \
 	X(disk_replace, MSG_DISK_REPLACE) \
 	X(client_beat, MSG_CLIENT_BEAT) \
 	X(client_beat_rep, MSG_CLIENT_BEAT_REP) \

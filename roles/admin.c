@@ -34,6 +34,7 @@ struct change {
 	uint16_t method;
 	union {
 		struct msg_chain_accept accept;
+		struct msg_chain_resync resync;
 		struct msg_disk_replace replace;
 		struct msg_manager_change manager;
 		struct msg_metadata_change metadata;
@@ -82,6 +83,14 @@ make_accept(struct change *c, const char *const *args)
 	c->method = MSG_chain_accept;
 	return number(args[0], "chain", &c->u.accept.chain) &&
 	    number(args[1], "target", &c->u.accept.target);
+}
+
+static bool
+make_resync(struct change *c, const char *const *args)
+{
+	c->method = MSG_chain_resync;
+	return number(args[0], "chain", &c->u.resync.chain) &&
+	    number(args[1], "target", &c->u.resync.target);
 }
 
 static bool
@@ -192,6 +201,9 @@ static const struct command commands[] = {
 	{ "chain accept-loss", NEED_DONE, NULL,
 	    "CHAIN TARGET: its last replica is gone for good; go on with TARGET",
 	    make_accept, 2 },
+	{ "chain resync", NEED_DONE, NULL,
+	    "CHAIN TARGET: compare that replica with the others, mend what differs",
+	    make_resync, 2 },
 	{ "disk replace", NEED_DONE, NULL,
 	    "OLD NEW: free targets of disk NEW take the place of those on OLD",
 	    make_replace, 2 },

@@ -7,6 +7,9 @@
  *	orphan		the inode is not in the image of metadata, and was made before it
  *	misplaced	the layout of its file puts it on another chain
  *
+ * To mend a replica that differs from two others that agree, the manager is asked to bring it
+ * up to date once more: a resync compares all of its chunks and copies what is not equal.
+ *
  * The cluster is in use, so a chunk that looks wrong is kept as a suspect and looked at
  * again, a second apart; it is a fault when it is wrong every time. */
 #include <errno.h>
@@ -65,6 +68,7 @@ struct check_chunks {
 	uint32_t	at;		/* suspect */
 	uint32_t	suspect_n;
 	uint64_t	dropped;	/* suspects there was no room for */
+	target_id	mending;
 	uint64_t	mark;		/* chunks counted before this chain began */
 	struct suspect	suspects[CHECK_SUSPECTS];
 };
@@ -90,6 +94,13 @@ judge_inode(const struct check_chunks *w, struct chunk_id id)
 	return chain != 0 && chain != w->row.id ? MISPLACED : RIGHT;
 }
 
+static bool
+same(const struct view *a, const struct view *b)
+{
+	return a->committed == b->committed && (a->committed == 0 ||
+	    (a->check == b->check && a->len == b->len));
+}
+
 static enum judgement
 judge(const struct check_chunks *w, struct chunk_id id, const struct view *v)
 {
@@ -101,8 +112,7 @@ judge(const struct check_chunks *w, struct chunk_id id, const struct view *v)
 		if (v[i].pending != 0)
 			return UNSETTLED;
 	for (unsigned i = 1; i < w->n; i++)
-		if (v[i].committed != v[0].committed || (v[0].committed != 0 &&
-		    (v[i].check != v[0].check || v[i].len != v[0].len)))
+		if (!same(&v[i], &v[0]))
 			return DIFFERS;
 	return RIGHT;
 }
@@ -185,6 +195,54 @@ cut(struct check_chunks *w, const struct suspect *s)
 	    &opts, cut_answered);
 }
 
+/* The replica that all others agree against; -1: nobody knows who is right. */
+static int
+odd_one(const struct check_chunks *w, const struct view *v)
+{
+	int odd = -1;
+
+	for (unsigned i = 0; w->n >= 3 && i < w->n; i++) {
+		unsigned other = i == 0 ? 1 : 0, agree = 0;
+
+		for (unsigned k = 0; k < w->n; k++)
+			agree += k != i && same(&v[k], &v[other]);
+		if (agree == w->n - 1 && !same(&v[i], &v[other]))
+			odd = (int)i;
+	}
+	return odd;
+}
+
+static void
+resync_answered(struct net_call *call, int rc)
+{
+	struct check *c = container_of(call, struct check, call);
+	struct check_chunks *w = c->chunk_walk;
+
+	if (rc == 0)
+		check_mended(c, "replica %u of chain %u is brought up to date again",
+		    w->mending, w->row.id);
+	else
+		check_fault(c, "replica %u of chain %u cannot be brought up to date "
+		    "again: %s", w->mending, w->row.id, err_text(rc));
+	w->at++;
+	check_later(c, 0, go_on);
+}
+
+static int
+resync(struct check_chunks *w, target_id target)
+{
+	struct check *c = w->c;
+	struct msg_chain_resync q = { .chain = w->row.id, .version = w->row.version,
+	    .target = target };
+	struct net_call_opts opts = {
+		.deadline_ns = clock_now(c->env.clock) + CHECK_ATTEMPT_NS
+	};
+
+	w->mending = target;
+	return net_call_start(&c->call, c->env.hub, &c->managers[c->manager_at],
+	    MSG_chain_resync, &q, &opts, resync_answered);
+}
+
 /* The suspect was wrong each time. */
 static void
 convict(struct check_chunks *w, enum judgement how, const struct view *v)
@@ -193,6 +251,7 @@ convict(struct check_chunks *w, enum judgement how, const struct view *v)
 	struct check *c = w->c;
 	char text[512] = "";
 	size_t n = 0;
+	int odd;
 
 	for (unsigned i = 0; i < w->n && n < sizeof(text); i++)
 		n += (size_t)snprintf(text + n, sizeof(text) - n,
@@ -201,6 +260,9 @@ convict(struct check_chunks *w, enum judgement how, const struct view *v)
 	check_fault(c, "chain %u inode %" PRIu64 " chunk %u: %s;%s", w->row.id,
 	    s->id.ino, s->id.index, judged[how], text);
 	if (how == ORPHAN && c->repair && cut(w, s) == 0)
+		return;
+	if (how == DIFFERS && c->repair && (odd = odd_one(w, v)) >= 0 &&
+	    resync(w, w->row.targets[odd]) == 0)
 		return;
 	w->at++;
 	check_later(c, 0, go_on);

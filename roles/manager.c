@@ -124,6 +124,9 @@ serve(void *ctx, struct net_req *req)
 	case MSG_managers:
 		manager_group_list(m, req);
 		break;
+	case MSG_chain_resync:
+		manager_repair_resync(m, req);
+		break;
 	case MSG_chain_accept:
 		manager_repair_accept(m, req);
 		break;

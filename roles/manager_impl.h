@@ -180,6 +180,7 @@ void	manager_node_space(const struct manager *m, uint64_t *total,
 void	manager_repair_start(struct manager *m);
 void	manager_repair_stop(struct manager *m);
 void	manager_repair_synced(struct manager *m, struct net_req *req);
+void	manager_repair_resync(struct manager *m, struct net_req *req);
 void	manager_repair_accept(struct manager *m, struct net_req *req);
 void	manager_repair_replace(struct manager *m, struct net_req *req);
 /* What a node says of the replicas that it brings up to date. */

@@ -243,6 +243,38 @@ manager_repair_accept(struct manager *m, struct net_req *req)
 }
 
 static void
+resync_begun(struct manager_call *c, int rc, uint64_t value)
+{
+	const struct msg_chain_resync *q = c->req->msg;
+
+	log_warn(&c->m->env.log, rc == 0 ? "replica is compared and mended, as the "
+	    "operator wants" : "replica not compared", "chain=%u target=%u error=%s",
+	    q->chain, q->target, err_name(rc));
+	manager_reply_rc(c, rc, value);
+}
+
+/* A replica that comes back is made equal to the others: so it leaves for a moment, as when
+ * the order is put right, and only if two others serve on. */
+void
+manager_repair_resync(struct manager *m, struct net_req *req)
+{
+	const struct msg_chain_resync *q = req->msg;
+	const struct routing_chain *c = routing_chain(m->state.routing, q->chain);
+	struct bytes_writer w;
+	uint8_t buf[16];
+	int rc = -ENOENT;
+
+	bytes_writer_init(&w, buf, sizeof(buf));
+	if (c != NULL) {
+		manager_cmd_rotate(&w, q->chain, q->version != 0 ? q->version :
+		    c->version, q->target);
+		rc = manager_propose(m, req, 0, &w, resync_begun);
+	}
+	if (rc != 0)
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+}
+
+static void
 replaced(struct manager_call *c, int rc, uint64_t value)
 {
 	const struct msg_disk_replace *q = c->req->msg;

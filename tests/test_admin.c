@@ -15,6 +15,7 @@ static struct {
 	unsigned asked;
 	uint16_t changed;		/* method, and its request */
 	struct msg_chain_accept accept;
+	struct msg_chain_resync resync;
 	struct msg_disk_replace replace;
 	struct msg_manager_change change;
 	char	 addr[64], with[64];
@@ -149,6 +150,9 @@ serve(void *ctx, struct net_req *req)
 		return;
 	case MSG_chain_accept:
 		T.accept = *(const struct msg_chain_accept *)req->msg;
+		break;
+	case MSG_chain_resync:
+		T.resync = *(const struct msg_chain_resync *)req->msg;
 		break;
 	case MSG_disk_replace:
 		T.replace = *(const struct msg_disk_replace *)req->msg;
@@ -337,6 +341,11 @@ START_TEST(changes)
 	ck_assert_uint_eq(T.changed, MSG_chain_accept);
 	ck_assert_uint_eq(T.accept.chain, 4);
 	ck_assert_uint_eq(T.accept.target, 17);
+	ck_assert_int_eq(run("chain resync 5 18", false), 0);
+	ck_assert_uint_eq(T.changed, MSG_chain_resync);
+	ck_assert_uint_eq(T.resync.chain, 5);
+	ck_assert_uint_eq(T.resync.version, 0);
+	ck_assert_uint_eq(T.resync.target, 18);
 	ck_assert_int_eq(run("disk replace 11111111111111111111111111111111 "
 	    "abababababababababababababababab", false), 0);
 	ck_assert_uint_eq(T.changed, MSG_disk_replace);

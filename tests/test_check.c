@@ -35,6 +35,8 @@ static struct {
 	int		image_fail;	/* the answer to the second page */
 	unsigned	image_fails;
 	unsigned	images, cuts;
+	target_id	resynced;
+	int		resync_rc;
 	uint64_t	image;
 } T;
 
@@ -199,6 +201,15 @@ serve(void *ctx, struct net_req *req)
 	case MSG_cut:
 		cut_rep(req);
 		break;
+	case MSG_chain_resync: {
+		const struct msg_chain_resync *q = req->msg;
+
+		ck_assert_uint_eq(q->version, T.version);
+		ck_assert_uint_eq(q->target / 10, q->chain);
+		T.resynced = q->target % 10;
+		net_reply(req, T.resync_rc, NULL, NULL, 0, NULL, NULL);
+		break;
+	}
 	default:
 		ck_abort_msg("method %x", req->method);
 	}
@@ -236,7 +247,7 @@ add(ino_id ino, uint32_t index, bool elsewhere)
 	return c;
 }
 
-enum what { CLEAN, DIGEST, LACKS, VERSIONS, PASSES, PENDING, ORPHAN, MISPLACED, NEW,
+enum what { CLEAN, DIGEST, ALL_DIFFER, REFUSED, LACKS, VERSIONS, PASSES, PENDING, ORPHAN, MISPLACED, NEW,
 	MOVES, LEADER, STALE_IMAGE, NO_INODE };
 
 static const struct {
@@ -249,6 +260,10 @@ static const struct {
 } cases[] = {
 	{ "all is well", CLEAN, false, 0, 0, " 0 faults, 0 mended" },
 	{ "a replica has other bytes", DIGEST, false, -EUCLEAN, 1, "replicas differ" },
+	{ "it is mended", DIGEST, true, 0, 1, " 1 mended" },
+	{ "a replica that lacks one is mended", LACKS, true, 0, 1, " 1 mended" },
+	{ "nobody knows who is right", ALL_DIFFER, true, -EUCLEAN, 1, " 0 mended" },
+	{ "too few others serve", REFUSED, true, -EUCLEAN, 1, "up to date again: " },
 	{ "a replica lacks a chunk", LACKS, false, -EUCLEAN, 1, "replicas differ" },
 	{ "a replica has another version", VERSIONS, false, -EUCLEAN, 1,
 	  "target 12: 4/0" },
@@ -275,6 +290,14 @@ arrange(enum what how)
 	switch (how) {
 	case DIGEST:
 		c->check[1]++;
+		break;
+	case ALL_DIFFER:
+		c->check[1]++;
+		c->check[2]--;
+		break;
+	case REFUSED:
+		c->check[1]++;
+		T.resync_rc = -EBUSY;
 		break;
 	case LACKS:
 		c->committed[0] = 0;
@@ -397,6 +420,10 @@ START_TEST(finds)
 		faults++;
 	ck_assert_msg(faults == cases[_i].faults, "%s:\n%s", cases[_i].what, T.out);
 	ck_assert_uint_eq(T.cuts, cases[_i].how == ORPHAN && cases[_i].repair);
+	if (cases[_i].repair && cases[_i].how == DIGEST)
+		ck_assert_uint_eq(T.resynced, 1);
+	else if (cases[_i].how != REFUSED)
+		ck_assert_uint_eq(T.resynced, 0);	/* or the first one */
 	ck_assert_uint_eq(T.images, 1 + (cases[_i].how == LEADER ||
 	    cases[_i].how == STALE_IMAGE ? T.image - 77 : 0));
 }

@@ -921,6 +921,33 @@ START_TEST(order_is_restored)
 }
 END_TEST
 
+/* An operator, or fsd check, has a replica compared with the others again. */
+START_TEST(a_replica_is_compared_again)
+{
+	struct msg_chain_resync q = { .chain = 9, .target = 1 };
+
+	three_nodes(1, 1);
+	run_ms(1000);
+	ck_assert_int_eq(call(MSG_chain_resync, &q)->rc, -ENOENT);
+	q.chain = 1;
+	q.target = 9;
+	ck_assert_int_eq(call(MSG_chain_resync, &q)->rc, -ENOENT);
+	q.target = 2;
+	q.version = 7;
+	ck_assert_int_eq(call(MSG_chain_resync, &q)->rc, ERR_STALE_CHAIN);
+	ck_assert_str_eq(shape(), "1v1:1.2.3 t1v1:1 1+ 2+ 3+");
+	q.version = 1;
+	ck_assert_int_eq(call(MSG_chain_resync, &q)->rc, 0);
+	ck_assert_str_eq(shape(), "1v2:1.3.2y t1v1:1 1+ 2+ 3+");
+	q.version = 0;
+	ck_assert_int_eq(call(MSG_chain_resync, &q)->rc, -EBUSY);
+	q.target = 1;
+	ck_assert_int_eq(call(MSG_chain_resync, &q)->rc, -EBUSY);
+	ck_assert_int_eq(synced(1, 2, 2, &nodes[2]), 0);
+	ck_assert_str_eq(shape(), "1v3:1.3.2 t1v1:1 1+ 2+ 3+");
+}
+END_TEST
+
 static int
 accept_loss(chain_id chain, target_id target)
 {
@@ -1860,6 +1887,7 @@ main(void)
 	tcase_add_test(calm, thousands_of_chains_change_at_once);
 	tcase_add_test(calm, order_is_restored);
 	tcase_add_test(calm, loss_is_accepted);
+	tcase_add_test(calm, a_replica_is_compared_again);
 	tcase_add_test(calm, a_disk_is_replaced);
 	tcase_add_test(calm, the_last_replica_is_not_replaced);
 	tcase_add_test(calm, sync_progress);
