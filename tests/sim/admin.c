@@ -4,11 +4,14 @@
  *
  *	disk	  node is stopped -> its replicas there are out of their chains, others serve
  *		  -> the disk is empty -> node is started -> disk_replace answered
- *	manager	  (its data is gone -> started ->) manager_change -> the group is as wanted */
+ *	another	  node is stopped -> started with one more disk -> disk_replace answered
+ *	manager	  (its data is gone -> started ->) manager_change -> the group is as wanted
+ *	metadata  the same by metadata_change; or removed -> not there -> added -> there */
 #include "tests/sim/sim_impl.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +20,7 @@
 #include "net/msg_all.h"
 #include "net/routing.h"
 #include "roles/manager.h"
+#include "roles/metadata.h"
 
 #define STEP_NS		(100 * NS_PER_MS)
 #define PATIENCE	100u		/* steps until a disk is left as it is */
@@ -41,6 +45,13 @@ struct sim_admin {
 	uint64_t	 was;		/* member that lost its data */
 	struct clock_timer manager_timer;
 	struct net_call	 manager_call;
+	/* a metadata node */
+	struct sim_node *metadata;	/* NULL: none */
+	enum manager_op	 meta_op;
+	node_id		 meta_old;
+	uint64_t	 meta_was;
+	struct clock_timer meta_timer;
+	struct net_call	 meta_call;
 };
 
 static void
@@ -93,7 +104,9 @@ sim_admin_close(struct sim *s)
 	clock_timer_stop(sim_clock(s), &a->disk_timer);
 	clock_timer_stop(sim_clock(s), &a->manager_timer);
 	net_call_cancel(&a->disk_call);
+	clock_timer_stop(sim_clock(s), &a->meta_timer);
 	net_call_cancel(&a->manager_call);
+	net_call_cancel(&a->meta_call);
 	net_hub_close(a->hub);
 	sim_clock_node_close(a->clock);
 	free(a);
@@ -102,7 +115,8 @@ sim_admin_close(struct sim *s)
 bool
 sim_admin_idle(const struct sim *s)
 {
-	return s->admin->disk_node == NULL && s->admin->manager == NULL;
+	return s->admin->disk_node == NULL && s->admin->manager == NULL &&
+	    s->admin->metadata == NULL;
 }
 
 /* Ask one manager after the other; those that do not lead say so. */
@@ -210,6 +224,29 @@ sim_admin_disk(struct sim *s)
 	sim_trace(s, "node %u shall get a new disk %u", n->id, a->disk);
 	clock_timer_stop(w, &n->again);
 	sim_die(n, false);
+	clock_timer_start(w, &a->disk_timer, clock_now(w) + STEP_NS, disk_step);
+}
+
+void
+sim_admin_move(struct sim *s)
+{
+	struct sim_admin *a = s->admin;
+	struct sim_node *n = &s->nodes[s->frail != SIM_NODES ? s->frail :
+	    SIM_STORAGE0 + (unsigned)rand_below(&s->rand, s->storage_n)];
+	struct clock *w = sim_clock(s);
+
+	if (a->disk_node != NULL || !n->up || !n->ready || n->stopping ||
+	    n->disk_n == SIM_DISKS)
+		return;
+	a->old = n->disks[rand_below(&s->rand, n->disk_n)];
+	a->disk = n->disk_n;
+	a->disk_node = n;
+	a->wiped = true;
+	sim_trace(s, "node %u shall get disk %u for another", n->id, a->disk);
+	clock_timer_stop(w, &n->again);
+	sim_die(n, false);
+	sim_format(n, n->disk_n++);
+	sim_boot(n);
 	clock_timer_start(w, &a->disk_timer, clock_now(w) + STEP_NS, disk_step);
 }
 
@@ -332,4 +369,117 @@ sim_admin_manager(struct sim *s)
 	if (!n->up)
 		sim_boot(n);
 	clock_timer_start(w, &a->manager_timer, clock_now(w) + STEP_NS, manager_step);
+}
+
+/* ---- metadata ---- */
+
+static struct group *
+meta_leader(struct sim *s)
+{
+	for (unsigned i = 0; i < SIM_METADATAS; i++) {
+		struct group *g = sim_metadata_group(s, i);
+
+		if (g != NULL && group_lease(g))
+			return g;
+	}
+	return NULL;
+}
+
+/* @n members, all of them vote; is the one at @addr there?  False while nobody leads. */
+static bool
+meta_is(struct sim_admin *a, unsigned n, bool there, uint64_t not)
+{
+	struct group *g = meta_leader(a->s);
+	const struct raft_members *r = g == NULL ? NULL : group_members(g);
+	struct net_addr addr = { .kind = NET_ADDR_SIM, .id = a->metadata->id };
+	bool found = false;
+
+	if (r == NULL || r->n != n)
+		return false;
+	for (unsigned i = 0; i < r->n; i++) {
+		if (!r->m[i].voter || r->m[i].id == not)
+			return false;
+		found |= net_addr_eq(&r->m[i].addr, &addr);
+	}
+	return found == there;
+}
+
+static node_id
+meta_node(struct sim *s, const struct sim_node *n)
+{
+	const struct routing *r = sim_routing(s);
+	const struct routing_node *row;
+	char name[48];
+
+	snprintf(name, sizeof(name), n->wipes > 0 ? "metadata%u-%u" : "metadata%u",
+	    n->id - SIM_METADATA0 + 1, n->wipes);
+	for (unsigned i = 0; r != NULL && (row = routing_node_at(r, i)) != NULL; i++)
+		if (strcmp(row->name, name) == 0)
+			return row->id;
+	return 0;
+}
+
+static void
+meta_answered(struct net_call *c, int rc)
+{
+	struct sim_admin *a = container_of(c, struct sim_admin, meta_call);
+
+	sim_trace(a->s, "metadata op %u on node %u: %d", a->meta_op, a->metadata->id, rc);
+}
+
+static void
+meta_step(struct clock_timer *t)
+{
+	struct sim_admin *a = container_of(t, struct sim_admin, meta_timer);
+	struct clock *w = sim_clock(a->s);
+	struct sim_node *n = a->metadata;
+	node_id now = meta_node(a->s, n);
+	struct msg_metadata_change q = { .op = a->meta_op };
+
+	if (meta_is(a, a->meta_op == MANAGER_REMOVE ? 2 : 3, a->meta_op != MANAGER_REMOVE,
+	    a->meta_was)) {
+		sim_trace(a->s, "metadata op %u on node %u is over", a->meta_op, n->id);
+		net_call_cancel(&a->meta_call);
+		if (a->meta_op != MANAGER_REMOVE) {
+			a->metadata = NULL;
+			return;
+		}
+		a->meta_op = MANAGER_ADD;
+	} else if (now != 0) {
+		q.node = a->meta_op == MANAGER_REPLACE ? a->meta_old : now;
+		q.with = now;
+		ask(a, &a->meta_call, MSG_metadata_change, &q, meta_answered);
+	}
+	clock_timer_start(w, t, clock_now(w) + STEP_NS, meta_step);
+}
+
+void
+sim_admin_metadata(struct sim *s)
+{
+	struct sim_admin *a = s->admin;
+	struct clock *w = sim_clock(s);
+	struct sim_node *n;
+
+	n = &s->nodes[SIM_METADATA0 + rand_below(&s->rand, SIM_METADATAS)];
+	if (a->metadata != NULL || s->metadata_n == 1 || s->metadata_late > 0 || !n->up ||
+	    n->stopping || s->frail != SIM_NODES)
+		return;
+	a->metadata = n;
+	a->meta_was = 0;
+	a->meta_old = meta_node(s, n);
+	if (a->meta_old == 0 || !meta_is(a, SIM_METADATAS, true, 0)) {
+		a->metadata = NULL;
+		return;
+	}
+	a->meta_op = rand_chance(&s->rand, 1, 2) ? MANAGER_REMOVE : MANAGER_REPLACE;
+	sim_trace(s, "metadata op %u on node %u", a->meta_op, n->id);
+	if (a->meta_op == MANAGER_REPLACE) {
+		a->meta_was = group_member(metadata_group(n->metadata));
+		clock_timer_stop(w, &n->again);
+		sim_die(n, true);
+		sim_disk_wipe(n->box, "/metadata");
+		n->wipes++;
+		sim_boot(n);
+	}
+	clock_timer_start(w, &a->meta_timer, clock_now(w) + STEP_NS, meta_step);
 }

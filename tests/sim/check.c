@@ -235,11 +235,12 @@ settled(void *ctx)
 void
 check_replicas(struct sim *s)
 {
-	const struct routing *r = routing_of(s);
+	const struct routing *r;
 	const struct routing_chain *c;
 	unsigned chains = 0;
 
 	sim_until(s, settled, s, 30, "replicas to come back");
+	r = routing_of(s);
 	for (unsigned i = 0; (c = routing_chain_at(r, i)) != NULL; i++) {
 		if (c->state != CHAIN_SERVING)
 			sim_fail(s, "chain %u does not serve", c->id);
@@ -265,9 +266,9 @@ check_replicas(struct sim *s)
 void
 check_dump(struct sim *s)
 {
-	for (unsigned i = 0; i < 2 * sim_storages(s); i++) {
-		struct storage *st = sim_storage(s, i / 2);
-		struct chunk_engine *e = st == NULL ? NULL : storage_engine_at(st, i % 2);
+	for (unsigned i = 0; i < SIM_DISKS * sim_storages(s); i++) {
+		struct storage *st = sim_storage(s, i / SIM_DISKS);
+		struct chunk_engine *e = st == NULL ? NULL : storage_engine_at(st, i % SIM_DISKS);
 
 		for (target_id t = 1; e != NULL && t <= SIM_TARGETS; t++) {
 			struct chunk_id at = { 0 };
@@ -278,7 +279,7 @@ check_dump(struct sim *s)
 				at = k.id;
 				fprintf(stderr, "storage%u target %u chunk %" PRIu64
 				    ".%u: %" PRIx64 " length %u epoch %u check %08x",
-				    i / 2 + 1, t, k.id.ino, k.id.index, k.committed,
+				    i / SIM_DISKS + 1, t, k.id.ino, k.id.index, k.committed,
 				    k.committed_len, k.committed_epoch,
 				    k.committed_check);
 				if (k.pending != 0)

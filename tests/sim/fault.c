@@ -520,10 +520,16 @@ fault(struct clock_timer *t)
 		hit_leader(s);
 		break;
 	case SIM_DISKS_NEW:
-		sim_admin_disk(s);
+		if (rand_chance(&s->rand, 1, 2))
+			sim_admin_move(s);
+		else
+			sim_admin_disk(s);
 		break;
 	case SIM_MEMBERS:
-		sim_admin_manager(s);
+		if (rand_chance(&s->rand, 1, 2))
+			sim_admin_metadata(s);
+		else
+			sim_admin_manager(s);
 		break;
 	case SIM_ROT:
 		rot(s);

@@ -248,7 +248,7 @@ open_role(struct sim_node *n)
 {
 	struct sim *s = n->s;
 	struct net_addr at = node_addr(n->id);
-	static const char *const disks[SIM_DISKS] = { "/disk0", "/disk1" };
+	static const char *const disks[SIM_DISKS] = { "/disk0", "/disk1", "/disk2" };
 	/* The spare one may be a manager some day, so others know of it. */
 	unsigned all = s->manager_n + (s->manager_n > 1);
 	char name[32];
@@ -257,6 +257,9 @@ open_role(struct sim_node *n)
 	if (n->id < SIM_METADATA0)
 		return manager_open(&n->manager, &n->env, "/manager", &at,
 		    s->managers, s->manager_n, node_ready, n);
+	/* Who has lost its data is another node, and a name is used once. */
+	if (n->wipes > 0)
+		snprintf(name + strlen(name), sizeof(name) - strlen(name), "-%u", n->wipes);
 	if (n->id < SIM_STORAGE0)
 		return metadata_open(&n->metadata, &n->env, "/metadata", &at,
 		    s->managers, all, name, node_ready, n);
@@ -467,6 +470,12 @@ draw(struct sim *s)
 
 	s->fault_ns = (100 + rand_below(r, 1500)) * NS_PER_MS;
 	s->ops = 60 + (unsigned)rand_below(r, rand_chance(r, 1, 4) ? 800 : 250);
+	s->load_s = 20;
+	if (rand_chance(r, 1, 20)) {	/* quiet enough for chains to be put in order */
+		s->fault_ns = 15 * NS_PER_S;
+		s->load_s = 60;
+		s->ops = 2000;
+	}
 	s->conf.metadata_flush_size = flush[rand_below(r, 4)];
 	s->conf.metadata_flush_time = 10 + rand_below(r, 500);
 	s->conf.metadata_cache_ttl = rand_below(r, 4) * 150;
@@ -481,7 +490,7 @@ draw(struct sim *s)
 	if (s->metadata_n > 1 && rand_chance(r, 1, 6))
 		s->metadata_late = 1 + (unsigned)rand_below(r, 2);
 	s->storage_n = rand_chance(r, 1, 3) ? 4 : 3;
-	s->drift_ppm = s->faults & SIM_DRIFT ? 20000 : 0;
+	s->drift_ppm = s->faults & SIM_DRIFT ? 40000 : 0;
 	s->frail = s->faults & SIM_ROT ? SIM_STORAGE0 +
 	    (unsigned)rand_below(r, s->storage_n) : SIM_NODES;
 	if (s->faults & SIM_TIGHT) {
@@ -542,7 +551,10 @@ sim_open(uint64_t seed, unsigned faults)
 	/* Free targets are for disks that are replaced. */
 	s->conf.manager_form_delay = 600000;
 	s->healing = false;
-	sim_trace(s, "seed %" PRIu64 " faults %x", seed, s->faults);
+	sim_trace(s, "seed %" PRIu64 " faults %x managers %u metadata %u-%u storage %u "
+	    "session %" PRIu64 " election %" PRIu64 " call %" PRIu64, seed, s->faults,
+	    s->manager_n, s->metadata_n, s->metadata_late, s->storage_n,
+	    s->conf.metadata_session, s->conf.cluster_election, s->conf.client_call);
 	return s;
 }
 
@@ -565,7 +577,7 @@ sim_load(struct sim *s)
 	clock_timer_start(w, &s->poll, clock_now(w) + POLL_NS, poll);
 	s->load = load_open(s, s->ops);
 	/* Faults may keep the load from ending; healing must not. */
-	sim_clock_run_until(s->clocks, load_done, s->load, 20 * NS_PER_S);
+	sim_clock_run_until(s->clocks, load_done, s->load, s->load_s * NS_PER_S);
 }
 
 void

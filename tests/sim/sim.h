@@ -24,7 +24,7 @@
 #define SIM_MANAGERS	4u		/* at most, the spare one included */
 #define SIM_METADATAS	3u
 #define SIM_STORAGES	4u
-#define SIM_DISKS	2u		/* of one node, at most */
+#define SIM_DISKS	3u		/* of one node, at most */
 #define SIM_CLIENTS	3u
 #define SIM_TARGETS	40u		/* more ids than targets are ever made */
 enum { SIM_MANAGER0, SIM_METADATA0 = SIM_MANAGER0 + SIM_MANAGERS,
@@ -52,7 +52,7 @@ enum {
 	SIM_LEADERS = 8192,	/* who leads is hit, or hands over */
 	SIM_FLAPS = 16384,	/* a path comes and goes */
 	SIM_DISKS_NEW = 32768,	/* a disk is replaced by an empty one */
-	SIM_MEMBERS = 65536,	/* managers are added, removed, replaced */
+	SIM_MEMBERS = 65536,	/* managers and metadata nodes are added, removed, replaced */
 	SIM_ROT = 131072,	/* the disks of one node turn bits, lose and misplace writes */
 	SIM_ALL = 262143
 };

@@ -34,6 +34,7 @@ struct sim_node {
 	unsigned	 fuse;		/* disk requests and frames until then; 0: none */
 	struct check_seen *seen;	/* storage: versions of its chunks */
 	unsigned	 lives, disk_n;
+	unsigned	 wipes;		/* metadata: how often it lost its data */
 	struct uid128	 disks[SIM_DISKS];
 	union {
 		struct manager	*manager;
@@ -66,6 +67,7 @@ struct sim {
 	struct clock_timer fault, poll, mend_disk;
 	uint64_t	 fault_ns;	/* most time between two */
 	unsigned	 ops;		/* of the load, per actor */
+	unsigned	 load_s;	/* it is healed after this long */
 	unsigned	 slow_box;
 	unsigned	 losses[SIM_CLIENTS];
 	bool		 unsure[SIM_CLIENTS];	/* of its session, at any time */
@@ -109,6 +111,10 @@ void	sim_admin_close(struct sim *s);
 bool	sim_admin_idle(const struct sim *s);
 /* A disk of a storage node is replaced by an empty one, once it can be spared. */
 void	sim_admin_disk(struct sim *s);
+/* A working disk of a storage node is replaced by another one beside it. */
+void	sim_admin_move(struct sim *s);
+/* A metadata node is removed and added again, or loses its data and is replaced. */
+void	sim_admin_metadata(struct sim *s);
 /* A manager is added, removed, or loses its data and is replaced. */
 void	sim_admin_manager(struct sim *s);
 
