@@ -12,7 +12,7 @@
 #include "conf/err.h"
 #include "roles/storage_impl.h"
 
-#define SILENT_NS	NS_PER_S
+#define SILENT_NS	(750 * NS_PER_MS)	/* and another beat until it counts */
 #define PING_NS		(200 * NS_PER_MS)
 #define FORGET_NS	(2 * NS_PER_S)	/* nobody waits: no attempt for so long */
 #define ASK_NS		(500 * NS_PER_MS)
