@@ -48,6 +48,7 @@
 #define LEAVE_MS	1000u
 #define BACKOFF_MS	20u	/* first pause; doubles with every round of managers */
 #define BACKOFF_MAX_MS	2000u
+#define STALE_MS	5000u		/* until a refused process comes back as another */
 #define NOWHERE		MEMBER_MANAGERS_MAX
 #define LOG_PAUSE_MS	1000u	/* between two lines about failures */
 #define LOG_ROUNDS	4u	/* all managers were asked so often in vain */
@@ -303,6 +304,16 @@ presence_failed(struct member *m, struct asker *a, int rc)
 		stop(&m->beats[1]);
 		newest = true;
 		tell_changed(m);
+	} else if (rc == ERR_STALE_NODE) {
+		/* A registration of a process before us came late, after ours, and now
+		 * ours counts as the older one; or somebody else runs on our directory,
+		 * who is not to be put out again at once. */
+		rand_bytes(m->conf.rand, &m->conf.boot, sizeof(m->conf.boot));
+		log_warn(m->conf.log, "taken for a process of before, comes back as a "
+		    "new one", "node=%" PRIu32, m->node);
+		m->due = false;
+		presence_at(m, now(m) + STALE_MS * NS_PER_MS);
+		return;
 	}
 	if (m->state == JOINED && m->beat_ms < max_ms)
 		max_ms = m->beat_ms;
@@ -863,6 +874,12 @@ const struct routing *
 member_routing(const struct member *m)
 {
 	return m->routing;
+}
+
+const struct uid128 *
+member_boot(const struct member *m)
+{
+	return &m->conf.boot;
 }
 
 node_id

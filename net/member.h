@@ -75,6 +75,8 @@ void	member_leave(struct member *m, void (*fn)(void *ctx), void *ctx);
 
 const struct routing *member_routing(const struct member *m);
 node_id	member_node(const struct member *m);		/* 0: not registered yet */
+/* Of this process as the managers know it: conf.boot, until that was taken for late. */
+const struct uid128 *member_boot(const struct member *m);
 /* Until when this process may serve, on its clock; 0: never had a lease. May be read by
  * other threads, and so may the next. */
 uint64_t member_lease_until_ns(const struct member *m);

@@ -136,7 +136,7 @@ ours(const struct storage *st, const struct routing *r)
 {
 	const struct routing_node *n = routing_node(r, member_node(st->member));
 
-	return n != NULL && uid128_eq(&n->boot, &st->boot);
+	return n != NULL && uid128_eq(&n->boot, member_boot(st->member));
 }
 
 static void

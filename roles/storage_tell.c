@@ -44,7 +44,8 @@ static void
 send_now(struct storage_told *told)
 {
 	struct storage *st = told->st;
-	struct msg_synced m = { .node = member_node(st->member), .boot = st->boot,
+	struct msg_synced m = { .node = member_node(st->member), 
+	    .boot = *member_boot(st->member),
 	    .chain = told->chain, .version = told->version,
 	    .target = told->target, .rc = told->rc };
 	struct net_call_opts opts = {

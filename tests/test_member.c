@@ -457,6 +457,27 @@ START_TEST(stale_registers_again)
 }
 END_TEST
 
+/* The registration of a process before us came late, after ours. */
+START_TEST(taken_for_late)
+{
+	static const struct uid128 first = { { 3 } };
+
+	join(NODE_STORAGE, 1);
+	run_ms(100);
+	ck_assert(uid128_eq(member_boot(m), &first));
+	managers[0].rc = ERR_STALE_NODE;
+	run_ms(2000);
+	ck_assert_uint_eq(member_lease_until_ns(m), 0);
+	managers[0].rc = 0;
+	run_ms(2000);
+	ck_assert_uint_eq(member_lease_until_ns(m), 0);	/* not at once */
+	run_ms(4000);
+	ck_assert(!uid128_eq(member_boot(m), &first));
+	ck_assert(uid128_eq(member_boot(m), &cluster.boot));
+	ck_assert_uint_ge(lease_left_ms(), 2400);
+}
+END_TEST
+
 START_TEST(finds_the_leader)
 {
 	struct net_addr at;
@@ -1084,6 +1105,7 @@ main(void)
 	tcase_add_test(t, lease_after_a_lapse);
 	tcase_add_test(t, silence_is_short_enough);
 	tcase_add_test(t, stale_registers_again);
+	tcase_add_test(t, taken_for_late);
 	tcase_add_test(t, finds_the_leader);
 	tcase_add_test(t, moves_on_once);
 	tcase_add_test(t, polls_again_after_silence);

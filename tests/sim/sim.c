@@ -471,10 +471,10 @@ draw(struct sim *s)
 	s->fault_ns = (100 + rand_below(r, 1500)) * NS_PER_MS;
 	s->ops = 60 + (unsigned)rand_below(r, rand_chance(r, 1, 4) ? 800 : 250);
 	s->load_s = 20;
-	if (rand_chance(r, 1, 20)) {	/* quiet enough for chains to be put in order */
+	if (rand_chance(r, 1, 40)) {	/* quiet enough for chains to be put in order */
 		s->fault_ns = 15 * NS_PER_S;
 		s->load_s = 60;
-		s->ops = 2000;
+		s->ops = 900;
 	}
 	s->conf.metadata_flush_size = flush[rand_below(r, 4)];
 	s->conf.metadata_flush_time = 10 + rand_below(r, 500);
