@@ -3,7 +3,8 @@
 # Each is applied to a copy of the tree, built, and run: first the seed that its head names,
 # then seeds SEED (1) and on, N (1000) at most, until one fails.  That seed must pass without
 # the bug.  Arguments: names, or parts of them; otherwise all.  A bug that no seed finds is a
-# hole in what tests/sim checks or lets happen: mend that.
+# hole in what tests/sim checks or lets happen: mend that.  Those of hard/ have not been
+# caught so far, or only by one seed in hundreds: they run when they are named, or HARD=1.
 cd "$(dirname "$0")/../../.." || exit 1
 N=${N:-1000} SEED=${SEED:-1} JOBS=${JOBS:-2} B=${B:-build}
 here=tests/sim/planted
@@ -13,9 +14,9 @@ trap 'exit 130' INT TERM
 start=$(date +%s)
 
 list() {
-	for p in "$here"/*.patch; do
-		n=$(basename "$p" .patch)
-		[ $# = 0 ] && echo "$n"
+	for p in "$here"/*.patch "$here"/hard/*.patch; do
+		n=${p#"$here"/} n=${n%.patch}
+		case $#${HARD:-0}$n in 00hard/*) continue ;; 0*) echo "$n" ;; esac
 		for want in "$@"; do
 			case $n in *"$want"*) echo "$n"; break ;; esac
 		done
@@ -26,7 +27,9 @@ names=$(list "$@")
 
 # The tree without bugs, and what was compiled of it before.
 mkdir "$work/tree"
-git ls-files -co --exclude-standard -z | xargs -0 cp -p --parents -t "$work/tree" || exit 1
+git ls-files -co --exclude-standard | while read -r f; do
+	[ -e "$f" ] && echo "$f"
+done | xargs cp -p --parents -t "$work/tree" || exit 1
 if [ -d "$B" ]; then
 	mkdir "$work/tree/build"
 	(cd "$B" && find . \( -name '*.[oda]' -o -name test_sim \) -print0 |
@@ -40,7 +43,7 @@ done
 cat >"$work/one" <<'END'
 #!/bin/sh
 # One bug in the first tree that is free; prints its line.
-n=$1 p=$PWD/$here/$1.patch begin=$(date +%s)
+n=${1#hard/} p=$PWD/$here/$1.patch begin=$(date +%s)
 for i in $(seq "$JOBS"); do
 	mkdir "$work/busy.$i" 2>/dev/null && break
 done
