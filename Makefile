@@ -80,6 +80,9 @@ model:
 # Bugs that the simulations must catch, one after the other.
 planted:
 	@B=$(B) N=$(N) SEED=$(SEED) tests/sim/planted/run.sh $(T)
+# More simulated clusters: make soak N=20000 FIRST=100000
+soak: $(B)/tests/test_sim
+	@N=$(or $(N),10000) FIRST=$(or $(FIRST),100000) $(B)/tests/test_sim
 # Real processes and mounts.
 cluster: all
 	@B=$(B) JOBS=1 tests/check.sh $(sort $(wildcard tests/cluster/[a-z]*.sh))
@@ -103,6 +106,6 @@ install: all
 	    $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/} || exit 1; done
 clean:
 	rm -rf $(B)
-.PHONY: all deps deps-test up test check asan model planted cluster bench bench-failover lint install clean
+.PHONY: all soak deps deps-test up test check asan model planted cluster bench bench-failover lint install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
