@@ -174,7 +174,7 @@ die(unsigned id)
 	net_hub_close(h->hub);
 	ck_assert_uint_eq(sim_clock_node_pending(h->clock), 0);
 	sim_clock_node_close(h->clock);
-	h->up = false;
+	h->up = h->paused = false;
 }
 
 /* It has lost its data. */
