@@ -533,7 +533,7 @@ count(struct storage_op *op, const struct chunk_craq_effect *eff)
 }
 
 static void
-reply(struct storage_op *op, struct chunk_craq_effect *eff)
+reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 {
 	const struct log *log = &op->w->env->log;
 	int rc = eff->rc;
@@ -547,11 +547,8 @@ reply(struct storage_op *op, struct chunk_craq_effect *eff)
 		    err_name(eff->rc));
 	if (eff->rc != 0)
 		storage_left_note(op);
-	/* The chain goes on without this disk as soon as the manager knows. */
-	if (eff->rc == -EIO && atomic_load(&op->t->disk->failed))
-		eff->rc = ERR_CHAIN_RECOVERING;
 	count(op, eff);
-	/* The chain goes on without us as soon as the manager knows. */
+	/* The chain goes on without this disk as soon as the manager knows. */
 	if (rc == -EIO && atomic_load(&op->t->disk->failed))
 		rc = ERR_CHAIN_RECOVERING;
 	if (op->req == NULL) {

@@ -233,13 +233,19 @@ settled(void *ctx)
 }
 
 void
+check_back(struct sim *s)
+{
+	sim_until(s, settled, s, 30, "replicas to come back");
+}
+
+void
 check_replicas(struct sim *s)
 {
 	const struct routing *r;
 	const struct routing_chain *c;
 	unsigned chains = 0;
 
-	sim_until(s, settled, s, 30, "replicas to come back");
+	check_back(s);
 	r = routing_of(s);
 	for (unsigned i = 0; (c = routing_chain_at(r, i)) != NULL; i++) {
 		if (c->state != CHAIN_SERVING)

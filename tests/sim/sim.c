@@ -628,8 +628,9 @@ sim_check(struct sim *s)
 	struct sim_node *bad = &s->nodes[SIM_STORAGE0 +
 	    rand_below(&s->rand, s->storage_n)];
 
-	/* Bad reads of one replica: the others answer. */
+	/* Bad reads of one replica: the others answer, once they are back. */
 	if (s->faults & SIM_BAD_DISK) {
+		check_back(s);
 		if (rand_chance(&s->rand, 1, 2))
 			sim_box_conf(bad->box)->read_eio_ppm = 300000;
 		else

@@ -128,6 +128,8 @@ void	check_versions(struct sim *s, unsigned i, struct check_seen **seen,
 	    uint32_t life, ino_id except);
 void	check_forget(struct check_seen *seen);
 void	check_groups(struct sim *s);	/* all members hold the same */
+/* Wait until every chain has all its replicas again. */
+void	check_back(struct sim *s);
 void	check_replicas(struct sim *s);	/* quiet replicas are equal; versions settled */
 void	check_dump(struct sim *s);	/* every replica's chunks, to stderr */
 void	check_tree(struct sim *s);	/* the namespace is consistent; no leaked chunks */
