@@ -25,7 +25,7 @@ STATIC	+= -Wl,--no-warnings
 endif
 PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-dev \
 	   libsodium-dev libxxhash-dev libuv1-dev
-PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin
+PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin iproute2
 LAYERS	 = conf net chunk meta roles
 LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
 SIM	:= $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))

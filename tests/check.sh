@@ -10,7 +10,7 @@ printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -I{} sh -c '
 	start=$(date +%s)
 	if "$t" >"$out/$n.log" 2>&1; then r=ok; else r=FAILED; fi
 	echo "$r" >"$out/$n.result"
-	line=$(grep -E "^[0-9]+%: Checks|passed, " "$out/$n.log" | tail -1)
+	line=$(grep -E "^[0-9]+%: Checks|passed, |^skipped" "$out/$n.log" | tail -1)
 	echo "$n: $r ($(( $(date +%s) - start )) s) $line"
 	[ $r = ok ] || { echo "---- $n"; tail -n 60 "$out/$n.log"; echo "----"; }'
 passed=$(cat "$out"/*.result | grep -c '^ok$')
