@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* test_client_io.c - data of files: written, truncated, written back. */
-
 #include "tests/client_rig.h"
 
 /* ---- data ---- */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* test_client_meta.c - metadata calls of the client: retries, and servers that change. */
-
 #include "tests/client_rig.h"
 
 /* ---- metadata calls ---- */

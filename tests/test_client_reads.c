@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* test_client_reads.c - reads of the client: replicas in trouble or late, read-ahead. */
-
 #include "tests/client_rig.h"
 
 /* ---- trouble ---- */

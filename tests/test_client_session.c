@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* test_client_session.c - sessions of the client: told again, ended, closed at any time. */
-
 #include "tests/client_rig.h"
 
 /* ---- several metadata servers ---- */
