@@ -168,7 +168,7 @@ role_ready(void *ctx, int rc)
 	h->rc = rc;
 }
 
-static void
+static inline void
 role_stopped(void *ctx, int rc)
 {
 	struct host *h = ctx;
@@ -1009,6 +1009,37 @@ get(unsigned i, uint32_t index, uint32_t off, void *data, uint32_t len)
 	struct msg_read m = { c->id, c->version, c->targets[i], { &item, 1 } };
 
 	return call(m.target, MSG_read, &m, NULL, 0, data, len);
+}
+
+static inline int
+put(uint32_t index, uint32_t off, const void *data, uint32_t len, uint64_t seq,
+    uint32_t epoch)
+{
+	struct msg_write m = write_msg(index, off, data, len, seq, epoch);
+
+	return call(m.target, MSG_write, &m, data, len, NULL, 0);
+}
+
+static inline int
+cut(uint32_t chain, uint32_t index, uint32_t keep, uint32_t epoch, uint32_t max)
+{
+	const struct routing_chain *c = chain_of(chain);
+	struct msg_cut m = { c->id, c->version, c->targets[0], INO, index, keep,
+	    epoch, max };
+
+	return call(m.target, MSG_cut, &m, NULL, 0, NULL, 0);
+}
+
+static inline void
+by_hand(uint8_t a, uint8_t b, uint8_t c)
+{
+	struct routing_chain row = *routing_chain_at(T.m.routing, 0);
+
+	row.states[0] = a;
+	row.states[1] = b;
+	row.states[2] = c;
+	put_chain(&row);
+	publish();
 }
 
 #endif

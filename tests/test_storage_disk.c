@@ -7,7 +7,8 @@
 #define LEN	30000u
 
 static int
-put(uint32_t index, uint32_t off, const void *data, uint32_t len, uint64_t seq)
+put_until_taken(uint32_t index, uint32_t off, const void *data, uint32_t len,
+    uint64_t seq)
 {
 	int rc = 0;
 
@@ -37,7 +38,7 @@ put_all(void)
 
 	for (uint32_t i = 0; i < 8; i++) {
 		fill(b, i);
-		ck_assert_int_eq(put(i, 0, b, LEN, 1 + i), 0);
+		ck_assert_int_eq(put_until_taken(i, 0, b, LEN, 1 + i), 0);
 	}
 	sim_clock_run(T.world, 500 * NS_PER_MS);
 }
@@ -143,7 +144,7 @@ START_TEST(write_over_rot)
 	put_all();
 	rot((unsigned)_i, 2, 4096 + 10);
 	memset(b, 'w', sizeof(b));
-	ck_assert_int_eq(put(2, 5000, b, 100, 77), 0);
+	ck_assert_int_eq(put_until_taken(2, 5000, b, 100, 77), 0);
 	fill(want, 2);
 	memset(want + 5000, 'w', 100);
 	sim_clock_run(T.world, 2 * NS_PER_S);
@@ -243,7 +244,7 @@ START_TEST(disk_is_lost)
 	}
 	for (uint32_t i = 0; i < 8; i++) {
 		fill(b, i);
-		ck_assert_int_eq(put(i, 0, b, LEN, 100 + i), 0);
+		ck_assert_int_eq(put_until_taken(i, 0, b, LEN, 100 + i), 0);
 	}
 	sim_clock_run(T.world, 2 * NS_PER_S);
 	ck_assert(T.m.nodes[2].failed[0] && !T.m.nodes[2].failed[1]);

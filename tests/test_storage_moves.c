@@ -1,0 +1,651 @@
+/* SPDX-License-Identifier: MIT */
+/* test_storage_moves.c - chains that change step by step, and what their replicas have. */
+#include "tests/storage_rig.h"
+
+/* ---- chains that change, one step at a time ---- */
+
+static void
+fill(uint32_t from, uint32_t to, uint8_t byte)
+{
+	static uint8_t a[1 << SHIFT];
+
+	memset(a, byte, sizeof(a));
+	for (uint32_t i = from; i < to; i++)
+		ck_assert_int_eq(put(i, 0, a, i % 7 == 0 ? 100 : sizeof(a),
+		    (uint64_t)byte << 32 | (i + 1), 0), 0);
+}
+
+/* Replica @r of every chain has chunks [@from, @to) as filled. */
+static void
+filled(unsigned r, uint32_t from, uint32_t to, uint8_t byte)
+{
+	static uint8_t b[1 << SHIFT];
+
+	for (uint32_t i = from; i < to; i++) {
+		/* A stream from before a host lost its power breaks first. */
+		if (get(r, i, 0, b, sizeof(b)) == -ECONNRESET)
+			(void)get(r, i, 0, b, sizeof(b));
+		ck_assert_int_eq(R.rc, 0);
+		ck_assert_msg(R.item_rc == 0, "chunk %u: %s", i, err_name(R.item_rc));
+		ck_assert_uint_ge(R.len, i % 7 == 0 ? 100 : sizeof(b));
+		ck_assert_uint_eq(b[0], byte);
+		ck_assert_uint_eq(b[99], byte);
+		if (i % 7 != 0)
+			ck_assert_uint_eq(b[sizeof(b) - 1], byte);
+	}
+}
+
+/* Node @n (1..) loses all it had: a new disk in its place. */
+static void
+replace_disk(unsigned n)
+{
+	sim_disk_wipe(T.nodes[n - 1].box, "/disk0");
+	format(&T.nodes[n - 1], "/disk0");
+}
+
+static unsigned
+node_at(uint32_t index, unsigned pos)
+{
+	return node_of(chain_of(index)->targets[pos]);
+}
+
+static bool
+chain_has(void *ctx)
+{
+	return count(chain_of(0), *(uint8_t *)ctx) > 0;
+}
+
+static void
+wait_state(uint8_t state)
+{
+	ck_assert(sim_clock_run_until(T.world, chain_has, &state, 30 * NS_PER_S));
+	sim_clock_run(T.world, 20 * NS_PER_MS);
+}
+
+/* A replica returns: with what it had, or with nothing. */
+START_TEST(returns)
+{
+	bool blank = _i % 2 != 0;
+	unsigned n;
+
+	cluster_open(20 + (uint64_t)_i, 1);
+	fill(0, 60, 'a');
+	n = node_at(0, (unsigned)_i / 2);
+	host_down(&T.nodes[n - 1], KILL);
+	wait_serving(NODES - 1);
+	fill(0, 20, 'b');
+	ck_assert_int_eq(cut(0, 40, 0, 1, 1000), 0);
+	if (blank)
+		replace_disk(n);
+	storage_up(&T.nodes[n - 1]);
+	wait_serving(NODES);
+	ck_assert_uint_eq(node_at(0, NODES - 1), n);	/* it comes last */
+	for (unsigned r = 0; r < NODES; r++) {
+		static uint8_t b[16];
+
+		filled(r, 0, 20, 'b');
+		filled(r, 20, 40, 'a');
+		ck_assert_int_eq(get(r, 42, 0, b, sizeof(b)), 0);
+		ck_assert_int_eq(R.item_rc, -ENOENT);
+		ck_assert_int_eq(get(r, 43, 0, b, sizeof(b)), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+	}
+	ck_assert_uint_eq(T.errors, 0);
+	cluster_close();
+}
+END_TEST
+
+/* A replica that returns does not take what it is sent: its disk is too small for it, or the
+ * one before it does not reach it.  Writes wait a second at most; later it comes back. */
+START_TEST(returns_in_vain)
+{
+	bool small = _i == 0;
+	static uint8_t a[1 << SHIFT];
+	uint64_t longest = 0;
+	unsigned n, tail;
+	int rc;
+
+	cluster_open(27 + (uint64_t)_i, 1);
+	T.m.hold_ns = 3 * NS_PER_S;
+	fill(0, 120, 'a');
+	n = node_at(0, 1);
+	host_down(&T.nodes[n - 1], KILL);
+	wait_serving(NODES - 1);
+	tail = node_at(0, NODES - 2);
+	if (small) {
+		sim_disk_wipe(T.nodes[n - 1].box, "/disk0");
+		format_size(&T.nodes[n - 1], "/disk0", DISK_BYTES / 6);
+	} else {
+		sim_net_path(T.net, tail, n, SIM_NET_RESET);
+	}
+	storage_up(&T.nodes[n - 1]);
+	memset(a, 'b', sizeof(a));
+	for (uint32_t i = 0; i < 400 || T.m.refused < 3; i++) {
+		uint64_t began = sim_clock_now(T.world);
+
+		ck_assert_uint_lt(i, 4000);
+		while ((rc = put(i % 120, 0, a, i % 120 % 7 == 0 ? 100 : sizeof(a),
+		    (uint64_t)1 << 40 | i, 0)) != 0) {
+			ck_assert_msg(err_next(rc) == ERR_NEXT_REFRESH ||
+			    err_next(rc) == ERR_NEXT_RETRY, "%s", err_name(rc));
+			member_refresh(T.member);
+			sim_clock_run(T.world, 10 * NS_PER_MS);
+		}
+		if (sim_clock_now(T.world) - began > longest)
+			longest = sim_clock_now(T.world) - began;
+		sim_clock_run(T.world, 5 * NS_PER_MS);
+	}
+	ck_assert_uint_lt(longest, 1500 * NS_PER_MS);
+	if (small)
+		ck_assert_int_eq(T.m.last_synced.rc, -ENOSPC);
+	else
+		ck_assert_int_ne(T.m.last_synced.rc, 0);
+	sim_net_heal(T.net);
+	if (small) {
+		host_down(&T.nodes[n - 1], KILL);
+		replace_disk(n);
+		storage_up(&T.nodes[n - 1]);
+	}
+	wait_serving(NODES);
+	for (unsigned r = 0; r < NODES; r++)
+		filled(r, 0, 120, 'b');
+	cluster_close();
+}
+END_TEST
+
+/* What comes between: the one that returns dies again; the one that helps it does; the chain
+ * gets a new version; the path between the two is cut; the manager does not hear of the end. */
+START_TEST(interrupted)
+{
+	unsigned n, helper;
+
+	cluster_open(30 + (uint64_t)_i, 1);
+	fill(0, 80, 'a');
+	n = node_at(0, 1);
+	host_down(&T.nodes[n - 1], KILL);
+	wait_serving(NODES - 1);
+	helper = node_at(0, NODES - 2);
+	replace_disk(n);
+	storage_up(&T.nodes[n - 1]);
+	sim_box_conf(T.nodes[n - 1].box)->write_min_ns = 40 * NS_PER_MS;
+	sim_box_conf(T.nodes[n - 1].box)->write_max_ns = 80 * NS_PER_MS;
+	wait_state(TARGET_SYNCING);
+	sim_clock_run(T.world, 150 * NS_PER_MS);
+	ck_assert_uint_eq(T.m.synced, 0);
+	switch (_i) {
+	case 0:
+		host_down(&T.nodes[n - 1], POWER);
+		storage_up(&T.nodes[n - 1]);
+		break;
+	case 1:
+		host_down(&T.nodes[helper - 1], POWER);
+		storage_up(&T.nodes[helper - 1]);
+		break;
+	case 2: {
+		struct routing_chain c = *routing_chain_at(T.m.routing, 0);
+
+		put_chain(&c);
+		publish();
+		break;
+	}
+	case 3:
+		sim_net_cut(T.net, n, helper, SIM_NET_SILENT);
+		sim_clock_run(T.world, 3 * NS_PER_S);
+		sim_net_heal(T.net);
+		break;
+	case 4:
+		sim_net_cut(T.net, 0, helper, SIM_NET_RESET);
+		sim_clock_run(T.world, LEASE_MS / 2 * NS_PER_MS);
+		sim_net_heal(T.net);
+		break;
+	}
+	sim_clock_run(T.world, 200 * NS_PER_MS);
+	sim_box_conf(T.nodes[n - 1].box)->write_min_ns = 0;
+	sim_box_conf(T.nodes[n - 1].box)->write_max_ns = NS_PER_MS;
+	wait_serving(NODES);
+	ck_assert_uint_gt(T.m.sync_rows, 0);
+	for (unsigned r = 0; r < NODES; r++)
+		filled(r, 0, 80, 'a');
+	ck_assert_uint_eq(T.errors, 0);
+	cluster_close();
+}
+END_TEST
+
+/* One is left of three and serves; the others come back. */
+START_TEST(lone_survivor)
+{
+	unsigned left, a, b;
+
+	cluster_open(40 + (uint64_t)_i, 1);
+	fill(0, 20, 'a');
+	left = node_at(0, (unsigned)_i);
+	a = left % NODES + 1;
+	b = a % NODES + 1;
+	host_down(&T.nodes[a - 1], KILL);
+	host_down(&T.nodes[b - 1], KILL);
+	wait_serving(1);
+	fill(0, 10, 'b');
+	filled(0, 0, 10, 'b');
+	filled(0, 10, 20, 'a');
+	storage_up(&T.nodes[b - 1]);
+	storage_up(&T.nodes[a - 1]);
+	wait_serving(NODES);
+	for (unsigned r = 0; r < NODES; r++) {
+		filled(r, 0, 10, 'b');
+		filled(r, 10, 20, 'a');
+	}
+	cluster_close();
+}
+END_TEST
+
+/* The power fails everywhere: the tail has all that anybody was told, the others wait for
+ * it, and it commits what a former reader may have seen. */
+START_TEST(power_cut)
+{
+	unsigned tails[2];
+	uint8_t b[16];
+
+	cluster_open(50, 1);
+	fill(0, 20, 'a');
+	tails[0] = node_at(0, NODES - 1);
+	tails[1] = node_at(1, NODES - 1);
+	for (unsigned i = 0; i < NODES; i++)
+		host_down(&T.nodes[i], POWER);
+	for (unsigned n = 1; n <= NODES; n++)
+		if (n != tails[0])
+			storage_up(&T.nodes[n - 1]);
+	sim_clock_run(T.world, 5 * NS_PER_S);
+	ck_assert_uint_eq(routing_serving_n(chain_of(0)), 0);
+	ck_assert_uint_eq(chain_of(0)->states[0], TARGET_LASTSRV);
+	ck_assert_int_ne(get(1, 0, 0, b, sizeof(b)), 0);
+	ck_assert_uint_eq(routing_serving_n(chain_of(1)), NODES - 1);
+	storage_up(&T.nodes[tails[0] - 1]);
+	wait_serving(NODES);
+	ck_assert_uint_eq(node_at(0, 0), tails[0]);
+	for (unsigned r = 0; r < NODES; r++)
+		filled(r, 0, 20, 'a');
+	cluster_close();
+}
+END_TEST
+
+/* The manager takes a live replica out, which does not hear of it: it must have stopped
+ * answering readers by the time that the others have acknowledged something newer. */
+START_TEST(dropped_alive)
+{
+	static uint8_t a[64], b[64];
+	struct msg_read_item item = { { INO, 0 }, 0, sizeof(b) };
+	struct routing_chain old;
+	struct msg_read m;
+	unsigned n;
+
+	cluster_open(60 + (uint64_t)_i, 1);
+	T.m.by_hand = true;
+	memset(a, 'a', sizeof(a));
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	old = *chain_of(0);
+	n = node_of(old.targets[_i]);
+	sim_net_cut(T.net, 0, n, SIM_NET_SILENT);
+	by_hand(_i == 0 ? TARGET_OFFLINE : TARGET_SERVING,
+	    _i == 1 ? TARGET_OFFLINE : TARGET_SERVING,
+	    _i == 2 ? TARGET_OFFLINE : TARGET_SERVING);
+	wait_state(TARGET_OFFLINE);
+	memset(a, 'b', sizeof(a));
+	for (unsigned tries = 0; put(0, 0, a, sizeof(a), 2, 0) != 0; tries++) {
+		ck_assert_uint_lt(tries, 20);
+		sim_clock_run(T.world, NS_PER_MS);
+	}
+	m = (struct msg_read){ old.id, old.version, old.targets[_i], { &item, 1 } };
+	ck_assert_int_eq(call(m.target, MSG_read, &m, NULL, 0, b, sizeof(b)),
+	    ERR_STALE_CHAIN);
+	sim_net_heal(T.net);
+	T.m.by_hand = false;
+	heal(0);
+	sim_clock_run(T.world, 2 * NS_PER_S);
+	wait_serving(NODES);
+	for (unsigned r = 0; r < NODES; r++) {
+		ck_assert_int_eq(get(r, 0, 0, b, sizeof(b)), 0);
+		ck_assert_uint_eq(b[0], 'b');
+	}
+	cluster_close();
+}
+END_TEST
+
+/* The manager has the tail come back behind the others, as the order was wrong, and the tail
+ * does not hear of it: by the time that a write which never reached it is shown by the new
+ * reading tail, it answers no more.  The two may reach each other (0), or not (1). */
+START_TEST(rotated_alive)
+{
+	static uint8_t a[64], b[64];
+	struct iovec send = { a, sizeof(a) };
+	struct net_call_opts o = { .send = &send, .send_n = 1 };
+	struct msg_read_item item = { { INO, 0 }, 0, sizeof(b) };
+	struct routing_chain old;
+	struct net_call lost = { 0 };
+	struct net_addr to;
+	struct msg_write w;
+	struct msg_read m;
+	unsigned n, before;
+
+	cluster_open(80 + (uint64_t)_i, 1);
+	T.m.by_hand = true;
+	memset(a, 'a', sizeof(a));
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	old = *chain_of(0);
+	before = node_of(old.targets[1]);
+	n = node_of(old.targets[2]);
+	sim_net_path(T.net, before, n, SIM_NET_SILENT);
+	memset(a, 'b', sizeof(a));
+	w = write_msg(0, 0, a, sizeof(a), 2, 0);
+	o.deadline_ns = clock_now(T.client.clock) + NS_PER_S / 5;
+	ck_assert_int_eq(routing_target_addr(member_routing(T.member), w.target, &to),
+	    0);
+	ck_assert_int_eq(net_call_start(&lost, T.client.hubs[0], &to, MSG_write, &w,
+	    &o, call_done), 0);
+	sim_clock_run(T.world, 100 * NS_PER_MS);	/* pending at two */
+	sim_net_cut(T.net, 0, n, SIM_NET_SILENT);
+	if (_i == 0) {
+		sim_net_heal(T.net);
+		sim_net_cut(T.net, 0, n, SIM_NET_SILENT);
+	}
+	by_hand(TARGET_SERVING, TARGET_SERVING, TARGET_SYNCING);
+	wait_state(TARGET_SYNCING);
+	for (unsigned tries = 0; get(1, 0, 0, b, sizeof(b)) != 0 || R.item_rc != 0;
+	    tries++) {
+		ck_assert_uint_lt(tries, 8000);
+		sim_clock_run(T.world, NS_PER_MS);
+	}
+	ck_assert_uint_eq(b[0], 'b');
+	m = (struct msg_read){ old.id, old.version, old.targets[2], { &item, 1 } };
+	ck_assert_int_ne(call(m.target, MSG_read, &m, NULL, 0, b, sizeof(b)), 0);
+	net_call_cancel(&lost);
+	sim_net_heal(T.net);
+	T.m.by_hand = false;
+	heal(0);
+	sim_clock_run(T.world, 2 * NS_PER_S);
+	wait_serving(NODES);
+	cluster_close();
+}
+END_TEST
+
+/* A head that has just become one does not know what was cut before: who has not asked for
+ * the epoch since must not bring a chunk back. */
+START_TEST(cut_before_the_head_changed)
+{
+	static const struct {
+		const char *what;
+		uint32_t index, epoch, at;	/* 2: what the chain has now */
+		int	 rc;
+	} rows[] = {
+		{ "chunk that was cut, epoch of before", 1, 0, 1, ERR_STALE_EPOCH },
+		{ "chunk that is there, epoch of before", 0, 0, 1, 0 },
+		{ "chunk that was cut, epoch of now", 1, 5, 2, 0 },
+		{ "chunk that never was, epoch of before", 2, 0, 1, ERR_STALE_EPOCH },
+		{ "chunk that never was, asked again", 2, 0, 2, 0 },
+		{ "chunk that never was, by a client of the release before", 3, 0, 0, 0 },
+	};
+	static uint8_t a[64];
+	const struct routing_chain *c;
+	struct msg_cut cut;
+
+	cluster_open(90, 1);
+	c = chain_of(0);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct msg_write w = write_msg(0, 0, a, sizeof(a), 1 + i, 0);
+
+		w.chunk.index = i;
+		w.epoch_at = 1;
+		ck_assert_int_eq(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0),
+		    0);
+	}
+	cut = (struct msg_cut){ c->id, c->version, c->targets[0], INO, 1, 0, 5, 10 };
+	ck_assert_int_eq(call(cut.target, MSG_cut, &cut, NULL, 0, NULL, 0), 0);
+	host_down(&T.nodes[node_at(0, 0) - 1], KILL);
+	wait_serving(NODES - 1);
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct msg_write w = write_msg(0, 0, a, sizeof(a), 100 + i, 0);
+		int rc;
+
+		w.chunk.index = rows[i].index;
+		w.epoch = rows[i].epoch;
+		w.epoch_at = rows[i].at == 2 ? w.chain_version : rows[i].at;
+		rc = call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0);
+		ck_assert_msg(rc == rows[i].rc, "%s: %s", rows[i].what, err_name(rc));
+	}
+	cluster_close();
+}
+END_TEST
+
+static struct clock_timer give_timer;
+
+static void
+give_away(struct clock_timer *timer)
+{
+	struct routing_target t = *routing_target(T.m.routing,
+	    chain_of(0)->targets[0]);
+
+	(void)timer;
+	t.node = node_of(chain_of(0)->targets[1]);
+	t.changed = next_version();
+	ck_assert_int_eq(routing_put_target(T.m.routing, &t), 0);
+	publish();
+}
+
+/* A replica's disk is another node's: what was under way here ends, and is not tried for
+ * ever with nobody to stop it. */
+START_TEST(given_away)
+{
+	static uint8_t a[64];
+	struct msg_write w;
+	uint64_t began;
+
+	cluster_open(65, 1);
+	T.m.by_hand = true;
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	w = write_msg(0, 0, a, sizeof(a), 2, 0);
+	sim_net_cut(T.net, node_at(0, 0), node_at(0, 1), SIM_NET_SILENT);
+	began = sim_clock_now(T.world);
+	clock_timer_start(T.manager.clock, &give_timer, clock_now(T.manager.clock) +
+	    100 * NS_PER_MS, give_away);
+	ck_assert_int_eq(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0),
+	    ERR_STALE_CHAIN);
+	ck_assert_uint_lt(sim_clock_now(T.world) - began, 200 * NS_PER_MS);
+	ck_assert_int_eq(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0),
+	    ERR_NOT_OWNER);
+	cluster_close();
+}
+END_TEST
+
+/* A version of which nobody knows the end: a replica holds it pending when the chain moves.
+ * Whoever is the last to serve then commits it, and all agree. */
+START_TEST(pending_is_settled)
+{
+	static uint8_t a[64], b[64];
+	struct msg_write w;
+	struct chunk_info info;
+	uint64_t version = 0;
+	unsigned tail;
+
+	cluster_open(70 + (uint64_t)_i, 1);
+	memset(a, 'a', sizeof(a));
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	tail = node_at(0, NODES - 1);
+	memset(a, 'b', sizeof(a));
+	w = write_msg(0, 0, a, sizeof(a), 2, 0);
+	/* The tail hears nothing more; the client gives up. */
+	T.m.no_part = true;
+	sim_net_cut(T.net, node_at(0, NODES - 2), tail, SIM_NET_SILENT);
+	ck_assert_int_ne(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0), 0);
+	if (_i == 0)
+		host_down(&T.nodes[tail - 1], KILL);
+	else
+		sim_net_cut(T.net, 0, tail, SIM_NET_SILENT);
+	wait_serving(NODES - 1);
+	ck_assert_int_eq(chunk_engine_next_pending(storage_engine_at(
+	    T.nodes[node_at(0, NODES - 2) - 1].storage, 0), chain_of(0)->targets[
+	    NODES - 2], (struct chunk_id){ 0, 0 }, false, &info), -ENOENT);
+	ck_assert_int_eq(get(0, 0, 0, b, sizeof(b)), 0);
+	ck_assert_uint_eq(b[0], 'b');
+	sim_net_heal(T.net);
+	if (_i == 0)
+		storage_up(&T.nodes[tail - 1]);
+	sim_clock_run(T.world, 3 * NS_PER_S);
+	wait_serving(NODES);
+	for (unsigned r = 0; r < NODES; r++) {
+		ck_assert_int_eq(get(r, 0, 0, b, sizeof(b)), 0);
+		ck_assert_uint_eq(b[0], 'b');
+		ck_assert(r == 0 || R.version == version);
+		version = R.version;
+	}
+	for (unsigned i = 0; i < NODES; i++)
+		ck_assert_int_eq(chunk_engine_next_pending(storage_engine_at(
+		    T.nodes[i].storage, 0), 10 + i + 1, (struct chunk_id){ 0, 0 },
+		    false, &info), -ENOENT);
+	cluster_close();
+}
+END_TEST
+
+/* Who is asked what it is not for. */
+START_TEST(wrong_place)
+{
+	static const struct {
+		const char *what;
+		uint16_t method;
+		unsigned at;		/* in a chain of two that serve and one that syncs */
+		int	 rc;
+	} rows[] = {
+		{ "read the first",	MSG_read, 0, 0 },
+		{ "read the last that serves", MSG_read, 1, 0 },
+		{ "read who syncs",	MSG_read, 2, ERR_NOT_OWNER },
+		{ "write at the head",	MSG_write, 0, 0 },
+		{ "write elsewhere",	MSG_write, 1, ERR_NOT_OWNER },
+		{ "write who syncs",	MSG_write, 2, ERR_NOT_OWNER },
+		{ "cut at the head",	MSG_cut, 0, 0 },
+		{ "cut elsewhere",	MSG_cut, 1, ERR_NOT_OWNER },
+		{ "last chunk, head",	MSG_last, 0, ERR_NOT_OWNER },
+		/* It has told the manager that the one behind it may take over. */
+		{ "last chunk",		MSG_last, 1, ERR_CHAIN_RECOVERING },
+		{ "last chunk, who syncs", MSG_last, 2, ERR_NOT_OWNER },
+		{ "committed, head",	MSG_committed, 0, ERR_NOT_OWNER },
+		{ "committed",		MSG_committed, 1, 0 },
+		{ "committed, who syncs", MSG_committed, 2, ERR_NOT_OWNER },
+		{ "list, head",		MSG_list, 0, 0 },
+		{ "list, last that serves", MSG_list, 1, 0 },
+		{ "list, who syncs",	MSG_list, 2, 0 },
+		{ "fetch, who syncs",	MSG_fetch, 2, ERR_NOT_OWNER },
+		{ "fetch, any that serves", MSG_fetch, 0, 0 },
+		{ "update at the head",	MSG_update, 0, ERR_NOT_OWNER },
+		{ "update, forced, who serves", MSG_update, 1, -EINVAL },
+		{ "update, forced, who syncs, wrong digest of the payload", MSG_update,
+		  2, ERR_PAYLOAD_CRC },
+	};
+	static uint8_t a[64], b[4096];
+	const struct routing_chain *c;
+	struct msg_read_item item = { { INO, 0 }, 0, sizeof(b) };
+
+	cluster_open(80, 1);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	T.m.by_hand = true;
+	/* Nobody says that it is up to date: it stays. */
+	by_hand(TARGET_SERVING, TARGET_SERVING, TARGET_OFFLINE);
+	wait_state(TARGET_OFFLINE);
+	by_hand(TARGET_SERVING, TARGET_SERVING, TARGET_SYNCING);
+	wait_state(TARGET_SYNCING);
+	sim_clock_run(T.world, 100 * NS_PER_MS);
+	c = chain_of(0);
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		target_id t = c->targets[rows[i].at];
+		uint32_t v = c->version;
+		struct msg_read rd = { c->id, v, t, { &item, 1 } };
+		struct msg_write wr = write_msg(0, 0, a, sizeof(a), 100 + i, 0);
+		struct msg_cut ct = { c->id, v, t, INO, 1000, 0, 1, 10 };
+		struct msg_last la = { c->id, v, t, INO };
+		struct msg_committed co = { c->id, v, t, { INO, 0 } };
+		struct msg_list li = { c->id, v, t, 1, { 0, 0 }, 100 };
+		struct msg_fetch fe = { .chain = c->id, .chain_version = v,
+		    .target = t, .chunk = { INO, 0 } };
+		struct msg_update up = { .chain = c->id, .chain_version = v,
+		    .target = t, .chunk = { INO, 500 }, .chunk_shift = SHIFT,
+		    .kind = UPDATE_REPLACE, .version = 9, .len = sizeof(a),
+		    .attempt = 1ull << 40, .force = 1 };
+		const void *m = &rd;
+		uint32_t send = 0, recv = 0;
+		int rc;
+
+		wr.target = t;
+		ck_assert_int_eq(get(0, 0, 0, b, 64), 0);
+		fe.version = R.version;
+		switch (rows[i].method) {
+		case MSG_read:
+			recv = sizeof(b);
+			break;
+		case MSG_write:
+			m = &wr;
+			send = sizeof(a);
+			break;
+		case MSG_cut:
+			m = &ct;
+			break;
+		case MSG_last:
+			m = &la;
+			break;
+		case MSG_committed:
+			m = &co;
+			break;
+		case MSG_list:
+			m = &li;
+			break;
+		case MSG_fetch:
+			m = &fe;
+			recv = sizeof(b);
+			break;
+		case MSG_update:
+			m = &up;
+			send = sizeof(a);
+			break;
+		}
+		rc = call(t, rows[i].method, m, a, send, b, recv);
+		ck_assert_msg(rc == rows[i].rc, "%s: %s, not %s", rows[i].what,
+		    err_name(rc), err_name(rows[i].rc));
+	}
+	T.m.by_hand = false;
+	heal(0);
+	T.m.synced = 0;
+	{
+		struct routing_chain row = *routing_chain_at(T.m.routing, 0);
+
+		put_chain(&row);	/* and it is asked for once more */
+		publish();
+	}
+	wait_serving(NODES);
+	cluster_close();
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("storage_moves");
+	TCase *tc = tcase_create("chains");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_loop_test(tc, returns, 0, 6);
+	tcase_add_loop_test(tc, returns_in_vain, 0, 2);
+	tcase_add_loop_test(tc, interrupted, 0, 5);
+	tcase_add_loop_test(tc, lone_survivor, 0, 3);
+	tcase_add_test(tc, power_cut);
+	tcase_add_loop_test(tc, dropped_alive, 0, 3);
+	tcase_add_loop_test(tc, rotated_alive, 0, 2);
+	tcase_add_test(tc, cut_before_the_head_changed);
+	tcase_add_test(tc, given_away);
+	tcase_add_loop_test(tc, pending_is_settled, 0, 2);
+	tcase_add_test(tc, wrong_place);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_set_fork_status(sr, CK_NOFORK);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
