@@ -289,9 +289,8 @@ sync_dir(const char *path)
 	return rc;
 }
 
-/* Make @path and what is missing above it; each new name is made durable. */
-static int
-make_dirs(const char *path)
+int
+disk_uring_make_dir(const char *path)
 {
 	char up[PATH_MAX], *slash;
 	size_t n = strlen(path);
@@ -310,7 +309,7 @@ make_dirs(const char *path)
 		if ((slash = strrchr(up, '/')) == NULL || slash == up)
 			return -ENOENT;
 		*slash = '\0';
-		if ((rc = make_dirs(up)) != 0)
+		if ((rc = disk_uring_make_dir(up)) != 0)
 			return rc;
 		if (mkdir(path, 0700) != 0)
 			return errno == EEXIST ? 0 : -errno;
@@ -328,7 +327,7 @@ disk_uring_open_dir(struct disk_dir **out, struct loop *loop, const char *path,
 	int rc;
 
 	*out = NULL;
-	if (create && (rc = make_dirs(path)) != 0)
+	if (create && (rc = disk_uring_make_dir(path)) != 0)
 		return rc;
 	if ((d = calloc(1, sizeof(*d) + strlen(path) + 1)) == NULL)
 		return -ENOMEM;

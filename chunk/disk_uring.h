@@ -22,6 +22,10 @@
 int	disk_uring_open_dir(struct disk_dir **out, struct loop *loop,
 	    const char *path, bool create);
 
+/* Make the directory @path and what is missing above it, each new name durable; there already
+ * is no error.  Blocks.  0, -ENAMETOOLONG, -errno. */
+int	disk_uring_make_dir(const char *path);
+
 /* Say on @log (borrowed for ever, NULL: nowhere) which way disks are reached, once a
  * process.  @threads_only: do not try io_uring.  Before the first directory is opened. */
 void	disk_uring_setup(const struct log *log, bool threads_only);

@@ -9,14 +9,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -28,8 +25,7 @@
 #define DISK_MAX	(100ull << 30)	/* default size of a disk, at most ... */
 #define DISK_MIN	(64ull << 20)	/* ... and at least, as format_disk() has it */
 
-#define LOCK_WAIT_MS	10000
-#define LOCK_PAUSE_MS	50
+#define LOCK_WAIT_MS	10000u
 
 struct dev {
 	int	    lock;			/* held while the cluster runs */
@@ -61,24 +57,20 @@ static int
 take_lock(struct dev *d, char err[CONF_ERR_MAX])
 {
 	char path[RUN_PATH_MAX + 16];
+	long pid;
 	int rc;
 
 	snprintf(path, sizeof(path), "%s/lock", d->dir);
-	if ((d->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0) {
-		rc = -errno;
-		snprintf(err, CONF_ERR_MAX, "%s: %s", path, strerror(errno));
-		return rc;
-	}
-	for (int waited = 0; flock(d->lock, LOCK_EX | LOCK_NB) != 0;
-	    waited += LOCK_PAUSE_MS) {
-		if (waited >= LOCK_WAIT_MS) {
-			snprintf(err, CONF_ERR_MAX, "%s: a cluster runs there already; stop "
-			    "it with: fsd umount MOUNT", d->dir);
-			return -EBUSY;
-		}
-		poll(NULL, 0, LOCK_PAUSE_MS);
-	}
-	return 0;
+	rc = process_lock(path, LOCK_WAIT_MS, &d->lock, &pid);
+	if (rc == -EBUSY && pid > 0)
+		snprintf(err, CONF_ERR_MAX, "%s: a cluster runs there already, as process "
+		    "%ld; stop it with: fsd umount MOUNT", d->dir, pid);
+	else if (rc == -EBUSY)
+		snprintf(err, CONF_ERR_MAX, "%s: a cluster runs there already; stop it "
+		    "with: fsd umount MOUNT", d->dir);
+	else if (rc != 0)
+		snprintf(err, CONF_ERR_MAX, "%s: %s", path, strerror(-rc));
+	return rc;
 }
 
 /* Is nobody listening at this port of our address? */

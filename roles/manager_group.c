@@ -18,6 +18,7 @@
 #include "conf/err.h"
 
 #define ASK_MS	500u			/* between two questions */
+#define TAKEN_MS 5000u			/* a founder takes the others in sooner */
 
 /* ---- founding ---- */
 
@@ -68,7 +69,10 @@ found_answer(struct net_call *c, int rc)
 
 	if (!group_blank(m->group))
 		return;
-	if (rc == 0 && !rep->blank && !m->told_blank) {
+	if (rc == 0 && !rep->blank && m->blank_ns == 0)
+		m->blank_ns = clock_now(m->env.clock);
+	if (rc == 0 && !rep->blank && !m->told_blank &&
+	    clock_now(m->env.clock) - m->blank_ns >= TAKEN_MS * NS_PER_MS) {
 		char text[NET_ADDR_TEXT];
 
 		m->told_blank = true;

@@ -68,6 +68,7 @@ struct manager {
 	/* manager_group.c */
 	struct net_addr	 self, peers[MANAGER_MEMBERS_MAX]; /* as configured */
 	unsigned	 peer_n;	/* 0: alone */
+	uint64_t	 blank_ns;	/* blank beside a group since then; 0: not */
 	bool		 told_blank;
 	unsigned	 found_at;	/* of peers: who is asked */
 	struct clock_timer found_timer;

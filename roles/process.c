@@ -5,11 +5,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +21,9 @@
 #include "net/local.h"
 #include "net/loop.h"
 #include "net/tcp.h"
+
+#define OWN_WAIT_MS	3000u
+#define LOCK_PAUSE_MS	50u
 
 struct process_loop {
 	struct process	 *process;
@@ -37,6 +43,8 @@ struct process {
 	unsigned	    loop_n;
 	struct stat_registry stats;
 	atomic_bool	    quitting;
+	int		    owned[PROCESS_OWNED_MAX];	/* locked files */
+	unsigned	    owned_n;
 };
 
 static void
@@ -214,9 +222,78 @@ process_close(struct process *p)
 	}
 	for (unsigned i = 0; i < p->loop_n; i++)
 		loop_free(p->loops[i]);
+	while (p->owned_n > 0)
+		close(p->owned[--p->owned_n]);
 	stat_registry_fini(&p->stats);
 	sodium_memzero(p->key, sizeof(p->key));
 	free(p);
+}
+
+/* ---- one process a directory ---- */
+
+/* Who has the lock wrote his number there. */
+static long
+owner(int fd)
+{
+	char text[24] = "";
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	long pid = n > 0 ? strtol(text, NULL, 10) : 0;
+
+	return pid > 0 ? pid : 0;
+}
+
+int
+process_lock(const char *path, unsigned wait_ms, int *fd, long *pid)
+{
+	char text[24];
+	int n, rc;
+
+	*pid = 0;
+	if ((*fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
+		return -errno;
+	for (unsigned waited = 0; flock(*fd, LOCK_EX | LOCK_NB) != 0;
+	    waited += LOCK_PAUSE_MS) {
+		rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
+		if (rc == -EINTR || (rc == -EBUSY && waited < wait_ms)) {
+			poll(NULL, 0, LOCK_PAUSE_MS);
+			continue;
+		}
+		*pid = owner(*fd);
+		close(*fd);
+		*fd = -1;
+		return rc;
+	}
+	/* For who is refused to read; nothing else depends on it, so a file system that is
+	 * full is no reason not to start. */
+	n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+	if (ftruncate(*fd, 0) == 0)
+		(void)!pwrite(*fd, text, (size_t)n, 0);
+	return 0;
+}
+
+int
+process_own(struct process *p, const char *dir, char err[CONF_ERR_MAX])
+{
+	char path[PATH_MAX], who[48] = "another process";
+	long pid = 0;
+	int rc;
+
+	if (p->owned_n == PROCESS_OWNED_MAX)
+		rc = -ENOSPC;
+	else if ((size_t)snprintf(path, sizeof(path), "%s/lock", dir) >= sizeof(path))
+		rc = -ENAMETOOLONG;
+	else if ((rc = disk_uring_make_dir(dir)) == 0 &&
+	    (rc = process_lock(path, OWN_WAIT_MS, &p->owned[p->owned_n], &pid)) == 0) {
+		p->owned_n++;
+		return 0;
+	}
+	if (pid > 0)
+		snprintf(who, sizeof(who), "process %ld", pid);
+	if (rc == -EBUSY)
+		snprintf(err, CONF_ERR_MAX, "%s: in use by %s", dir, who);
+	else
+		snprintf(err, CONF_ERR_MAX, "%s: %s", dir, err_text(rc));
+	return rc;
 }
 
 /* ---- keys ---- */

@@ -12,6 +12,7 @@ struct loop;
 struct process;
 
 #define PROCESS_LOOPS_MAX 130u
+#define PROCESS_OWNED_MAX 32u
 
 /* @conf and @key are kept (conf borrowed, key copied).  The first loop is the caller's
  * thread.  0, -ENOMEM or -errno. */
@@ -21,6 +22,16 @@ int	process_open(struct process **out, const struct conf *conf,
  * other in a thread of its own once process_run() starts them.  NULL: out of memory,
  * descriptors or places. */
 struct role_env *process_add(struct process *p, const char *who);
+/* Make @dir where it is missing and keep all other processes from calling it theirs, until
+ * process_close() or death.  One that is just ending is waited for, for 3 s: blocks.
+ *
+ *   err	says which directory and, where it can be told, which process has it
+ *
+ * Returns 0; -EBUSY; -ENOSPC after PROCESS_OWNED_MAX of them; -errno. */
+int	process_own(struct process *p, const char *dir, char err[CONF_ERR_MAX]);
+/* The same for one file @path that is made for this, for as long as the descriptor *@fd is
+ * open; waits for @wait_ms.  *@pid: who has it when that is -EBUSY, 0 when unknown. */
+int	process_lock(const char *path, unsigned wait_ms, int *fd, long *pid);
 /* Counters of all that lives in this process. */
 struct stat_registry *process_stats(struct process *p);
 struct loop *process_loop(struct process *p, const struct role_env *env);

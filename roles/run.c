@@ -356,6 +356,20 @@ listen_addr(const struct conf *c, uint64_t port, struct net_addr *out)
 	return rc;
 }
 
+/* Before anything in it is opened: two processes with one identity would drive each other
+ * out for ever. */
+static int
+own(struct runner *r, const char *dir)
+{
+	char err[CONF_ERR_MAX];
+	int rc = process_own(r->process, dir, err);
+
+	if (rc != 0)
+		log_error(r->log, "cannot have the directory for itself", "error=\"%s\"",
+		    err);
+	return rc;
+}
+
 static int
 open_manager(struct runner *r, struct role_env *env)
 {
@@ -364,7 +378,7 @@ open_manager(struct runner *r, struct role_env *env)
 	struct net_addr at;
 	int rc;
 
-	if ((rc = below(r->plan->dir, "manager", dir)) != 0 ||
+	if ((rc = below(r->plan->dir, "manager", dir)) != 0 || (rc = own(r, dir)) != 0 ||
 	    (rc = listen_addr(r->plan->conf, r->plan->conf->manager_port, &at)) != 0 ||
 	    (rc = manager_open(&p->manager, env, dir, &at, r->plan->managers,
 	    at.port == 0 ? 0 : r->plan->manager_n, ready_there, p)) != 0)
@@ -387,7 +401,7 @@ open_metadata(struct runner *r, const struct net_addr *managers, unsigned n)
 		return -ENOMEM;
 	p = part_add(r, METADATA, "metadata", env);
 	snprintf(name, sizeof(name), "%s-metadata", r->plan->name);
-	if ((rc = below(r->plan->dir, "metadata", dir)) != 0 ||
+	if ((rc = below(r->plan->dir, "metadata", dir)) != 0 || (rc = own(r, dir)) != 0 ||
 	    (rc = listen_addr(r->plan->conf, r->plan->conf->metadata_port, &at)) != 0)
 		return rc;
 	rc = metadata_open(&p->metadata, env, dir, &at, managers, n, name, ready_there, p);
@@ -413,6 +427,8 @@ open_storage(struct runner *r, const struct run_storage *s,
 
 	assert(loops >= 1 && loops <= 64);
 	p = part_add(r, STORAGE, s->name, NULL);
+	if ((rc = own(r, s->dir)) != 0)
+		return rc;
 	if ((p->envs = calloc(loops, sizeof(*p->envs))) == NULL)
 		return -ENOMEM;
 	for (unsigned i = 0; i < loops; i++) {

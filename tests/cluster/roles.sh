@@ -47,6 +47,15 @@ done
 check "disk init again is refused" not "$FSD" disk init --size 1GiB "$W/disk1"
 all_roles
 check "chains serve" until_true 20 healthy
+second() {	# ROLE NAME [SET...]: refused, and told who is there
+	as=$1 n=$2; shift 2
+	not timeout 20 "$FSD" --role="$as" --config "$CONF" --set node.directory="$W/$n" \
+	    --set node.name=second "$@" 2>"$W/second" && cat "$W/second" &&
+	    grep -q "$W/$n/$as: in use by process $(ours "node.name=$n( |$)" | head -1)\"" \
+	    "$W/second"
+}
+check "a second process on a directory is refused" second metadata md
+check "also with another disk" second storage s1 --set storage.disks="$W/disk9"
 for n in m md s1 s2 s3; do
 	kib=$(rss "$(ours "node.name=$n( |$)" | head -1)")
 	check "idle memory of $n ($kib KiB)" [ "$kib" -le 65536 ]
