@@ -93,9 +93,6 @@ group_load_restore(struct group *g, const struct raft_point *p)
 	l->finishing = true;
 	l->committing = true;
 	g->half = false;
-	if (!group_below_floor(g, p->term, p->index)) {
-		g->floor_index = g->floor_term = 0;
-	}
 	g->members_durable = 0;
 	rc = group_row_loaded(g, p);
 	if (rc != 0) {

@@ -123,8 +123,10 @@ group_rows_put(struct group *g, const struct raft_point *p)
 		rc = table_put(g->table, members_key, sizeof(members_key), value,
 		    8 + raft_members_encode(&p->members, value + 8));
 	}
+	/* Not by what the log holds: until a snapshot is in its place, that is the old one,
+	 * and its end need not be durable. */
 	if (rc == 0 && g->floor_row && !g->half &&
-	    !group_below_floor(g, meta_log_end_term(g->log), meta_log_last(g->log))) {
+	    !group_below_floor(g, p->term, p->index)) {
 		g->floor_row = false;
 		g->floor_index = g->floor_term = 0;
 		rc = table_del(g->table, floor_key, sizeof(floor_key));

@@ -49,6 +49,8 @@ struct node {
 	bool		 up, leads, broken;
 	int		 broken_rc;
 	unsigned	 restores, told_members;
+	uint64_t	 restored_at;	/* index of the last table that came */
+	bool		 floor_kept;	/* and whether it still said: floor */
 	struct req	 reqs[REQS];
 };
 
@@ -102,6 +104,16 @@ get(struct node *n, const void *key, size_t len)
 	ck_assert_int_eq(rc, 0);
 	ck_assert_uint_ge(value_len, 8);
 	return bytes_from_be64(value);
+}
+
+static bool
+floor_row(struct node *n)
+{
+	static const uint8_t key[] = { 0, 'f', 'l', 'o', 'o', 'r' };
+	const void *value;
+	size_t len;
+
+	return table_get(group_table(n->group), key, sizeof(key), &value, &len) == 0;
 }
 
 static uint64_t
@@ -175,6 +187,8 @@ restored(void *ctx)
 	struct node *n = ctx;
 
 	n->restores++;
+	n->restored_at = group_applied(n->group);
+	n->floor_kept = floor_row(n);
 }
 
 static void
@@ -748,6 +762,67 @@ START_TEST(far_behind)
 }
 END_TEST
 
+static bool
+half(void *ctx)
+{
+	return group_applied(((struct node *)ctx)->group) == 0;
+}
+
+static bool
+has_restored(void *ctx)
+{
+	return ((struct node *)ctx)->restores > 0;
+}
+
+/* What half a table has acknowledged before counts until its log reaches that far again,
+ * also when the table that it gets does not. */
+START_TEST(half_a_table_remembers)
+{
+	struct node *far = &t.nodes[1], *lazy = &t.nodes[2];
+	uint64_t floor;
+
+	form(2);
+	load(3000);
+	/* begins with a table, and writes no other for long */
+	t.log_bytes = 8u << 20;
+	t.flush_bytes = 1u << 30;
+	t.flush_ms = 1000 * 1000;
+	up(2, GROUP_JOIN);
+	want(7);
+	load(50);
+	check_level();
+	ck_assert_uint_eq(lazy->restores, 1);
+	floor = group_applied(far->group);
+	while (leading() != &t.nodes[0]) {
+		(void)group_transfer(wait_leader()->group);
+		sim_clock_run(t.world, 100 * NS_PER_MS);
+	}
+	down(1, CLEAN);
+	load(3000);
+	sim_box_conf(far->box)->table.write_max_ns =
+	    sim_box_conf(far->box)->table.write_min_ns = 30 * NS_PER_MS;
+	up(1, GROUP_JOIN);
+	sim_clock_run(t.world, 10 * NS_PER_MS);
+	ck_assert(sim_clock_run_until(t.world, half, far, 10 * NS_PER_S));
+	sim_clock_run(t.world, 50 * NS_PER_MS);
+	down(1, CRASH);
+	ck_assert_int_eq(group_transfer(t.nodes[0].group), 0);
+	sim_clock_run(t.world, NS_PER_S);
+	up(1, GROUP_JOIN);
+	ck_assert(sim_clock_run_until(t.world, has_restored, far, 30 * NS_PER_S));
+	ck_assert(leading() == lazy);
+	ck_assert_uint_lt(far->restored_at, floor);
+	ck_assert(far->floor_kept);
+	load(50);
+	check_level();
+	down(1, CLEAN);
+	up(1, GROUP_JOIN);
+	load(50);
+	check_level();
+	ck_assert(!floor_row(far));	/* what was reached is forgotten */
+}
+END_TEST
+
 START_TEST(members_come_and_go)
 {
 	form(3);
@@ -979,6 +1054,7 @@ main(void)
 	tcase_add_test(calm, a_full_table);
 	tcase_add_test(calm, handed_over);
 	tcase_add_loop_test(calm, far_behind, 0, 4);
+	tcase_add_test(calm, half_a_table_remembers);
 	tcase_add_test(calm, members_come_and_go);
 	tcase_add_test(calm, members_change_between_commands);
 	tcase_add_test(calm, the_leader_leaves);
