@@ -44,7 +44,7 @@ load_next(struct worker *l)
 	/* Reads come from another client than the one that changes. */
 	l->ctx = ctx(changes ? l->n : CLIENTS, false);
 	if (changes) {
-		l->ctx.seq = ++t.seq[l->n];
+		l->ctx.seq = ++seqs[l->n];
 		l->ctx.done = l->ctx.seq - 1;
 	}
 	load_try(l);
