@@ -10,15 +10,10 @@
 #ifndef TESTS_RAFT_SIM_H
 #define TESTS_RAFT_SIM_H
 
-#include <check.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "conf/rand.h"
 #include "meta/raft_impl.h"
@@ -29,11 +24,9 @@
 #define CONFS_MAX	2048u
 #define BATCH		6u
 #define READS		16u
-#define JOBS_MAX	16u
 #define MS		1000000ull
 #define T		(100 * MS)
 
-static volatile uint64_t running;
 #define MUST(cond) must(cond, #cond, __LINE__)
 
 static void

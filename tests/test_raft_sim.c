@@ -5,6 +5,7 @@
  * members come and go, leadership is handed over, logs are cut.  Once healed, all members
  * are equal, and writes and reads go through. */
 #include "tests/raft_sim.h"
+#include "tests/seeds.h"
 
 /* ---- steps ---- */
 
@@ -429,40 +430,14 @@ run(uint64_t seed)
 	return trace;
 }
 
-static uint64_t
-number(const char *name, uint64_t otherwise)
-{
-	const char *v = getenv(name);
-
-	return v != NULL && *v != '\0' ? strtoull(v, NULL, 10) : otherwise;
-}
-
 static void
-died(int sig)
+share(const void *ctx, unsigned i, unsigned jobs)
 {
-	char text[64];
-	int n = snprintf(text, sizeof(text), "seed %" PRIu64 ": signal %d\n", running, sig);
+	uint64_t n = *(const uint64_t *)ctx;
 
-	if (n > 0 && write(STDERR_FILENO, text, (size_t)n) != n)
-		_exit(2);
-	signal(sig, SIG_DFL);
-	raise(sig);
-}
-
-/* Seeds @first, @first + @step ... up to @last, in a process of its own. */
-static pid_t
-worker(uint64_t first, uint64_t step, uint64_t last)
-{
-	pid_t pid;
-
-	fflush(NULL);
-	if ((pid = fork()) != 0)
-		return pid;
-	signal(SIGABRT, died);
-	signal(SIGSEGV, died);
-	for (uint64_t seed = first; seed <= last; seed += step)
+	for (uint64_t seed = i + 1; seed <= n; seed += jobs)
 		run(seed);
-	if (last - first >= 200) {	/* the faults are really there */
+	if (n > 200 + i) {		/* the faults are really there */
 		MUST(seen.leaders > 100);
 		MUST(seen.commits > 1000);
 		MUST(seen.leases > 100);
@@ -471,44 +446,24 @@ worker(uint64_t first, uint64_t step, uint64_t last)
 		MUST(seen.transfers > 20);
 		MUST(seen.cuts > 10);
 	}
-	if (first == 1 && getenv("VERBOSE") != NULL)
+	if (i == 0 && getenv("VERBOSE") != NULL)
 		fprintf(stderr, "leaders %" PRIu64 " commits %" PRIu64 " reads %" PRIu64
 		    " leases %" PRIu64 " restores %" PRIu64 " changes %" PRIu64
 		    " transfers %" PRIu64 " crashes %" PRIu64 " cuts %" PRIu64 "\n",
 		    seen.leaders, seen.commits, seen.reads, seen.leases, seen.restores,
 		    seen.changes, seen.transfers, seen.crashes, seen.cuts);
-	_exit(0);
 }
 
 START_TEST(any_seed)
 {
-	uint64_t one = number("SEED", 0), n = number("N", 2000), jobs = number("JOBS", 2);
-	struct timespec from, to;
-	pid_t pids[JOBS_MAX];
-	unsigned bad = 0;
-	double s;
+	uint64_t one = number("SEED", 0), n = number("N", 2000);
 
 	if (one != 0) {
 		signal(SIGABRT, died);
 		printf("seed %" PRIu64 ": trace %016" PRIx64 "\n", one, run(one));
 		return;
 	}
-	ck_assert(jobs >= 1 && jobs <= JOBS_MAX);
-	clock_gettime(CLOCK_MONOTONIC, &from);
-	for (uint64_t i = 0; i < jobs; i++) {
-		pids[i] = worker(i + 1, jobs, n);
-		ck_assert_int_gt(pids[i], 0);
-	}
-	for (uint64_t i = 0; i < jobs; i++) {
-		int status = 0;
-
-		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
-		bad += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-	}
-	ck_assert_msg(bad == 0, "%u workers failed: see above for the seeds", bad);
-	clock_gettime(CLOCK_MONOTONIC, &to);
-	s = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
-	printf("raft: %" PRIu64 " seeds, %.0f per minute\n", n, (double)n * 60 / s);
+	seeds_run(n, share, &n);
 }
 END_TEST
 
