@@ -181,6 +181,16 @@ op_of(uint16_t method)
 	}
 }
 
+/* A leader of this release could have made it.  To pass over what it could not would leave
+ * this member with a tree of its own. */
+static bool
+known(uint8_t format, const struct fs_cmd *c)
+{
+	return format == FORMAT && (c->flags & ~FS_FLAGS) == 0 &&
+	    (c->kind == FS_MESSAGE ? op_of(c->method) != NULL :
+	    c->kind >= FS_INIT && c->kind <= FS_HOLDER);
+}
+
 static size_t
 apply_message(struct fs *fs, const struct fs_cmd *c, const void *body, size_t len,
     void *result, size_t cap)
@@ -194,8 +204,7 @@ apply_message(struct fs *fs, const struct fs_cmd *c, const void *body, size_t le
 	size_t n;
 	int rc;
 
-	if (m == NULL || op == NULL)
-		return put_result(result, cap, ERR_BAD_METHOD, NULL, NULL);
+	assert(m != NULL && op != NULL);	/* known() */
 	assert(m->request->size <= sizeof(msg));
 	rc = msg_decode(m->request, body, len, &fs->arena, msg, NULL);
 	if (rc == -ENOMEM) {		/* the list bound is deterministic: a message is */
@@ -339,6 +348,7 @@ fs_apply(struct fs *fs, const void *cmd, size_t len, void *result, size_t cap)
 	struct fs_op o = { 0 };
 	struct bytes_reader r;
 	struct fs_cmd c = { 0 };
+	uint8_t format;
 	bool more = false;
 	size_t n = 0;
 	int rc = 0;
@@ -349,8 +359,7 @@ fs_apply(struct fs *fs, const void *cmd, size_t len, void *result, size_t cap)
 	if (cap > FS_RESULT_MAX)
 		cap = FS_RESULT_MAX;	/* so that a record holds it */
 	bytes_reader_init(&r, cmd, len);
-	if (bytes_get_u8(&r) != FORMAT)
-		return put_result(result, cap, ERR_BAD_MESSAGE, NULL, NULL);
+	format = bytes_get_u8(&r);
 	c.kind = bytes_get_u8(&r);
 	c.method = bytes_get_u16(&r);
 	c.flags = bytes_get_u8(&r);
@@ -364,6 +373,13 @@ fs_apply(struct fs *fs, const void *cmd, size_t len, void *result, size_t cap)
 	c.last_end = bytes_get_u64(&r);
 	if (r.failed)
 		return put_result(result, cap, ERR_BAD_MESSAGE, NULL, NULL);
+	if (!known(format, &c)) {
+		log_error(fs->log, "command of a newer release: this one has to be "
+		    "upgraded", "format=%u kind=%u method=%u flags=%u", format,
+		    c.kind, c.method, c.flags);
+		fs->failed = ERR_DISK_NEWER;
+		return 0;
+	}
 	switch (c.kind) {
 	case FS_MESSAGE:
 		n = apply_message(fs, &c, r.p, bytes_left(&r), result, cap);
@@ -381,8 +397,6 @@ fs_apply(struct fs *fs, const void *cmd, size_t len, void *result, size_t cap)
 	case FS_HOLDER:
 		rc = apply_holder(fs, &r);
 		break;
-	default:
-		return put_result(result, cap, ERR_BAD_MESSAGE, NULL, NULL);
 	}
 	if (c.kind != FS_MESSAGE) {
 		fs->failed = rc;

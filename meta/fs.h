@@ -62,6 +62,7 @@ enum {
 	FS_UNSETTLED = 8	/* truncation: a writer may have chunks there that it has
 				 * not reported yet, so cut whatever the size says */
 };
+#define FS_FLAGS	15u	/* all of them */
 
 struct fs_cmd {
 	uint8_t	      kind, flags;
@@ -112,8 +113,9 @@ void	fs_close(struct fs *fs);		/* NULL is fine */
 /* Apply one command; the bytes of result written, at most @cap (>= FS_RESULT_MAX). */
 size_t	fs_apply(struct fs *fs, const void *cmd, size_t len, void *result,
 	    size_t cap);
-/* 0, or why the table failed inside of fs_apply().  Its last change may be there in part
- * then: nothing of it may be made durable, and the owner must stop as if crashed. */
+/* 0, or why the table failed inside of fs_apply(); ERR_DISK_NEWER: that was a command of a
+ * newer release.  Its last change may be there in part then: nothing of it may be made
+ * durable, and the owner must stop as if crashed. */
 int	fs_failed(const struct fs *fs);
 /* Commands since fs_open() that repeated an earlier one and got its answer. */
 uint64_t fs_repeats(const struct fs *fs);

@@ -470,6 +470,11 @@ apply(struct group *g, const struct meta_log_entry *e, size_t *n)
 			return false;
 		}
 		g->applied.members.index = e->index;
+	} else if (e->type != RAFT_NOOP) {
+		/* To pass over it would be to differ from those who do what it says. */
+		log_error(g->conf.log, "entry of a newer release: this one has to be "
+		    "upgraded", "type=%u index=%" PRIu64, e->type, e->index);
+		group_break(g, ERR_DISK_NEWER);
 	}
 	assert(*n <= sizeof(g->result));
 	if (g->rc != 0)

@@ -42,7 +42,8 @@ struct group_ops {
 	/* Became leader with everything committed applied (serve now), or lost it. */
 	void   (*leader)(void *ctx, bool leads);
 	/* The log or table failed for good: stop serving.  Also how an open ends that
-	 * found damage: ERR_LOG_DAMAGED, ERR_DISK_NEWER, ERR_DISK_FOREIGN, -errno.
+	 * found damage: ERR_LOG_DAMAGED, ERR_DISK_NEWER (also for an entry of a kind that
+	 * this release does not know), ERR_DISK_FOREIGN, -errno.
 	 * Called once, after the callbacks of all proposals in flight. */
 	void   (*broken)(void *ctx, int rc);
 	/* The table was replaced by another member's: forget every copy of what was in

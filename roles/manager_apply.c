@@ -407,11 +407,25 @@ apply_one(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 	case CMD_JOIN:
 		return apply_join(s, r, value);
 	case CMD_LOOK:
+		if (!bytes_reader_done(r))
+			return ERR_BAD_MESSAGE;
 		manager_heal_all(s);
 		return 0;
-	default:
+	case CMD_READY_1:
+		(void)bytes_get_raw(r, bytes_left(r));
 		return ERR_BAD_MESSAGE;
+	default:
+		return ERR_DISK_NEWER;
 	}
+}
+
+/* Another release may do what we cannot: a command that is not one of ours, or has more
+ * than ours.  To pass over it would leave this manager with a state of its own. */
+static bool
+newer(const struct bytes_reader *r, int rc)
+{
+	return rc == ERR_DISK_NEWER ||
+	    (rc == ERR_BAD_MESSAGE && !r->failed && bytes_left(r) > 0);
 }
 
 int
@@ -430,6 +444,13 @@ manager_apply(struct manager_state *s, const void *cmd, size_t len,
 	s->changed = s->dirty = false;
 	bytes_reader_init(&r, cmd, len);
 	rc = apply_one(s, &r, &value);
+	if (newer(&r, rc)) {
+		log_error(s->log, "command of a newer release: this one has to be "
+		    "upgraded", "command=%u bytes=%zu", len > 0 ?
+		    ((const uint8_t *)cmd)[0] : 0u, len);
+		s->rc = ERR_DISK_NEWER;
+		return s->rc;
+	}
 	if (s->changed || s->dirty || s->next_node != node ||
 	    s->next_target != target)
 		manager_put_globals(s);

@@ -162,7 +162,8 @@ struct manager_state {
 	size_t		 version_bytes;	/* of rows that have it */
 	bool		 changed;	/* some row of routing did */
 	bool		 dirty;		/* some other row did */
-	int		 rc;		/* memory or table failed: cannot go on */
+	int		 rc;		/* cannot go on: memory or table failed, or the log
+					 * is of a newer release */
 };
 
 /* Read all rows of @table into memory. 0; -ENOMEM; -EIO; ERR_CORRUPT. */
@@ -241,7 +242,7 @@ enum manager_cmd {
 	CMD_REGISTER_1 = 2,	/* CMD_REGISTER without the health of disks */
 	CMD_NODE_STATE = 3,	/* u32 node, 16 boot, u8 state */
 	CMD_FORM = 4,		/* u8 publish, u8 replicas, u16 n, n * replicas * u32 */
-				/* 5 was: a chain is reconciled */
+	CMD_READY_1 = 5,	/* of the release before: a chain is reconciled */
 	CMD_CONFIG = 6,		/* u8 set, u64 have, the text */
 	CMD_REGISTER = 7,	/* see manager_cmd_register() */
 	CMD_DOWN = 8,		/* u16 n, n * (u32 node, 8 first bytes of its boot) */

@@ -11,6 +11,7 @@
 
 #include "conf/bytes.h"
 #include "conf/err.h"
+#include "meta/log.h"
 #include "tests/sim/clock.h"
 #include "tests/sim/disk.h"
 
@@ -521,6 +522,60 @@ START_TEST(a_log_that_lacks_what_the_table_has)
 }
 END_TEST
 
+static void
+log_ready(void *ctx, int rc)
+{
+	*(bool *)ctx = rc == 0;
+}
+
+static void
+log_entry(void *ctx, const struct meta_log_entry *e)
+{
+	(void)ctx;
+	(void)e;
+}
+
+static bool
+is_set(void *ctx)
+{
+	return *(bool *)ctx;
+}
+
+/* A leader of a later release may put into the log what we do not know. */
+START_TEST(entries_of_a_newer_release)
+{
+	static const struct meta_log_ops log_ops = { .entry = log_entry,
+		.ready = log_ready };
+	bool ready = false;
+	struct meta_log *l;
+	uint64_t index;
+
+	start();
+	ck_assert_int_eq(propose(100), 0);
+	settle();
+	stop(CLEAN);
+	t.clock = sim_clock_node(t.world, 0, 0);
+	ck_assert_int_eq(sim_disk_dir(t.box, t.clock, "d", true, &t.dir), 0);
+	ck_assert_int_eq(meta_log_open(&l, &(struct meta_log_conf){
+		.clock = t.clock, .dir = t.dir, .name = "log",
+		.bytes = t.log_bytes, .ops = &log_ops, .ctx = &ready }), 0);
+	ck_assert(sim_clock_run_until(t.world, is_set, &ready, NS_PER_S));
+	ck_assert_int_eq(meta_log_append(l, meta_log_end_term(l), RAFT_MEMBERS + 1,
+	    "new", 3, &index), 0);
+	settle();
+	ck_assert_uint_eq(meta_log_last(l), index);
+	meta_log_close(l);
+	t.dir->ops->close(t.dir);
+	sim_clock_node_close(t.clock);
+	begin();
+	ck_assert(sim_clock_run_until(t.world, settled, NULL, 60 * NS_PER_S));
+	ck_assert(t.broken);
+	ck_assert_int_eq(t.broken_rc, ERR_DISK_NEWER);
+	ck_assert_uint_lt(group_applied(t.group), index);
+	stop(CLEAN);
+}
+END_TEST
+
 /* ---- any weather ---- */
 
 static void
@@ -597,6 +652,7 @@ main(void)
 	tcase_add_loop_test(calm, closed_inside_an_answer, 0, 2);
 	tcase_add_loop_test(calm, failures_break_it_once, 0, 5);
 	tcase_add_test(calm, a_log_that_lacks_what_the_table_has);
+	tcase_add_test(calm, entries_of_a_newer_release);
 	suite_add_tcase(s, calm);
 	tcase_add_loop_test(any, any_end, 0,
 	    seed != NULL && *seed != '\0' ? 1 : seeds);

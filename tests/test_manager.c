@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* test_manager.c - the manager: chains made, restarts, leases, registrations, any weather.
  * N=n runs n seeds of crashes, SEED=n just that one. */
+#include "roles/manager_state.h"
 #include "tests/manager_rig.h"
 
 /* ---- chains ---- */
@@ -183,6 +184,42 @@ START_TEST(a_broken_disk_ends_it)
 	ck_assert_int_eq(call(MSG_status, &(struct msg_none){ 0 })->rc,
 	    ERR_STOPPING);
 	ck_assert_int_lt(told, 0);
+}
+END_TEST
+
+static void
+no_answer(struct group_req *r, int rc, const void *result, size_t len)
+{
+	(void)r, (void)rc, (void)result, (void)len;
+}
+
+/* Commands in the log that are not ours: to pass over those of a later release would be to
+ * differ from managers that do what they say. */
+static const struct {
+	const char *what;
+	uint8_t	    n, bytes[16];
+	bool	    ends;
+} others[] = {
+	{ "of the release before", 5, { CMD_READY_1, 1, 2, 3, 4 }, false },
+	{ "cut short", 2, { CMD_ROTATE, 1 }, false },
+	{ "not known", 1, { 99 }, true },
+	{ "more than is known", 14, { CMD_ROTATE, 1 }, true },
+	{ "something where was nothing", 2, { CMD_LOOK, 1 }, true },
+};
+
+START_TEST(commands_of_other_releases)
+{
+	struct group_req req;
+	int told = 0;
+
+	manager_watch(t.m, on_broken, &told);
+	ck_assert_int_eq(group_propose(manager_group(t.m), &req, others[_i].bytes,
+	    others[_i].n, no_answer), 0);
+	run_ms(100);
+	ck_assert_msg(told == (others[_i].ends ? ERR_DISK_NEWER : 0), "%s: %s",
+	    others[_i].what, err_name(told));
+	ck_assert_int_eq(call(MSG_status, &(struct msg_none){ 0 })->rc,
+	    others[_i].ends ? ERR_STOPPING : 0);
 }
 END_TEST
 
@@ -507,6 +544,8 @@ main(void)
 	tcase_add_test(calm, busy_while_it_opens);
 	tcase_add_test(calm, stops_cleanly);
 	tcase_add_test(calm, a_broken_disk_ends_it);
+	tcase_add_loop_test(calm, commands_of_other_releases, 0,
+	    sizeof(others) / sizeof(others[0]));
 	tcase_add_test(calm, silence_ends_a_lease);
 	tcase_add_test(calm, a_shorter_lease_comes_with_a_registration);
 	tcase_add_test(calm, goodbye_is_at_once);
