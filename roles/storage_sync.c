@@ -497,6 +497,7 @@ void
 storage_sync_stop(struct storage_target *t)
 {
 	struct storage_sync *s = t->sync;
+	struct storage_worker *w = t->w;
 
 	if (s == NULL)
 		return;
@@ -509,8 +510,8 @@ storage_sync_stop(struct storage_target *t)
 	place_leave(s);
 	if (s->busy == 0)
 		release(s);
-	else if (!s->w->stopping)
-		pump(s->w);
+	if (!w->stopping)
+		pump(w);
 }
 
 unsigned

@@ -111,7 +111,7 @@ serving(void *ctx)
 	for (; (c = routing_chain_at(r, n)) != NULL; n++)
 		if (routing_serving_n(c) != want)
 			return false;
-	return n == 2 * T.loops;
+	return n == T.chains;
 }
 
 static void
@@ -136,7 +136,7 @@ wait_serving(unsigned n)
 }
 
 static void
-cluster_open(uint64_t seed, unsigned loops)
+cluster_open_with(uint64_t seed, unsigned loops, unsigned chains)
 {
 	char err[CONF_ERR_MAX];
 	struct member_conf mc = { 0 };
@@ -144,6 +144,7 @@ cluster_open(uint64_t seed, unsigned loops)
 	memset(&T, 0, sizeof(T));
 	T.verbose = getenv("VERBOSE") != NULL;
 	T.loops = loops;
+	T.chains = chains;
 	T.m.hold_ns = NS_PER_S / 2;
 	T.world = sim_clock_open();
 	rand_seed(&T.rand, seed);
@@ -180,6 +181,12 @@ cluster_open(uint64_t seed, unsigned loops)
 	for (unsigned i = 0; i < NODES; i++)
 		ck_assert_int_eq(T.nodes[i].rc, 0);
 	wait_serving(NODES);
+}
+
+static void
+cluster_open(uint64_t seed, unsigned loops)
+{
+	cluster_open_with(seed, loops, 2 * loops);
 }
 
 static void
@@ -280,7 +287,7 @@ chain_of(uint32_t index)
 {
 	const struct routing *r = member_routing(T.member);
 
-	return routing_chain_at(r, index % (2 * T.loops));
+	return routing_chain_at(r, index % T.chains);
 }
 
 static struct msg_write

@@ -90,6 +90,7 @@ static struct {
 	struct net_addr	  manager_addr;
 	bool		  verbose;
 	unsigned	  loops;	/* of a storage node */
+	unsigned	  chains;
 	unsigned	  errors;	/* lines logged as errors */
 } T;
 
@@ -419,7 +420,7 @@ form(void)
 	for (unsigned n = 1; n <= NODES; n++)
 		if (!T.m.nodes[n].known)
 			return;
-	for (unsigned c = 1; c <= 2 * T.loops; c++) {
+	for (unsigned c = 1; c <= T.chains; c++) {
 		struct routing_chain row = { .id = c, .version = 0,
 		    .target_n = NODES };
 

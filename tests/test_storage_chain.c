@@ -189,7 +189,7 @@ reader_go(struct reader *r)
 	const struct routing_chain *c;
 	uint32_t index = (uint32_t)rand_below(&T.rand, CHUNKS);
 	struct msg_read_item items[2] = { { { INO, index }, 0, 32 },
-	    { { INO, index + 2 * T.loops }, 0, 32 } };
+	    { { INO, index + T.chains }, 0, 32 } };
 	struct msg_read m = { .items = { items, 2 } };
 	struct net_call_opts o = { .deadline_ns = clock_now(T.client.clock) +
 	    NS_PER_S, .recv = &r->iov, .recv_n = 1 };

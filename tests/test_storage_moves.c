@@ -621,6 +621,50 @@ START_TEST(wrong_place)
 }
 END_TEST
 
+/* In @n chains whose tail would be node 3 the replica at node 1 gets @state. */
+static void
+node_1_is(uint8_t state, unsigned n)
+{
+	for (unsigned i = 0; i < T.chains && n > 0; i++) {
+		struct routing_chain row = *routing_chain_at(T.m.routing, i);
+
+		if (row.id % NODES == 2)
+			continue;		/* the tail is node 2 */
+		for (unsigned k = 0; k < NODES; k++)
+			if (node_of(row.targets[k]) == 1)
+				row.states[k] = state;
+		put_chain(&row);
+		n--;
+	}
+	publish();
+}
+
+static bool
+two_synced(void *ctx)
+{
+	(void)ctx;
+	return T.m.synced >= 2;
+}
+
+/* Ten replicas come back behind one node, which brings up eight at a time.  Those that have
+ * the places leave again: the others get theirs. */
+START_TEST(places_go_on)
+{
+	cluster_open_with(90, 1, 15);
+	T.m.by_hand = true;
+	sim_net_cut(T.net, 3, 1, SIM_NET_SILENT);
+	node_1_is(TARGET_SYNCING, 10);
+	/* Its lease has ended by then, and lists are asked for. */
+	sim_clock_run(T.world, 1300 * NS_PER_MS);
+	node_1_is(TARGET_OFFLINE, 8);
+	sim_clock_run(T.world, 100 * NS_PER_MS);
+	ck_assert_uint_eq(T.m.synced, 0);
+	sim_net_heal(T.net);
+	ck_assert(sim_clock_run_until(T.world, two_synced, NULL, 20 * NS_PER_S));
+	cluster_close();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -641,6 +685,7 @@ main(void)
 	tcase_add_test(tc, given_away);
 	tcase_add_loop_test(tc, pending_is_settled, 0, 2);
 	tcase_add_test(tc, wrong_place);
+	tcase_add_test(tc, places_go_on);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);
