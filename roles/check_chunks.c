@@ -84,10 +84,14 @@ judge_inode(const struct check_chunks *w, struct chunk_id id)
 	struct layout l;
 	struct inode in;
 	chain_id chain;
+	int rc;
 
 	if (id.ino >= w->c->next_ino)
 		return RIGHT;		/* made after the image */
-	if (inode_get(w->c->table, id.ino, &in) != 0 || !S_ISREG(in.mode))
+	rc = inode_get(w->c->table, id.ino, &in);
+	if (rc != 0 && rc != -ENOENT)
+		return RIGHT;		/* its row is damaged, and told: keep its chunks */
+	if (rc != 0 || !S_ISREG(in.mode))
 		return ORPHAN;
 	inode_layout(&in, &l);
 	chain = layout_chain(w->c->routing, &l, id.index);

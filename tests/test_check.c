@@ -248,7 +248,7 @@ add(ino_id ino, uint32_t index, bool elsewhere)
 }
 
 enum what { CLEAN, DIGEST, ALL_DIFFER, REFUSED, LACKS, VERSIONS, PASSES, PENDING, ORPHAN, MISPLACED, NEW,
-	MOVES, LEADER, STALE_IMAGE, NO_INODE };
+	MOVES, LEADER, STALE_IMAGE, NO_INODE, BAD_INODE };
 
 static const struct {
 	const char *what;
@@ -278,11 +278,14 @@ static const struct {
 	{ "another leader in the middle", LEADER, false, 0, 0, " 0 faults" },
 	{ "the image is gone", STALE_IMAGE, false, 0, 0, " 0 faults" },
 	{ "an entry without inode", NO_INODE, false, -EUCLEAN, 0, "metadata " },
+	{ "a damaged inode keeps its chunks", BAD_INODE, true, -EUCLEAN, 0,
+	  "inode row" },
 };
 
 static void
 arrange(enum what how)
 {
+	uint8_t key[KEY_INO_LEN];
 	struct chunk *c = NULL;
 
 	for (uint32_t i = 0; i < 9; i++)
@@ -332,6 +335,10 @@ arrange(enum what how)
 	case NO_INODE:
 		T.chunk_n = 0;
 		ck_assert_int_eq(inode_del(T.h.t, T.files[1]), 0);
+		break;
+	case BAD_INODE:
+		ck_assert_int_eq(table_put(T.h.t, key, key_ino(key, KEY_INODE,
+		    T.files[1]), "?", 1), 0);
 		break;
 	case CLEAN:
 	case MISPLACED:
