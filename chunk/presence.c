@@ -5,7 +5,8 @@
  *
  * A directory that is another one, or none, has failed at once; a label that cannot be
  * read or is not ours fails the disk when that was so CHUNK_CHECK_TRIES times running, and
- * so does an answer that does not come for CHUNK_CHECK_DEAD_MS. */
+ * so does an answer that does not come for CHUNK_CHECK_WAITS times CHUNK_CHECK_MS: in turns
+ * of our own, since while this process stands still nobody takes answers. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,6 +16,13 @@
 #include "conf/err.h"
 
 static void again(struct chunk_engine *e);
+
+static void
+wait_in(struct chunk_engine *e, clock_timer_fn *fn)
+{
+	clock_timer_start(e->conf.clock, &e->presence.timer,
+	    clock_now(e->conf.clock) + CHUNK_CHECK_MS * NS_PER_MS, fn);
+}
 
 static void
 judge(struct chunk_engine *e, int rc, const char *what)
@@ -91,7 +99,11 @@ overdue(struct clock_timer *t)
 {
 	struct chunk_engine *e = container_of(t, struct chunk_engine, presence.timer);
 
-	chunk_engine_break(e, -ETIMEDOUT, e->presence.names ? "names" : "label");
+	if (++e->presence.waits < CHUNK_CHECK_WAITS)
+		wait_in(e, overdue);
+	else
+		chunk_engine_break(e, -ETIMEDOUT, e->presence.names ? "names" :
+		    "label");
 }
 
 static void
@@ -113,8 +125,8 @@ look(struct clock_timer *t)
 	p->label_req = (struct disk_req){ .op = DISK_READ, .len = p->iov.iov_len,
 	    .iov = &p->iov, .iov_n = 1 };
 	p->label = true;
-	clock_timer_start(e->conf.clock, t, clock_now(e->conf.clock) +
-	    CHUNK_CHECK_DEAD_MS * NS_PER_MS, overdue);
+	p->waits = 0;
+	wait_in(e, overdue);
 	disk_start(e->data, &p->label_req, label_read);
 }
 
@@ -122,8 +134,7 @@ static void
 again(struct chunk_engine *e)
 {
 	if (e->broken == 0)
-		clock_timer_start(e->conf.clock, &e->presence.timer,
-		    clock_now(e->conf.clock) + CHUNK_CHECK_MS * NS_PER_MS, look);
+		wait_in(e, look);
 }
 
 int

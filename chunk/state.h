@@ -46,7 +46,7 @@ struct chunk_limbo {
 
 /* Whether it is still the disk that was opened (presence.c). */
 #define CHUNK_CHECK_MS		2000u
-#define CHUNK_CHECK_DEAD_MS	60000u
+#define CHUNK_CHECK_WAITS	30u
 #define CHUNK_CHECK_TRIES	3u
 #define CHUNK_CHECK_LOW		(8u << 20)	/* bytes free: kept for the index */
 struct chunk_presence {
@@ -58,6 +58,7 @@ struct chunk_presence {
 	bool		   names, label;	/* under way */
 	bool		   low;			/* the file system has hardly any space */
 	unsigned	   strikes;
+	unsigned	   waits;	/* for the answers */
 };
 
 struct chunk_engine {

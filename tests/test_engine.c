@@ -310,6 +310,27 @@ START_TEST(close_in_callback)
 }
 END_TEST
 
+/* A disk that does not answer has failed; while the process stands still it is not known. */
+START_TEST(no_answer)
+{
+	bool stopped = _i == 1;
+	struct world w;
+
+	world_init(&w, 5);
+	world_format(&w, 9 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	sim_box_conf(w.box)->read_min_ns = sim_box_conf(w.box)->read_max_ns =
+	    90 * NS_PER_S;
+	run_for(&w, CHUNK_CHECK_MS + 1000);
+	sim_clock_node_pause(w.clock, stopped);
+	sim_clock_run(w.time, 80 * NS_PER_S);
+	sim_clock_node_pause(w.clock, false);
+	run_for(&w, 20000);
+	ck_assert_int_eq(chunk_engine_state(w.e), stopped ? 0 : -EIO);
+	world_fini(&w);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -327,6 +348,7 @@ main(void)
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, reads_pin);
 	tcase_add_test(tc, close_in_callback);
+	tcase_add_loop_test(tc, no_answer, 0, 2);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);
