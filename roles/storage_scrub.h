@@ -31,7 +31,6 @@ struct storage_scrub_conf {
 	const struct log *log;
 	const struct conf *conf;	/* looked at again and again: it may change */
 	struct chunk_engine *engine;	/* open; borrowed until it is closed */
-	struct mem_pool	 *pool;		/* its buffers are read into */
 	struct stat_registry *stats;	/* NULL: told nowhere */
 	const char	 *path;		/* of the disk, for the log; borrowed */
 	bool		(*busy)(void *ctx);	/* others want the disk now */
