@@ -350,8 +350,6 @@ session_answered(struct net_call *call, int rc)
 		return;
 	}
 	/* The epoch stays: with it we are told whether that session has ended. */
-	if (rc == ERR_SESSION)
-		s->announcing = false;
 	client_pause_start(c, &s->pause, true, session_again);
 }
 
@@ -423,7 +421,7 @@ client_session_lost(struct client *c)
 
 	if (net_call_active(&s->call) || s->leaving)
 		return;			/* its answer will tell the epoch */
-	s->announcing = false;
+	/* Opens that are being told go on: it may be another server that forgot us. */
 	session_send(c);
 }
 

@@ -25,6 +25,38 @@ START_TEST(opens_are_told_again)
 }
 END_TEST
 
+static bool
+session_calls(void *ctx)
+{
+	return saw.calls[MSG_session] >= *(const unsigned *)ctx;
+}
+
+/* The telling fails, and while it waits an answer of an older server says that we are not
+ * known: it goes on all the same. */
+START_TEST(telling_goes_on)
+{
+	unsigned calls = saw.calls[MSG_session] + 1;
+
+	(void)make("a");
+	(void)make("b");
+	saw.server_run = 78;
+	ck_assert(sim_clock_run_until(world, session_calls, &calls, 3 * NS_PER_S));
+	bad.method = MSG_session;
+	bad.times = 1;
+	bad.rc = ERR_BUSY;
+	calls++;
+	ck_assert(sim_clock_run_until(world, session_calls, &calls, NS_PER_S));
+	ck_assert_uint_eq(saw.announced, 0);
+	bad.method = MSG_lookup;
+	bad.times = 1;
+	bad.rc = ERR_SESSION;
+	client_lookup(c, &reqs[0].op, op_done, NULL, 1, "a");
+	ck_assert_int_eq(wait_for(&reqs[0]), 0);
+	sim_clock_run(world, 10 * NS_PER_S);
+	ck_assert_uint_eq(saw.announced, 2);
+}
+END_TEST
+
 /* ---- data ---- */
 
 /* Nobody has heard of us for so long that a file we have open was removed. */
@@ -294,6 +326,7 @@ main(void)
 #define LOOP(t, rows) tcase_add_loop_test(tc, t, 0, sizeof(rows) / sizeof(rows[0]))
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, opens_are_told_again);
+	tcase_add_test(tc, telling_goes_on);
 	tcase_add_test(tc, removed_while_unheard);
 	tcase_add_test(tc, written_while_unheard);
 	LOOP(unsaved_data_of_an_ended_session, losses);
