@@ -15,7 +15,6 @@
 #include "conf/bytes.h"
 #include "conf/err.h"
 
-#define OLD_ENTRIES	32u		/* of unknown size, in one message */
 #define WARN_NS		(10 * NS_PER_S)
 
 /* ---- peers ---- */
@@ -270,17 +269,14 @@ group_fit(void *ctx, uint64_t first, uint64_t last, uint32_t bytes)
 {
 	struct group *g = ctx;
 	struct meta_log_entry e;
-	uint64_t sum = 0, i = first;
+	uint64_t sum = 0, old = 0, i = first;
 
 	for (; i <= last && i - first < GROUP_ENTRIES; i++) {
-		if (meta_log_get(g->log, i, &e) != 0) {
-			/* On disk, of unknown size: few enough for any. */
-			if (i - first >= 4)
-				break;
-			continue;
-		}
-		sum += e.len;
-		if (sum > bytes)
+		if (meta_log_get(g->log, i, &e) == 0)
+			sum += e.len;
+		else
+			old += META_LOG_PAYLOAD_MAX;	/* on disk, of unknown size */
+		if (sum > bytes || old + sum > GROUP_BYTES)
 			break;
 	}
 	return i == first ? first : i - 1;

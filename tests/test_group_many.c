@@ -823,6 +823,23 @@ START_TEST(half_a_table_remembers)
 }
 END_TEST
 
+/* One has to be brought what is not in memory any more: of unknown size before it is read,
+ * and all of it long. */
+START_TEST(far_behind_with_long_commands)
+{
+	rand_seed(&t.rand, (uint64_t)_i);
+	t.log_bytes = 64u << 20;
+	t.pad = GROUP_CMD_MAX - 9;
+	form(3);
+	load(20);
+	down(2, KILL);
+	load(400);
+	up(2, GROUP_JOIN);
+	check_level();
+	ck_assert_uint_eq(t.nodes[2].restores, 0);
+}
+END_TEST
+
 START_TEST(members_come_and_go)
 {
 	form(3);
@@ -1055,6 +1072,7 @@ main(void)
 	tcase_add_test(calm, handed_over);
 	tcase_add_loop_test(calm, far_behind, 0, 4);
 	tcase_add_test(calm, half_a_table_remembers);
+	tcase_add_loop_test(calm, far_behind_with_long_commands, 0, 8);
 	tcase_add_test(calm, members_come_and_go);
 	tcase_add_test(calm, members_change_between_commands);
 	tcase_add_test(calm, the_leader_leaves);
