@@ -747,8 +747,6 @@ conn_up(struct net_conn *conn)
 	}
 }
 
-/* Whatever broke a connection that was up, the caller hears -ECONNRESET: it may or may
- * not have been executed. */
 /* A box refuses to connect in words of its own (EINVAL, EACCES, EPERM, EADDRNOTAVAIL, also
  * EMFILE ...); none is about what was asked, and askers may look for another peer. */
 static int
@@ -758,6 +756,8 @@ unreachable(int rc)
 	    -EHOSTUNREACH : rc;
 }
 
+/* Whatever broke a connection that was up, the caller hears -ECONNRESET: it may or may
+ * not have been executed. */
 static void
 conn_closed(struct net_conn *conn, int rc)
 {

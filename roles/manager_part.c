@@ -126,6 +126,8 @@ part_all(struct manager *m)
 	list_for_each(it, &m->cuts) {
 		const struct manager_cut *c = list_entry(it, struct manager_cut, node);
 
+		if (m->parting)
+			return;			/* parted() looks again */
 		if (c->heard_ns - c->first_ns >=
 		    m->env.conf->manager_beat * NS_PER_MS / 2)
 			part(m, c);
@@ -153,9 +155,10 @@ parted(struct manager_call *c, int rc, uint64_t value)
 	struct manager_node *n = map_get(&m->state.nodes, c->id);
 
 	m->parting = false;
-	if (rc != 0 || m->phase != MANAGER_SERVING)
+	/* One that changed nothing is not repeated before a node says so again. */
+	if (rc != 0 || value == 0 || m->phase != MANAGER_SERVING)
 		return;
-	if (value > 0 && n != NULL)
+	if (n != NULL)
 		part_note(m, n, value);
 	part_all(m);
 }
@@ -164,14 +167,13 @@ static void
 part(struct manager *m, const struct manager_cut *cut)
 {
 	const struct routing_node *row = routing_node(m->state.routing, cut->from);
-	node_id leaver = degree(m, cut->from) > degree(m, cut->to) ? cut->from :
-	    cut->to;
 	struct bytes_writer w;
 	uint8_t buf[32];
+	node_id leaver;
 
-	if (m->parting || manager_heal_part(&m->state, cut->from, cut->to, leaver,
-	    false) == 0)
+	if (manager_heal_part(&m->state, cut->from, cut->to, 0, false) == 0)
 		return;
+	leaver = degree(m, cut->from) > degree(m, cut->to) ? cut->from : cut->to;
 	bytes_writer_init(&w, buf, sizeof(buf));
 	manager_cmd_part(&w, cut->from, &row->boot, cut->to, leaver);
 	m->parting = manager_propose(m, NULL, leaver, &w, parted) == 0;
