@@ -5,7 +5,8 @@
  *                                          \-> ask every node, print -> done
  *
  * A command is a row that names the answers it needs; those are fetched in this order from
- * the first manager that answers, kept, and printed by the row's function.  A command
+ * the first manager that answers, kept, and printed by the row's function.  Routing comes in
+ * pieces when it is long: it is asked for until there is nothing newer.  A command
  * without one asks the nodes too (roles/admin_counters.c), and may be told which.  A
  * command that changes something makes its request of its arguments, and is done when the
  * manager has done it. */
@@ -226,6 +227,7 @@ struct admin {
 	struct clock_timer pause;
 	int		 last_rc;
 	struct msg_arena arena;			/* copies of the answers */
+	struct msg_routing_rep routing;		/* all pieces; version 0: none yet */
 	struct admin_facts facts;
 	char		 node[128];		/* asked for; "": all */
 	struct admin_counters *counters;
@@ -256,10 +258,54 @@ keep(struct admin *a, const struct msg_type *t, const void *msg)
 	return copy;
 }
 
+#define ID(row)		((row)->id)
+#define ID_VERSION(row)	((uint64_t)(row)->id << 32 | (row)->version)
+
+/* Two lists in order of @KEY become one; what both have is as in the later piece. */
+#define MERGE(LIST, KEY) do {                                                   \
+	uint32_t i_ = 0, k_ = 0, n_ = 0;                                        \
+	__typeof__(all->LIST.v) v_ = msg_arena_get(arena,                       \
+	    ((size_t)all->LIST.n + piece->LIST.n) * sizeof(*v_));               \
+									        \
+	if (v_ == NULL)                                                         \
+		return -ENOMEM;                                                 \
+	while (i_ < all->LIST.n || k_ < piece->LIST.n) {                        \
+		bool old_ = k_ == piece->LIST.n || (i_ < all->LIST.n &&         \
+		    KEY(&all->LIST.v[i_]) < KEY(&piece->LIST.v[k_]));           \
+									        \
+		if (!old_ && i_ < all->LIST.n &&                                \
+		    KEY(&all->LIST.v[i_]) == KEY(&piece->LIST.v[k_]))           \
+			i_++;                                                   \
+		v_[n_++] = old_ ? all->LIST.v[i_++] : piece->LIST.v[k_++];      \
+	}                                                                       \
+	all->LIST.v = v_;                                                       \
+	all->LIST.n = n_;                                                       \
+} while (0)
+
+static int
+merge(struct msg_routing_rep *all, const struct msg_routing_rep *piece,
+    struct msg_arena *arena)
+{
+	MERGE(nodes, ID);
+	MERGE(targets, ID);
+	MERGE(chains, ID);
+	MERGE(tables, ID_VERSION);
+	MERGE(groups, ID);
+	all->version = piece->version;
+	return 0;
+}
+
 static int
 take(struct admin *a, const void *rep)
 {
+	const struct msg_routing_rep *piece = rep;
 	const void *copy;
+
+	if (a->asking == NEED_ROUTING && a->facts.routing != NULL &&
+	    piece->version <= a->routing.version) {
+		a->have |= NEED_ROUTING;
+		return 0;
+	}
 
 	if (a->asking == NEED_DONE) {
 		a->have |= NEED_DONE;
@@ -270,8 +316,8 @@ take(struct admin *a, const void *rep)
 		return -ENOMEM;
 	switch (a->asking) {
 	case NEED_ROUTING:
-		a->facts.routing = copy;
-		break;
+		a->facts.routing = &a->routing;
+		return merge(&a->routing, copy, &a->arena);
 	case NEED_STATUS:
 		a->facts.status = copy;
 		break;
@@ -342,7 +388,7 @@ answered(struct net_call *c, int rc)
 static void
 ask(struct admin *a)
 {
-	static const struct msg_routing all = { 0 };
+	struct msg_routing newer = { .have = a->routing.version };
 	static const struct msg_none none = { 0 };
 	unsigned missing = a->cmd->needs & ~a->have;
 	struct net_call_opts opts = {
@@ -355,7 +401,7 @@ ask(struct admin *a)
 	a->asking = missing & -missing;		/* the lowest bit */
 	if (a->asking == NEED_ROUTING) {
 		method = MSG_routing;
-		req = &all;
+		req = &newer;
 	} else if (a->asking == NEED_STATUS)
 		method = MSG_status;
 	else if (a->asking == NEED_MANAGERS)
