@@ -92,12 +92,16 @@ static void
 answered(struct net_call *call, int rc)
 {
 	struct check *c = container_of(call, struct check, call);
+	uint64_t was = routing_version(c->routing);
 
 	if (rc == 0)
 		rc = routing_apply(c->routing, call->rep);
 	if (rc == 0) {
 		c->heard_ns = clock_now(c->env.clock);
-		c->routed(c);
+		if (routing_version(c->routing) != was)
+			check_later(c, 0, ask);		/* it comes in pieces */
+		else
+			c->routed(c);
 		return;
 	}
 	if (err_next(rc) == ERR_NEXT_FAIL || check_silent(c)) {

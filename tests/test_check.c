@@ -75,6 +75,11 @@ routing_rep(struct net_req *req)
 			.states = { states, REPLICAS },
 			.preferred = { ids[c], REPLICAS } };
 	}
+	/* the first answer is cut */
+	if (((const struct msg_routing *)req->msg)->have == 0) {
+		rep.version = 1;
+		rep.chains.n = 0;
+	}
 	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
 }
 
