@@ -177,6 +177,7 @@ op_of(uint16_t method)
 	case MSG_unlink:	return op_unlink;
 	case MSG_rmdir:		return op_rmdir;
 	case MSG_rename:	return op_rename;
+	case MSG_repair:	return op_repair;
 	default:		return NULL;
 	}
 }
@@ -250,14 +251,18 @@ apply_init(struct fs *fs, const struct fs_cmd *c)
 		.atime = c->wall_ns, .mtime = c->wall_ns, .ctime = c->wall_ns,
 		.btime = c->wall_ns, .change = 1, .parent = INO_ROOT,
 	};
-	struct op_counters n = { .next_ino = INO_ROOT + 1, .inodes = 1 };
+	struct op_counters n;
 	struct inode there;
 	int rc = inode_get(fs->table, INO_ROOT, &there);
 
 	if (rc != -ENOENT)
 		return rc;
-	if ((rc = inode_put(fs->table, &root)) != 0)
+	if ((rc = op_counters_get(fs->table, &n)) != 0 ||
+	    (rc = inode_put(fs->table, &root)) != 0)
 		return rc;
+	if (n.next_ino <= INO_ROOT)	/* else the root was lost: nothing else was */
+		n.next_ino = INO_ROOT + 1;
+	n.inodes++;
 	return op_counters_put(fs->table, &n);
 }
 
@@ -276,7 +281,7 @@ gc_done(struct fs *fs, ino_id ino, uint8_t kind, uint32_t epoch,
 	if (row.epoch != epoch)
 		return 0;
 	if ((rc = inode_get(fs->table, ino, &in)) != 0)
-		return rc == -ENOENT ? ERR_LOG_DAMAGED : rc;
+		return rc == -ENOENT ? 0 : rc;	/* no inode: fsd check's business */
 	if (kind == GC_TRUNCATE) {
 		in.settled = epoch;
 		if ((rc = gc_del(fs->table, ino, kind)) != 0)
@@ -284,7 +289,7 @@ gc_done(struct fs *fs, ino_id ino, uint8_t kind, uint32_t epoch,
 		return inode_put(fs->table, &in);
 	}
 	if (in.nlink != 0)
-		return ERR_LOG_DAMAGED;
+		return 0;
 	if ((rc = gc_del(fs->table, ino, GC_REMOVE)) != 0 ||
 	    (inode_cutting(&in) &&
 	    (rc = gc_del(fs->table, ino, GC_TRUNCATE)) != 0) ||

@@ -12,10 +12,11 @@
 #define FORMAT	1u
 
 /* -ENOENT is an answer; any other error means the table cannot be trusted. */
-static int
-note(struct fs_op *o, int rc)
+int
+op_note(struct fs_op *o, int rc)
 {
-	if (rc != 0 && rc != -ENOENT && rc != -ENOSPC && o->failed == 0)
+	if (rc != 0 && rc != -ENOENT && rc != -ENOSPC && rc != -EUCLEAN &&
+	    o->failed == 0)
 		o->failed = rc;
 	return rc;
 }
@@ -23,7 +24,7 @@ note(struct fs_op *o, int rc)
 int
 op_inode(struct fs_op *o, ino_id ino, struct inode *out)
 {
-	return note(o, inode_get(o->t, ino, out));
+	return op_note(o, inode_get(o->t, ino, out));
 }
 
 int
@@ -44,7 +45,7 @@ op_entry(struct fs_op *o, const struct inode *dir, const struct msg_str *name,
 {
 	int rc = dirent_name_check(name);
 
-	return rc != 0 ? rc : note(o, dirent_get(o->t, dir->ino, name, out));
+	return rc != 0 ? rc : op_note(o, dirent_get(o->t, dir->ino, name, out));
 }
 
 int
@@ -53,7 +54,7 @@ op_room(struct fs_op *o, const struct inode *dir, const struct msg_str *name,
 {
 	int rc = dirent_name_check(name);
 
-	return rc != 0 ? rc : note(o, dirent_room(o->t, dir->ino, name, out));
+	return rc != 0 ? rc : op_note(o, dirent_room(o->t, dir->ino, name, out));
 }
 
 int
@@ -61,27 +62,43 @@ op_target(struct fs_op *o, const struct entry *e, struct inode *out)
 {
 	int rc = inode_get(o->t, e->ino, out);
 
-	return note(o, rc == -ENOENT ? ERR_LOG_DAMAGED : rc);
+	return op_note(o, rc == -ENOENT ? -EUCLEAN : rc);
+}
+
+int
+op_empty(struct fs_op *o, const struct inode *dir)
+{
+	uint8_t k[KEY_INO_LEN];
+	const void *key, *row;
+	size_t key_len, len;
+	int rc;
+
+	if (dir->size > 0)
+		return -ENOTEMPTY;
+	/* That number is not all we go by: what is in it would be lost. */
+	rc = op_note(o, table_seek(o->t, k, key_ino(k, KEY_DIRENT, dir->ino), false,
+	    KEY_INO_LEN, &key, &key_len, &row, &len));
+	return rc == 0 ? -ENOTEMPTY : rc == -ENOENT ? 0 : rc;
 }
 
 void
 op_put(struct fs_op *o, const struct inode *in)
 {
-	note(o, inode_put(o->t, in));
+	op_note(o, inode_put(o->t, in));
 }
 
 void
 op_link_name(struct fs_op *o, const struct inode *dir, const struct msg_str *name,
     const struct inode *in)
 {
-	note(o, dirent_put(o->t, dir->ino, name, in->ino, in->mode & S_IFMT));
+	op_note(o, dirent_put(o->t, dir->ino, name, in->ino, in->mode & S_IFMT));
 }
 
 void
 op_unlink_name(struct fs_op *o, const struct inode *dir,
     const struct msg_str *name)
 {
-	note(o, dirent_del(o->t, dir->ino, name));
+	op_note(o, dirent_del(o->t, dir->ino, name));
 }
 
 void
@@ -98,6 +115,15 @@ op_dir_changed(struct fs_op *o, struct inode *dir, int entries)
 	dir->size += (uint64_t)(int64_t)entries;
 	dir->mtime = o->cmd->wall_ns;
 	op_changed(o, dir);
+}
+
+int
+op_can_lose(const struct inode *dir, const struct inode *in)
+{
+	bool ok = dir->size > 0 && in->nlink > 0 &&
+	    (!S_ISDIR(in->mode) || (dir->nlink > 2 && in->ino != INO_ROOT));
+
+	return ok ? 0 : -EUCLEAN;
 }
 
 void
@@ -121,18 +147,18 @@ op_lost_name(struct fs_op *o, struct inode *in)
 		/* Somebody may have it open, and it may have chunks: the row stays
 		 * until the role says that both have ended. */
 		op_put(o, in);
-		note(o, gc_put(o->t, &row));
+		op_note(o, gc_put(o->t, &row));
 		o->effects |= FS_REMOVES;
 		o->ino = in->ino;
 		return;
 	}
-	note(o, inode_del(o->t, in->ino));
+	op_note(o, inode_del(o->t, in->ino));
 	if (S_ISLNK(in->mode))
-		note(o, table_del(o->t, k, key_ino(k, KEY_SYMLINK, in->ino)));
-	if (note(o, op_counters_get(o->t, &c)) != 0)
+		op_note(o, table_del(o->t, k, key_ino(k, KEY_SYMLINK, in->ino)));
+	if (op_note(o, op_counters_get(o->t, &c)) != 0)
 		return;
 	c.inodes--;
-	note(o, op_counters_put(o->t, &c));
+	op_note(o, op_counters_put(o->t, &c));
 }
 
 void

@@ -32,14 +32,20 @@ struct fs_op {
 	union {
 		struct msg_entry_rep  entry;
 		struct msg_unlink_rep unlink;
+		struct msg_repair_rep repair;
 	} rep;
+	struct msg_repair_result results[META_REPAIRS_MAX];	/* of rep.repair */
 };
 
 typedef int op_fn(struct fs_op *o, const void *msg);
 op_fn	op_setattr, op_create, op_open, op_sync, op_mkdir, op_mknod, op_symlink,
-	op_link, op_unlink, op_rmdir, op_rename;
+	op_link, op_unlink, op_rmdir, op_rename, op_repair;
 
-/* ---- reads; a table that fails is noted in @o ---- */
+/* ---- reads; a table that fails is noted in @o ----
+ * Rows that do not fit together are no reason to stop: who runs into them is told
+ * -EUCLEAN, nothing is changed, and fsd check mends them (op_repair.c). */
+/* @rc again; what says that the table cannot be trusted is noted. */
+int	op_note(struct fs_op *o, int rc);
 int	op_inode(struct fs_op *o, ino_id ino, struct inode *out);
 /* A directory that names are looked up in: -ENOENT, -ENOTDIR, -EACCES. */
 int	op_dir(struct fs_op *o, ino_id ino, struct inode *out);
@@ -49,8 +55,10 @@ int	op_entry(struct fs_op *o, const struct inode *dir,
 /* The same for a name that may be made: -ENOENT is good, -ENOSPC is not. */
 int	op_room(struct fs_op *o, const struct inode *dir,
 	    const struct msg_str *name, struct entry *out);
-/* The inode an entry leads to; that it is missing is damage. */
+/* The inode an entry leads to: -EUCLEAN when it is not there. */
 int	op_target(struct fs_op *o, const struct entry *e, struct inode *out);
+/* Nothing is in the directory: 0, -ENOTEMPTY. */
+int	op_empty(struct fs_op *o, const struct inode *dir);
 
 /* ---- writes; they cannot fail but for want of memory, noted in @o ---- */
 void	op_put(struct fs_op *o, const struct inode *in);
@@ -62,6 +70,8 @@ void	op_unlink_name(struct fs_op *o, const struct inode *dir,
 void	op_changed(struct fs_op *o, struct inode *in);
 /* Entries of the directory changed now, their number by @entries. */
 void	op_dir_changed(struct fs_op *o, struct inode *dir, int entries);
+/* Can a name be taken out of @dir, which it leads to @in from? 0 or -EUCLEAN. */
+int	op_can_lose(const struct inode *dir, const struct inode *in);
 /* @in lost a name (nlink is lowered here, a directory goes at once): it is put, or
  * deleted, or left for gc. */
 void	op_lost_name(struct fs_op *o, struct inode *in);

@@ -59,7 +59,7 @@ fs_lookup(struct fs *fs, const struct msg_lookup *q, struct msg_entry_rep *rep)
 			return rc;
 	}
 	if ((rc = inode_get(fs->table, e.ino, &in)) != 0)
-		return rc == -ENOENT ? ERR_LOG_DAMAGED : rc;
+		return rc == -ENOENT ? -EUCLEAN : rc;
 	inode_attr(&in, &rep->attr);
 	return 0;
 }
@@ -94,7 +94,7 @@ fs_readlink(struct fs *fs, const struct msg_ino *q, struct msg_readlink_rep *rep
 		return -EINVAL;
 	rc = table_get(fs->table, k, key_ino(k, KEY_SYMLINK, q->ino), &row, &len);
 	if (rc != 0)
-		return rc == -ENOENT ? ERR_LOG_DAMAGED : rc;
+		return rc == -ENOENT ? -EUCLEAN : rc;
 	if (len < 2 || *(const uint8_t *)row != 1)
 		return ERR_LOG_DAMAGED;
 	if ((rc = bytes_room(fs, META_SYMLINK_MAX + 1)) != 0)

@@ -24,8 +24,10 @@ remove_name(struct fs_op *o, const struct msg_name *q, bool want_dir)
 		return -ENOTDIR;
 	if (!want_dir && S_ISDIR(in.mode))
 		return -EISDIR;
-	if (want_dir && in.size > 0)
-		return -ENOTEMPTY;
+	if (want_dir && (rc = op_empty(o, &in)) != 0)
+		return rc;
+	if ((rc = op_can_lose(&dir, &in)) != 0)
+		return rc;
 	op_unlink_name(o, &dir, &q->name);
 	if (want_dir)
 		dir.nlink--;

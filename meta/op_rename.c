@@ -88,9 +88,12 @@ allowed(struct fs_op *o, const struct ends *x)
 		    (rc = perm_check(&x->new, o->who, PERM_W)) != 0)
 			return rc;
 	}
-	if (x->there && !x->swap && S_ISDIR(x->new.mode) && x->new.size > 0)
-		return -ENOTEMPTY;
-	return 0;
+	if (x->there && !x->swap && S_ISDIR(x->new.mode) &&
+	    (rc = op_empty(o, &x->new)) != 0)
+		return rc;
+	if ((rc = op_can_lose(x->from, &x->old)) != 0 || !x->there)
+		return rc;
+	return op_can_lose(x->to, &x->new);
 }
 
 /* @in moves from @from to @to. */

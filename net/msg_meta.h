@@ -218,6 +218,53 @@ MSG_DECLARE(image_row, MSG_IMAGE_ROW)
 	F(u8,             more,  "1: others follow")
 MSG_DECLARE(image_rep, MSG_IMAGE_REP)
 
+/* ---- rows that do not fit together, mended for `fsd check --repair` ---- */
+/* Each row says what was seen in an image and what is to be done about it; it is looked at
+ * again when it is applied, and nothing is done that is not right by then.  No inode is
+ * ever removed, and no entry that leads to one but when another entry does as well. */
+enum meta_repair {
+	META_REPAIR_NONE = 0,		/* answers -EBUSY */
+	META_REPAIR_ROOT = 1,		/* make the root, or its parent itself */
+	META_REPAIR_ENTRY = 2,		/* remove an entry: leads nowhere, or is in no directory */
+	META_REPAIR_EXTRA = 3,		/* remove one of two entries of a directory: the
+					 * other one is (value, keep) */
+	META_REPAIR_KEY = 4,		/* put the entry where its name is looked up */
+	META_REPAIR_TYPE = 5,		/* the entry's type becomes that of its inode */
+	META_REPAIR_PARENT = 6,		/* the directory's parent is where its entry is */
+	META_REPAIR_COUNTS = 7,		/* directory: size and nlink from its entries; when
+					 * there are many of them: value and subdirs */
+	META_REPAIR_LINKS = 8,		/* nlink of what is no directory becomes value */
+	META_REPAIR_LOST = 9,		/* has no entry: gets one in lost+found */
+	META_REPAIR_CYCLE = 10,		/* directory below itself: into lost+found */
+	META_REPAIR_TARGET = 11,	/* size of a symlink; or its target, without one */
+	META_REPAIR_PENDING = 12,	/* gc rows of an inode */
+	META_REPAIR_COUNTERS = 13,	/* next inode is over value; inodes by subdirs more */
+	META_REPAIR_DIRECTORY = 14	/* a directory has entries and no inode: it gets one,
+					 * in parent if that is not 0 */
+};
+#define META_REPAIRS_MAX	64u	/* rows in one request */
+#define MSG_REPAIR_ROW(F) \
+	F(u8,  what,    "enum meta_repair")                                     \
+	F(u64, ino,     "inode it is about")                                    \
+	F(u64, parent,  "of an entry: its directory")                           \
+	F(u64, hash,    "of an entry: as in its key")                           \
+	F(str, name,    "of an entry: up to 255 bytes")                         \
+	F(u64, change,  "of the inode, as it was seen: what was counted holds") \
+	F(u64, value,   "names, entries, or a directory: see enum meta_repair") \
+	F(i64, subdirs, "subdirectories; or more inodes")                       \
+	F(str, keep,    "name of the entry that stays")
+MSG_DECLARE(repair_row, MSG_REPAIR_ROW)
+#define MSG_REPAIR(F) \
+	F(ctx,             ctx,  "who asks: user 0")                            \
+	F(list_repair_row, rows, "1..64")
+#define MSG_REPAIR_RESULT(F) \
+	F(i32, rc, "0 it is right now; -ESTALE it is not as it was seen any more; -EBUSY its chunks are being removed; -EAGAIN not looked at, ask again; or why not")
+MSG_DECLARE(repair, MSG_REPAIR)
+MSG_DECLARE(repair_result, MSG_REPAIR_RESULT)
+#define MSG_REPAIR_REP(F) \
+	F(list_repair_result, results, "one for each row, same order")
+MSG_DECLARE(repair_rep, MSG_REPAIR_REP)
+
 /*        id      name      request   reply         when sent again */
 #define MSG_META_CALLS(X) \
 	X(0x0201, lookup,   lookup,   entry_rep,    "harmless")                 \
@@ -239,6 +286,7 @@ MSG_DECLARE(image_rep, MSG_IMAGE_REP)
 	X(0x0211, statfs,   ino,      statfs_rep,   "harmless")                 \
 	X(0x0212, session,  session,  session_rep,  "harmless")                 \
 	X(0x0213, meta_stats, none,   stats_rep,    "harmless")                 \
-	X(0x0214, image,    image,    image_rep,    "harmless")
+	X(0x0214, image,    image,    image_rep,    "harmless")                 \
+	X(0x0215, repair,   repair,   repair_rep,   "same seq, same reply")
 
 #endif

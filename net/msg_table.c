@@ -69,6 +69,10 @@
 	X(image, MSG_IMAGE) \
 	X(image_row, MSG_IMAGE_ROW) \
 	X(image_rep, MSG_IMAGE_REP) \
+	X(repair_row, MSG_REPAIR_ROW) \
+	X(repair, MSG_REPAIR) \
+	X(repair_result, MSG_REPAIR_RESULT) \
+	X(repair_rep, MSG_REPAIR_REP) \
 	/* net/msg_storage.h */ \
 	X(read_item, MSG_READ_ITEM) \
 	X(read_result, MSG_READ_RESULT) \

@@ -53,10 +53,11 @@ static const struct table_store_ops none_ops = {
 
 /* ---- the tree ---- */
 
-static void
-tree_fault(void *ctx, const char *why)
+static int
+tree_fault(void *ctx, const struct tree_fault *f)
 {
-	check_fault(ctx, "metadata %s", why);
+	check_fault(ctx, "metadata %s", f->why);
+	return 0;
 }
 
 static int

@@ -469,6 +469,9 @@ metadata_dispatch(struct metadata_op *op)
 	case MSG_rename:
 		metadata_change(op);
 		break;
+	case MSG_repair:
+		metadata_repair(op);
+		break;
 	case MSG_close:
 	case MSG_sync:
 		if (((const struct msg_sync *)op->req->msg)->wrote)

@@ -51,6 +51,7 @@ struct metadata_gc {
 	ino_id		   scan_ino;
 	uint8_t		   scan_kind;
 	uint64_t	   from_ns;	/* no removals before that */
+	unsigned	   holds;	/* repairs on their way: no removals begin */
 	bool		   stopped;
 	bool		   proposing;
 	struct group_req   req;
@@ -267,7 +268,7 @@ remove_begin(struct metadata_gc *g, ino_id ino, uint64_t *at_ns)
 	if (map_get(&g->removes, ino) != NULL ||
 	    map_get(&g->truncates, ino) != NULL ||
 	    metadata_session_is_open(m, ino) ||
-	    fs_inode(m->fs, ino, &in) != 0 ||
+	    fs_inode(m->fs, ino, &in) != 0 || in.nlink != 0 ||
 	    gc_get(group_table(m->group), ino, GC_REMOVE, &row) != 0)
 		return 0;		/* whoever is in the way looks again */
 	left_ns = row.since_ns + delay_ns - clock_wall(m->clock);
@@ -290,7 +291,7 @@ removes_run(struct metadata_gc *g)
 		run_soon(g, g->from_ns);
 		return;
 	}
-	for (unsigned i = 0; g->head != g->tail &&
+	for (unsigned i = 0; g->head != g->tail && g->holds == 0 &&
 	    g->removes.n < REMOVES_MAX + g->done_n &&
 	    g->done_n < 4 * DONE_MAX; i++) {
 		uint64_t at_ns = 0;
@@ -470,6 +471,18 @@ bool
 metadata_gc_removing(const struct metadata *m, ino_id ino)
 {
 	return map_get(&m->gc->removes, ino) != NULL;
+}
+
+void
+metadata_gc_hold(struct metadata *m, bool on)
+{
+	struct metadata_gc *g = m->gc;
+
+	g->holds += on ? 1 : -1u;
+	if (g->holds > 0 || g->stopped || !m->leads)
+		return;
+	g->overflow = true;		/* there may be new rows */
+	run_soon(g, 0);
 }
 
 void

@@ -8,7 +8,8 @@
  *	metadata_gc.c		truncations and removals against storage
  *	metadata_stripe.c	one question to every chain a file is striped over
  *	metadata_length.c	the end of a file, asked of storage
- *	metadata_image.c	the tables, for fsd check */
+ *	metadata_image.c	the tables, for fsd check
+ *	metadata_repair.c	rows of theirs mended, for fsd check */
 #ifndef ROLES_METADATA_IMPL_H
 #define ROLES_METADATA_IMPL_H
 
@@ -187,6 +188,8 @@ int	metadata_gc_wait(struct metadata *m, struct metadata_op *op, ino_id ino);
 void	metadata_gc_look(struct metadata *m, ino_id ino);
 /* Its chunks are going already. */
 bool	metadata_gc_removing(const struct metadata *m, ino_id ino);
+/* Begin no removals, once for each repair on its way; then look at all rows again. */
+void	metadata_gc_hold(struct metadata *m, bool on);
 /* Answer all that wait with @rc. */
 void	metadata_gc_flush_waiters(struct metadata *m, int rc);
 
@@ -208,6 +211,10 @@ void	metadata_image_drop(struct metadata *m);
 void	metadata_image_close(struct metadata *m);
 void	metadata_image_call(struct metadata *m, struct net_req *req);
 
+/* ---- repairs (metadata_repair.c) ---- */
+
+void	metadata_repair(struct metadata_op *op);
+
 /* ---- the role (metadata.c) ---- */
 
 #define METADATA_STATS(X) \
@@ -217,6 +224,7 @@ void	metadata_image_call(struct metadata *m, struct net_req *req);
 	X(counter, held,        "requests that waited for a cache to run out")   \
 	X(counter, settles,     "ends of files asked of storage")                \
 	X(counter, removed,     "files whose chunks were removed")               \
+	X(counter, repairs,     "rows mended for fsd check")                     \
 	X(counter, truncations, "truncations brought to storage")                \
 	X(gauge,   sessions,    "clients that have a session")                   \
 	X(gauge,   open_files,  "files that are open")                           \
