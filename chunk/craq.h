@@ -208,7 +208,8 @@ int	chunk_craq_step(struct chunk_craq *c, const struct chunk_craq_event *ev);
 bool	chunk_craq_next(struct chunk_craq *c, struct chunk_craq_effect *out);
 
 /* A version newer than what this replica shows may be committed at the tail: a reader has
- * to ask there; the reading tail itself shows what is committed, unless it is @handing.  @info as the engine has it now, NULL: no such chunk. */
+ * to ask there; the reading tail itself shows what is committed, unless it is @handing.
+ * @info as the engine has it now, NULL: no such chunk. */
 bool	chunk_craq_dirty(const struct chunk_craq *c, const struct chunk_craq_target *t,
 	    struct chunk_id id, const struct chunk_info *info);
 /* An operation has the chunk, waits for it, or left it in doubt. */

@@ -226,8 +226,8 @@ struct chunk_write {
  * the committed version's own number: that repairs damaged bytes.  A TRUNCATE of what is
  * not there makes an empty chunk, a REMOVE of it is fine.
  * fn runs once, never before this has returned: 0 durable; -ENOSPC; ERR_PAYLOAD_CRC;
- * ERR_CORRUPT when a block it must copy from is damaged; -EIO once the disk has failed; -EINVAL for bounds and
- * kinds; ERR_BUSY, -ENOMEM.  After an error the chunk is as it was before. */
+ * ERR_CORRUPT when a block it must copy from is damaged; -EIO once the disk has failed;
+ * -EINVAL for bounds and kinds; ERR_BUSY, -ENOMEM.  After an error the chunk is as it was before. */
 void	chunk_write_start(struct chunk_write *w, struct chunk_engine *e,
 	    chunk_write_fn *fn);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* routing.h - nodes, targets, chains, chain tables and metadata groups: what every role holds a copy of
- * (DESIGN 5).  A pure structure: rows come in by messages, look-ups go out.  Rows keep
- * the routing version that last changed them, which makes deltas. */
+/* routing.h - nodes, targets, chains, chain tables and metadata groups: what every role
+ * holds a copy of (DESIGN 5).  A pure structure: rows come in by messages, look-ups go
+ * out.  Rows keep the routing version that last changed them, which makes deltas. */
 #ifndef NET_ROUTING_H
 #define NET_ROUTING_H
 

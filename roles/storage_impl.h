@@ -7,8 +7,16 @@
  *   storage_target	our replica of one chain, from one chain version to the next
  *   storage_op		one operation on one chunk, driven by chunk/craq.c
  *   storage_write	requests that become operations
+ *   storage_cut	truncations and removals, which become many
+ *   storage_left	operations that settle what others left unfinished
+ *   storage_read	reads, and what only the tail can say
+ *   storage_fetch	lists of chunks and whole chunks, for other replicas
  *   storage_sync	the replica behind us is brought up to date
  *   storage_pace	what clients leave of a worker for that
+ *   storage_apart	neighbours that cannot be reached
+ *   storage_care	joins the next two, which know engines only, to a disk's worker
+ *   storage_scrub	all of a disk is read now and then
+ *   storage_repair	what is damaged is replaced
  *
  * The main loop hands a worker its chains as a view, made for it and owned by it from then
  * on; what crosses threads besides is posts and a few atomics. */

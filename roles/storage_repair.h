@@ -27,8 +27,8 @@ struct storage_repair_conf {
 	struct stat_registry *stats;	/* NULL: told nowhere */
 	const char	 *path;		/* of the disk, for the log; borrowed */
 	/* Replace the committed version of the chunk by the same from a peer.  0:
-	 * storage_repair_ended() follows, maybe before this returns; -ENODEV: there is no peer; else: not
-	 * now. */
+	 * storage_repair_ended() follows, maybe before this returns; -ENODEV: there is no
+	 * peer; else: not now. */
 	int		(*replace)(void *ctx, target_id target, struct chunk_id id,
 			    uint8_t shift, struct storage_repair_job *job);
 	void		 *ctx;

@@ -188,8 +188,7 @@ listed(struct net_call *c, int rc)
 	const struct msg_list_rep *rep = c->rep;
 
 	s->asking = false;
-	if (s->t != NULL)
-		storage_apart_answered(s->t, rc);
+	storage_apart_answered(s->t, rc);
 	if (rc == 0 && rep->rows.n > STORAGE_LIST_PAGE)
 		rc = ERR_BAD_MESSAGE;
 	if (rc == 0) {

@@ -44,7 +44,7 @@ static void
 send_now(struct storage_told *told)
 {
 	struct storage *st = told->st;
-	struct msg_synced m = { .node = member_node(st->member), 
+	struct msg_synced m = { .node = member_node(st->member),
 	    .boot = *member_boot(st->member),
 	    .chain = told->chain, .version = told->version,
 	    .target = told->target, .rc = told->rc };
