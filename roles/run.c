@@ -28,6 +28,7 @@
 #include "roles/storage.h"
 
 #define STOP_MAX_MS	30000u	/* a stop that takes longer is cut short */
+#define CLOSE_MAX_S	30u	/* and so is closing, after it */
 
 enum state { OPENING, SERVING, STOPPING };
 
@@ -520,6 +521,20 @@ close_all(struct runner *r)
 	}
 }
 
+/* All that must be written was written when the roles stopped.  A device that does not
+ * answer may hold up threads that are waited for, and with them a process that should be
+ * started again. */
+static void
+close_hangs(int number)
+{
+	static const char text[] = "fsd: closing takes too long, ending at once\n";
+
+	(void)number;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+		_exit(2);
+	_exit(1);
+}
+
 int
 run(const struct run_plan *plan)
 {
@@ -552,8 +567,11 @@ run(const struct run_plan *plan)
 	} else
 		log_error(r->log, "cannot start", "role=%s error=\"%s\"",
 		    r->part_n > 0 ? r->parts[r->part_n - 1].name : "fsd", err_text(rc));
+	signal(SIGALRM, close_hangs);
+	(void)alarm(CLOSE_MAX_S);
 	close_all(r);
 	process_close(r->process);
+	(void)alarm(0);
 	free(r);
 	return rc;
 }
