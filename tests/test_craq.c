@@ -396,6 +396,68 @@ START_TEST(tail_updates)
 }
 END_TEST
 
+/* No room: nothing of it is here, and behind us only if it was sent on before. */
+static const struct {
+	const char *what;
+	uint64_t pending, doubt;
+	const char *text;
+} fulls[] = {
+	{ "nothing of it", 0, 0, "0: look\n0: reply ENOSPC\n" },
+	{ "stored before", 5, 0, "0: look\n0: reply ERR_BUSY\n" },
+	{ "perhaps behind us", 0, 5, "0: look\n0: reply ERR_BUSY\n" },
+};
+
+/* The successor has version 5, we could not store it. */
+static void
+doubt5(void)
+{
+	struct chunk_info v4 = { .committed = 4 };
+
+	admit(1, CRAQ_UPDATE, UPDATE_WRITE, 5, 4, 10);
+	event(1, CRAQ_EV_INFO, 0, 0, 0, &v4);
+	event(1, CRAQ_EV_STORED, -ENOSPC, 0, 0, NULL);
+	event(1, CRAQ_EV_FORWARDED, 0, 5, 5, NULL);
+	ck_assert(chunk_craq_doubts(one.c, &one.t, id7));
+	one.n = 0;
+	one.text[0] = '\0';
+}
+
+START_TEST(no_room)
+{
+	struct chunk_info info = { .committed = 4, .pending = fulls[_i].pending };
+	struct chunk_craq_event ev = { .kind = CRAQ_EV_INFO, .op = &one.ops[0],
+	    .info = &info };
+
+	one_open(false, false);
+	if (fulls[_i].doubt != 0)
+		doubt5();
+	admit(0, CRAQ_UPDATE, UPDATE_WRITE, 5, 4, 11);
+	ev.now_ns = one.now;
+	ck_assert_int_eq(chunk_craq_step(one.c, &ev), 0);
+	drain();
+	expect(fulls[_i].what, fulls[_i].text);
+	one_close();
+}
+END_TEST
+
+/* What may be behind us is not passed over. */
+START_TEST(doubt_comes_first)
+{
+	struct chunk_info v4 = { .committed = 4 };
+
+	one_open(false, false);
+	doubt5();
+	admit(0, CRAQ_UPDATE, UPDATE_WRITE, 7, 4, 11);
+	event(0, CRAQ_EV_INFO, 0, 0, 0, &v4);
+	expect("another version", "0: look\n0: reply ERR_VERSION_GAP\n");
+	admit(0, CRAQ_UPDATE, UPDATE_WRITE, 5, 4, 12);
+	event(0, CRAQ_EV_INFO, 0, 0, 0, &v4);
+	expect("the same", "0: look\n0: store kind1 v5 on v4\n"
+	    "0: forward kind1 v5 on v4\n");
+	one_close();
+}
+END_TEST
+
 /* ---- chains that change ---- */
 
 START_TEST(who_takes_what)
@@ -837,6 +899,8 @@ main(void)
 	tcase_add_test(tc, chain_moves);
 	tcase_add_loop_test(tc, tail_updates, 0,
 	    (int)(sizeof(updates) / sizeof(updates[0])));
+	tcase_add_loop_test(tc, no_room, 0, sizeof(fulls) / sizeof(fulls[0]));
+	tcase_add_test(tc, doubt_comes_first);
 	tcase_add_test(tc, who_takes_what);
 	tcase_add_test(tc, whole_after_store);
 	tcase_add_test(tc, whole_not_stored);

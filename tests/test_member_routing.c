@@ -351,8 +351,10 @@ START_TEST(other_cluster)
 	run_ms(5000);
 	ck_assert_uint_eq(lease_left_ms(), 0);
 	cluster.beat_rc = 0;
+	cluster.beats = 0;
 	run_ms(5000);
 	ck_assert_uint_eq(lease_left_ms(), 0);
+	ck_assert_uint_eq(cluster.beats, 0);
 }
 END_TEST
 

@@ -233,6 +233,17 @@ START_TEST(alone_leads_at_once)
 }
 END_TEST
 
+static struct raft_members
+members(const char *s)
+{
+	struct raft_members m = { 0 };
+
+	for (; *s != '\0'; s++)
+		m.m[m.n++] = (struct raft_member){ .id = (uint64_t)(*s & 31),
+			.voter = *s >= 'a' };
+	return m;
+}
+
 /* ---- entries ---- */
 
 static const struct {
@@ -327,6 +338,33 @@ START_TEST(committed_stays)
 }
 END_TEST
 
+/* Of two changes of the members the first is committed, whoever says otherwise. */
+START_TEST(committed_members_stay)
+{
+	struct raft_members to[2] = { members("abcd"), members("abcD") };
+	uint8_t bytes[2][RAFT_MEMBERS_BYTES];
+	struct raft_entry e[2];
+
+	for (unsigned i = 0; i < 2; i++)
+		e[i] = (struct raft_entry){ .term = 3, .type = RAFT_MEMBERS,
+			.payload = bytes[i],
+			.len = (uint32_t)raft_members_encode(&to[i], bytes[i]) };
+	start(3, "12");
+	got(2000, (struct raft_msg){ .kind = RAFT_ENTRIES, .from = 2, .term = 3,
+	    .index = 3, .log_term = 2, .n = 2, .entries = e });
+	ck_assert_uint_eq(raft_last(r), 5);
+	e[0] = (struct raft_entry){ .term = 4, .type = RAFT_COMMAND };
+	got(2001, (struct raft_msg){ .kind = RAFT_ENTRIES, .from = 3, .term = 4,
+	    .index = 3, .log_term = 2, .n = 1, .entries = e });
+	ck_assert_uint_eq(raft_last(r), 5);
+	got(2002, (struct raft_msg){ .kind = RAFT_ENTRIES, .from = 3, .term = 4,
+	    .index = 4, .log_term = 3, .n = 1, .entries = e });
+	ck_assert_uint_eq(raft_last(r), 5);
+	ck_assert_uint_eq(raft_term_at(r, 5), 4);	/* the second was not */
+	raft_close(r);
+}
+END_TEST
+
 /* ---- leading ---- */
 
 START_TEST(lease_and_reads)
@@ -410,17 +448,6 @@ static const struct {
 	{ "twice the same", "ab", "abb", false },
 };
 
-static struct raft_members
-members(const char *s)
-{
-	struct raft_members m = { 0 };
-
-	for (; *s != '\0'; s++)
-		m.m[m.n++] = (struct raft_member){ .id = (uint64_t)(*s & 31),
-			.voter = *s >= 'a' };
-	return m;
-}
-
 START_TEST(change)
 {
 	struct raft_members from = members(changes[_i].from), to = members(changes[_i].to);
@@ -502,6 +529,12 @@ START_TEST(restore)
 	ck_assert_uint_eq(raft_members(r)->index, 40);
 	ck_assert_int_eq(raft_restore(r, 2003, 2, 2, &p), ERR_BUSY);
 	take(2003, true);
+	p.index = 45;			/* an older one, late */
+	ck_assert_int_eq(raft_restore(r, 2003, 2, 2, &p), ERR_BUSY);
+	take(2003, true);
+	ck_assert(!restores);
+	ck_assert_uint_eq(raft_last(r), 50);
+	p.index = 50;
 	ck_assert_int_eq(raft_restore(r, 2004, 3, 2, &p), ERR_NOT_LEADER);
 	take(2004, true);
 	p.members.n = 0;
@@ -569,6 +602,7 @@ main(void)
 	tcase_add_loop_test(tc, entry, 0, N(entries));
 	tcase_add_test(tc, ack_waits_for_disk);
 	tcase_add_test(tc, committed_stays);
+	tcase_add_test(tc, committed_members_stay);
 	tcase_add_test(tc, lease_and_reads);
 	tcase_add_test(tc, steps_down_without_majority);
 	tcase_add_test(tc, transfer_gives_up_the_lease);

@@ -38,9 +38,59 @@ START_TEST(write_and_read)
 }
 END_TEST
 
+static struct msg_dedupe dedupes[CHUNK_DEDUPE_MAX + 1];
+
+static void no_version(struct msg_update *u) { u->version = 0; }
+static void no_news(struct msg_update *u) { u->base = u->version; }
+static void no_attempt(struct msg_update *u) { u->attempt = 0; }
+static void no_inode(struct msg_update *u) { u->chunk.ino = 0; }
+static void other_len(struct msg_update *u) { u->len++; }
+static void outside(struct msg_update *u) { u->offset = UINT32_MAX - 1; }
+static void forced(struct msg_update *u) { u->force = 1; }
+static void other_kind(struct msg_update *u) { u->kind = 99; }
+static void small_shift(struct msg_update *u) { u->chunk_shift = 1; }
+static void large_shift(struct msg_update *u) { u->chunk_shift = 99; }
+static void kept_data(struct msg_update *u) { u->kind = UPDATE_TRUNCATE; }
+static void removed_data(struct msg_update *u) { u->kind = UPDATE_REMOVE; }
+
+static void
+in_part(struct msg_update *u)
+{
+	u->kind = UPDATE_REPLACE;
+	u->offset = 1;
+}
+
+static void
+many_writers(struct msg_update *u)
+{
+	u->dedupe.v = dedupes;
+	u->dedupe.n = CHUNK_DEDUPE_MAX + 1;
+}
+
+static const struct {
+	const char *what;
+	void (*change)(struct msg_update *u);
+} wrong[] = {
+	{ "no version", no_version },
+	{ "not newer than its base", no_news },
+	{ "no attempt", no_attempt },
+	{ "no inode", no_inode },
+	{ "not the payload's length", other_len },
+	{ "outside the chunk", outside },
+	{ "a forced part", forced },
+	{ "another kind", other_kind },
+	{ "small chunks", small_shift },
+	{ "large chunks", large_shift },
+	{ "truncation with bytes", kept_data },
+	{ "removal with bytes", removed_data },
+	{ "a whole chunk in part", in_part },
+	{ "too many writers", many_writers },
+};
+
 /* Requests that are not to be served. */
 START_TEST(refusals)
 {
+	struct msg_read_item many[STORAGE_BATCH_MAX + 1];
 	uint8_t a[512] = { 1 };
 	struct msg_write m;
 
@@ -82,6 +132,32 @@ START_TEST(refusals)
 		item.len = 2;
 		ck_assert_int_eq(call(r.target, MSG_read, &r, NULL, 0, a, 1),
 		    -EINVAL);
+		item.offset = UINT32_MAX;
+		ck_assert_int_eq(call(r.target, MSG_read, &r, NULL, 0, a, 2),
+		    -EINVAL);
+		item.offset = item.len = 0;
+		ck_assert_int_eq(call(r.target, MSG_read, &r, NULL, 0, a, 1),
+		    -EINVAL);
+		r.items.n = 0;
+		ck_assert_int_eq(call(r.target, MSG_read, &r, NULL, 0, a, 1),
+		    -EINVAL);
+		for (uint32_t i = 0; i < STORAGE_BATCH_MAX + 1; i++)
+			many[i] = (struct msg_read_item){ { INO, 0 }, i, 1 };
+		r.items.v = many;
+		r.items.n = STORAGE_BATCH_MAX + 1;
+		ck_assert_int_eq(call(r.target, MSG_read, &r, NULL, 0, a, sizeof(a)),
+		    -EINVAL);
+	}
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct msg_update u = { .chain = m.chain,
+		    .chain_version = m.chain_version,
+		    .target = chain_of(0)->targets[1], .chunk = { INO, 0 },
+		    .chunk_shift = SHIFT, .version = 1, .attempt = 1, .len = sizeof(a),
+		    .crc = crc32c(0, a, sizeof(a)), .kind = UPDATE_WRITE };
+
+		wrong[i].change(&u);
+		ck_assert_msg(call(u.target, MSG_update, &u, a, sizeof(a), NULL, 0) ==
+		    -EINVAL, "%s: %s", wrong[i].what, err_name(R.rc));
 	}
 	/* After all that the chunk is not there and can be written. */
 	ck_assert_int_eq(get(2, 0, 0, a, 1), 0);

@@ -317,6 +317,87 @@ START_TEST(does_not_open)
 }
 END_TEST
 
+/* ---- a peer that gives what nobody asked for ---- */
+
+static uint8_t other[LEN];
+
+static void one_more(struct msg_fetch_rep *r) { r->len++; }
+static void far_more(struct msg_fetch_rep *r) { r->len = UINT32_MAX; }
+static void one_less(struct msg_fetch_rep *r) { r->len--; }
+static void another(struct msg_fetch_rep *r) { r->version++; }
+static void wrong_sum(struct msg_fetch_rep *r) { r->crc++; }
+static void small(struct msg_fetch_rep *r) { r->chunk_shift = 1; }
+static void large(struct msg_fetch_rep *r) { r->chunk_shift = 99; }
+
+static const struct {
+	const char *what;
+	void (*change)(struct msg_fetch_rep *r);
+} lies[] = {
+	{ "a byte more than came", one_more },
+	{ "far more than there is room", far_more },
+	{ "a byte less", one_less },
+	{ "another version", another },
+	{ "a wrong checksum", wrong_sum },
+	{ "chunks too small", small },
+	{ "chunks too large", large },
+};
+
+static unsigned lied;
+
+static void
+was_sent(void *arg)
+{
+	(void)arg;
+}
+
+static void
+lie(void *ctx, struct net_req *req)
+{
+	const struct msg_fetch *m = req->msg;
+	struct msg_fetch_rep rep = { .version = m->version, .chunk_shift = SHIFT,
+	    .len = LEN, .crc = crc32c(0, other, LEN) };
+	struct net_piece piece = { other, LEN, 0 };
+
+	if (req->method != MSG_fetch) {
+		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
+	lied++;
+	lies[*(int *)ctx].change(&rep);
+	net_reply(req, 0, &rep, &piece, 1, was_sent, NULL);
+}
+
+/* A repair takes the bytes of that version, all of them and nothing else; the next replica
+ * has them. */
+START_TEST(wrong_bytes_are_not_taken)
+{
+	struct net_server_conf sc = { .conns_max = 64, .reqs_max = 256,
+	    .conn_reqs_max = 64, .hello_ms = 2000, .payload_ms = 2000 };
+	struct net_server *server;
+	struct host *h;
+
+	memset(other, 'x', sizeof(other));
+	lied = 0;
+	cluster_open(27, 1);
+	put_all();
+	T.m.by_hand = true;
+	h = &T.nodes[node_of(chain_of(4)->targets[1]) - 1];
+	sc.listen = (struct net_addr){ .kind = NET_ADDR_SIM, .id = h->id };
+	host_down(h, KILL);
+	host_up(h, "liar", 1);
+	sc.hub = h->hubs[0];
+	ck_assert_int_eq(net_server_open(&server, &sc), 0);
+	net_server_handle(server, 0x03, lie, &_i);
+	rot(0, 4, 100);
+	ck_assert_int_eq(look(0, 4), ERR_CORRUPT);
+	sim_clock_run(T.world, 2 * NS_PER_S);
+	ck_assert_msg(lied > 0, "%s: nobody has asked", lies[_i].what);
+	ck_assert_msg(look(0, 4) == 0, "%s: not repaired", lies[_i].what);
+	net_server_close(server);
+	cluster_close();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -334,6 +415,8 @@ main(void)
 	tcase_add_loop_test(tc, disk_is_lost, 0, sizeof(losses) / sizeof(losses[0]));
 	tcase_add_loop_test(tc, does_not_open, 0,
 	    2 * sizeof(broken) / sizeof(broken[0]));
+	tcase_add_loop_test(tc, wrong_bytes_are_not_taken, 0,
+	    sizeof(lies) / sizeof(lies[0]));
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);
