@@ -53,6 +53,7 @@ raft_follow(struct raft *r, uint64_t term, uint64_t leader)
 	r->leader = leader;
 	r->matched = r->commit;
 	r->acked = 0;
+	r->ack_sent_ns = 0;
 	r->ack = false;
 	r->force = false;
 	r->transfer_to = 0;

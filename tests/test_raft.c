@@ -320,6 +320,25 @@ START_TEST(ack_waits_for_disk)
 }
 END_TEST
 
+/* Each box has a clock of its own: what one leader's said tells another one nothing, least of
+ * all that it was heard then. */
+START_TEST(ack_by_the_clock_of_its_leader)
+{
+	struct raft_entry e = { .term = 3, .type = RAFT_COMMAND };
+
+	start(3, "12");
+	got(2000, (struct raft_msg){ .kind = RAFT_ENTRIES, .from = 2, .term = 3,
+	    .index = 3, .log_term = 2, .n = 1, .entries = &e, .sent_ns = 1000000 });
+	ck_assert_uint_eq(sent_kind(RAFT_ENTRIES_REP)->sent_ns, 1000000);
+	e.term = 4;
+	got(2100, (struct raft_msg){ .kind = RAFT_ENTRIES, .from = 3, .term = 4,
+	    .index = 4, .log_term = 3, .n = 1, .entries = &e, .sent_ns = 70 });
+	ck_assert_uint_eq(sent_kind(RAFT_ENTRIES_REP)->to, 3);
+	ck_assert_uint_eq(sent_kind(RAFT_ENTRIES_REP)->sent_ns, 70);
+	raft_close(r);
+}
+END_TEST
+
 /* What is committed is never cut, whatever comes. */
 START_TEST(committed_stays)
 {
@@ -601,6 +620,7 @@ main(void)
 	tcase_add_test(tc, alone_leads_at_once);
 	tcase_add_loop_test(tc, entry, 0, N(entries));
 	tcase_add_test(tc, ack_waits_for_disk);
+	tcase_add_test(tc, ack_by_the_clock_of_its_leader);
 	tcase_add_test(tc, committed_stays);
 	tcase_add_test(tc, committed_members_stay);
 	tcase_add_test(tc, lease_and_reads);
