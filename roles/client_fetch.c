@@ -6,12 +6,8 @@
  * `tried` replicas failed in a way that may pass: when all are tried there is a pause, and
  * they count as not tried again; `hard` ones said they never will: when all are, the whole
  * fetch fails.  Both are by place in the chain and start anew with its next version.
- *
- * A call that is late has a twin: the same question to another replica.  The first good
- * answer ends the other call.  The twin's answer goes into memory of its own, and from
- * there to where the pieces belong when the other call has been cancelled: so nothing of
- * a loser, however late, is ever written into what was given to the application. */
-#include "roles/client_impl.h"
+ * A call that is late is asked again elsewhere: client_hedge.c. */
+#include "roles/client_fetch.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -26,26 +22,7 @@
 
 enum { TODO, SENT, DONE };
 
-struct rcall {
-	struct list	     node;	/* first: client_keep; c->rcalls */
-	struct list	     fetch_node;
-	struct list	     late_node;	/* c->late */
-	struct net_call	     call;
-	struct client_fetch *f;
-	struct client_target *t;
-	struct rcall	    *twin;	/* asks the same; NULL: none */
-	struct mem_buf	     buf;	/* where a twin's answer goes; else none */
-	uint64_t	     sent_ns, late_ns;
-	chain_id	     chain;
-	uint32_t	     bit;	/* of the replica, as in tried */
-	uint32_t	     n;
-	uint32_t	     pieces[STORAGE_BATCH_MAX];
-	struct iovec	     iov[STORAGE_BATCH_MAX];
-};
-_Static_assert(STORAGE_BATCH_MAX <= NET_BULK_PIECES, "one iovec an item");
-
 static void	dispatch(struct client_fetch *f);
-static void	late_watch(struct rcall *r);
 
 static struct client_target *
 target_get(struct client *c, target_id id)
@@ -64,8 +41,8 @@ target_get(struct client *c, target_id id)
 	return t;
 }
 
-static void
-rcall_put(struct rcall *rc)
+void
+client_rcall_put(struct client_rcall *rc)
 {
 	struct client *c = rc->f->c;
 
@@ -89,11 +66,11 @@ client_fetch_cancel(struct client_fetch *f)
 		return;
 	f->active = false;
 	while (!list_empty(&f->calls)) {
-		struct rcall *rc = list_entry(f->calls.next, struct rcall,
+		struct client_rcall *rc = list_entry(f->calls.next, struct client_rcall,
 		    fetch_node);
 
 		net_call_cancel(&rc->call);
-		rcall_put(rc);
+		client_rcall_put(rc);
 	}
 	client_pause_stop(f->c, &f->pause);
 	if (f->pieces != f->few)
@@ -137,7 +114,7 @@ fail(struct client_fetch *f, int rc)
 
 /* The whole call failed: what does that say about its server? */
 static void
-server_failed(struct rcall *r, int rc)
+server_failed(struct client_rcall *r, int rc)
 {
 	struct client *c = r->f->c;
 	enum err_next next = err_next(rc);
@@ -150,9 +127,8 @@ server_failed(struct rcall *r, int rc)
 		client_health_failed(r->t, clock_now(c->clock));
 }
 
-/* Another replica is next, without waiting for anything. */
-static void
-piece_failed(struct client_fetch *f, struct client_fpiece *p, uint32_t bit,
+void
+client_fetch_failed(struct client_fetch *f, struct client_fpiece *p, uint32_t bit,
     int rc)
 {
 	p->tried |= bit;
@@ -167,7 +143,7 @@ piece_failed(struct client_fetch *f, struct client_fpiece *p, uint32_t bit,
 /* What is wrong with the answer @data for @p. */
 static int
 piece_check(struct client_fetch *f, const struct client_fpiece *p,
-    const struct rcall *r, const struct msg_read_result *res, const uint8_t *data)
+    const struct client_rcall *r, const struct msg_read_result *res, const uint8_t *data)
 {
 	if (res->rc != 0)
 		return res->rc == -ENOENT ? 0 : res->rc;
@@ -184,7 +160,7 @@ piece_check(struct client_fetch *f, const struct client_fpiece *p,
 
 /* Take over the results of @r whose call has succeeded, which has no twin any more. */
 static void
-take(struct rcall *r, const struct msg_read_rep *rep, const int *rcs)
+take(struct client_rcall *r, const struct msg_read_rep *rep, const int *rcs)
 {
 	struct client_fetch *f = r->f;
 
@@ -195,7 +171,7 @@ take(struct rcall *r, const struct msg_read_rep *rep, const int *rcs)
 
 		p->state = TODO;
 		if (rcs[k] != 0) {
-			piece_failed(f, p, r->bit, rcs[k]);
+			client_fetch_failed(f, p, r->bit, rcs[k]);
 			continue;
 		}
 		if (r->buf.p != NULL)
@@ -210,7 +186,7 @@ take(struct rcall *r, const struct msg_read_rep *rep, const int *rcs)
 
 /* @r has nothing to give: its pieces are its twin's alone, or to be asked for again. */
 static void
-give_up(struct rcall *r, const int *rcs, int rc)
+give_up(struct client_rcall *r, const int *rcs, int rc)
 {
 	for (uint32_t k = 0; k < r->n; k++) {
 		struct client_fpiece *p = &r->f->pieces[r->pieces[k]];
@@ -218,48 +194,14 @@ give_up(struct rcall *r, const int *rcs, int rc)
 		if (r->twin == NULL)
 			p->state = TODO;
 		if (rc != 0 || rcs[k] != 0)
-			piece_failed(r->f, p, r->bit, rc != 0 ? rc : rcs[k]);
+			client_fetch_failed(r->f, p, r->bit, rc != 0 ? rc : rcs[k]);
 	}
-}
-
-/* Not a word from its target since it was sent. */
-static bool
-silent(const struct rcall *r)
-{
-	return r->t->answered_ns < r->sent_ns;
-}
-
-/* @r has answered before its twin. */
-static void
-twin_lost(struct rcall *r)
-{
-	struct rcall *loser = r->twin;
-	struct client *c = r->f->c;
-
-	net_call_cancel(&loser->call);
-	if (loser->sent_ns < r->sent_ns) {
-		stat_add(&c->stat.hedge_wins, 1);
-		/* Slow is one thing; not a word since is another. */
-		if (silent(loser))
-			client_health_failed(loser->t, clock_now(c->clock));
-	}
-	rcall_put(loser);
-}
-
-/* @r ends and its twin goes on alone; it may be late, too. */
-static void
-leave_to_twin(struct rcall *r)
-{
-	struct rcall *twin = r->twin;
-
-	rcall_put(r);
-	late_watch(twin);
 }
 
 static void
 answered(struct net_call *call, int rc)
 {
-	struct rcall *r = container_of(call, struct rcall, call);
+	struct client_rcall *r = container_of(call, struct client_rcall, call);
 	struct client_fetch *f = r->f;
 	struct client *c = f->c;
 	const struct msg_read_rep *rep = call->rep;
@@ -281,16 +223,16 @@ answered(struct net_call *call, int rc)
 	/* With a twin on its way only an answer that is good throughout is taken. */
 	mine = rc == 0 && (good || r->twin == NULL);
 	if (mine && r->twin != NULL)
-		twin_lost(r);
+		client_hedge_won(r);
 	if (mine)
 		take(r, rep, rcs);
 	else
 		give_up(r, rcs, rc);
 	if (r->twin != NULL) {
-		leave_to_twin(r);
+		client_hedge_leave(r);
 		return;
 	}
-	rcall_put(r);
+	client_rcall_put(r);
 	if (f->left == 0)
 		complete(f, 0);
 	else
@@ -299,10 +241,8 @@ answered(struct net_call *call, int rc)
 
 /* ---- calls ---- */
 
-/* Which of the serving replicas of @chain, without @not, is asked now: CLIENT_PICK_NONE
- * when none is left to try.  @well: how many of those left have not failed lately. */
-static unsigned
-pick(struct client *c, const struct routing_chain *chain, uint32_t not,
+unsigned
+client_rcall_pick(struct client *c, const struct routing_chain *chain, uint32_t not,
     struct net_addr addrs[ROUTING_REPLICAS_MAX], unsigned *well)
 {
 	const struct routing *r = member_routing(c->member);
@@ -330,16 +270,15 @@ pick(struct client *c, const struct routing_chain *chain, uint32_t not,
 	return client_pick(cand, n, not, c->turn++);
 }
 
-/* A call to replica @slot of @chain, not sent; NULL: no memory. */
-static struct rcall *
-rcall_get(struct client_fetch *f, const struct routing_chain *chain, unsigned slot)
+struct client_rcall *
+client_rcall_get(struct client_fetch *f, const struct routing_chain *chain, unsigned slot)
 {
 	struct client *c = f->c;
-	struct rcall *r = client_keep_get(&c->rcall_keep, sizeof(*r));
+	struct client_rcall *r = client_keep_get(&c->rcall_keep, sizeof(*r));
 
 	if (r == NULL)
 		return NULL;
-	memset(r, 0, offsetof(struct rcall, pieces));
+	memset(r, 0, offsetof(struct client_rcall, pieces));
 	list_init(&r->node);
 	list_init(&r->fetch_node);
 	list_init(&r->late_node);
@@ -356,8 +295,8 @@ rcall_get(struct client_fetch *f, const struct routing_chain *chain, unsigned sl
 	return r;
 }
 
-static int
-rcall_send(struct rcall *r, const struct routing_chain *chain,
+int
+client_rcall_send(struct client_rcall *r, const struct routing_chain *chain,
     const struct net_addr *to, uint64_t within_ms)
 {
 	struct client_fetch *f = r->f;
@@ -381,118 +320,6 @@ rcall_send(struct rcall *r, const struct routing_chain *chain,
 	    answered);
 }
 
-/* ---- late calls ---- */
-
-static void	late_over(struct clock_timer *t);
-
-static void
-late_watch(struct rcall *r)
-{
-	struct client *c = r->f->c;
-	uint64_t least_ns = c->conf->client_hedge * NS_PER_MS;
-
-	list_remove(&r->late_node);
-	if (least_ns == 0)
-		return;
-	r->late_ns = clock_now(c->clock) +
-	    client_health_late_ns(&c->health, least_ns);
-	list_push_back(&c->late, &r->late_node);
-	if (c->late_timer.pos == 0)
-		clock_timer_start(c->clock, &c->late_timer, r->late_ns,
-		    late_over);
-}
-
-/* @r has waited long enough for an answer that its twin may give as well. */
-static void
-abandon(struct rcall *r)
-{
-	struct client_fetch *f = r->f;
-
-	net_call_cancel(&r->call);
-	client_health_failed(r->t, clock_now(f->c->clock));
-	for (uint32_t k = 0; k < r->n; k++)
-		piece_failed(f, &f->pieces[r->pieces[k]], r->bit, -ETIMEDOUT);
-	rcall_put(r);
-}
-
-/* @r is late: ask another replica the same. If it is the twin of one that has not been
- * answered either, that one ends. False: nothing was done. */
-static bool
-twin_start(struct rcall *r)
-{
-	struct client_fetch *f = r->f;
-	struct client *c = f->c;
-	const struct routing_chain *chain = routing_chain(
-	    member_routing(c->member), r->chain);
-	struct net_addr addrs[ROUTING_REPLICAS_MAX];
-	uint32_t not = r->bit;
-	size_t bytes = 0;
-	struct mem_buf buf;
-	struct rcall *twin;
-	unsigned slot, well;
-
-	if (r->twin != NULL && !silent(r->twin))
-		return false;
-	for (uint32_t k = 0; k < r->n; k++) {
-		const struct client_fpiece *p = &f->pieces[r->pieces[k]];
-
-		not |= p->tried | p->hard | (r->twin != NULL ? r->twin->bit : 0);
-		bytes += p->len;
-		if (chain == NULL || p->chain_version != chain->version)
-			return false;
-	}
-	slot = pick(c, chain, not, addrs, &well);
-	/* One that is known to be gone need not be late to be given up. */
-	if (well == 0 || (r->t->fails == 0 && !client_health_extra(&c->health)) ||
-	    mem_get(c->pool, bytes, &buf) != 0)
-		return false;
-	if ((twin = rcall_get(f, chain, slot)) == NULL) {
-		client_mem_put(c, &buf);
-		return false;
-	}
-	twin->buf = buf;
-	twin->n = r->n;
-	bytes = 0;
-	for (uint32_t k = 0; k < r->n; k++) {
-		twin->pieces[k] = r->pieces[k];
-		twin->iov[k] = (struct iovec){ buf.p + bytes,
-			r->iov[k].iov_len };
-		bytes += r->iov[k].iov_len;
-	}
-	if (rcall_send(twin, chain, &addrs[slot], c->conf->client_call) != 0) {
-		rcall_put(twin);
-		return false;
-	}
-	if (r->twin != NULL)
-		abandon(r->twin);
-	twin->twin = r;
-	r->twin = twin;
-	stat_add(&c->stat.hedges, 1);
-	late_watch(twin);
-	return true;
-}
-
-static void
-late_over(struct clock_timer *t)
-{
-	struct client *c = container_of(t, struct client, late_timer);
-
-	while (!list_empty(&c->late)) {
-		struct rcall *r = list_entry(c->late.next, struct rcall,
-		    late_node);
-
-		if (r->late_ns > clock_now(c->clock)) {
-			clock_timer_start(c->clock, t, r->late_ns, late_over);
-			return;
-		}
-		list_remove(&r->late_node);
-		if (!twin_start(r))	/* perhaps later */
-			late_watch(r);
-	}
-}
-
-/* ---- calls ---- */
-
 /* What failed under another version of the chain is no matter now. */
 static void
 renew(struct client_fpiece *p, const struct routing_chain *chain)
@@ -505,7 +332,7 @@ renew(struct client_fpiece *p, const struct routing_chain *chain)
 
 /* Give @r the pieces from @k on that its replica may be asked for. */
 static void
-gather(struct rcall *r, unsigned k, const struct routing_chain *chain)
+gather(struct client_rcall *r, unsigned k, const struct routing_chain *chain)
 {
 	struct client_fetch *f = r->f;
 	uint64_t bytes = 0;
@@ -537,14 +364,14 @@ send_batch(struct client_fetch *f, unsigned k, bool *over)
 	    member_routing(c->member), client_inode_chain(f->inode, p->index));
 	struct net_addr addrs[ROUTING_REPLICAS_MAX];
 	uint64_t within_ms = c->conf->client_call;
-	struct rcall *r;
+	struct client_rcall *r;
 	unsigned slot, serving, well;
 	int rc;
 
 	if (chain == NULL || (serving = routing_serving_n(chain)) == 0)
 		return -EHOSTUNREACH;
 	renew(p, chain);
-	slot = pick(c, chain, p->tried | p->hard, addrs, &well);
+	slot = client_rcall_pick(c, chain, p->tried | p->hard, addrs, &well);
 	if (slot == CLIENT_PICK_NONE) {
 		if (p->hard == (1u << serving) - 1) {
 			*over = true;
@@ -553,15 +380,15 @@ send_batch(struct client_fetch *f, unsigned k, bool *over)
 		p->tried = 0;
 		return -EHOSTUNREACH;
 	}
-	if ((r = rcall_get(f, chain, slot)) == NULL)
+	if ((r = client_rcall_get(f, chain, slot)) == NULL)
 		return -ENOMEM;
 	gather(r, k, chain);
 	/* One that hangs must not hold us up for all of the deadline. */
 	if (well > 1)
 		within_ms /= FIRST_SHARE;
-	rc = rcall_send(r, chain, &addrs[slot], within_ms);
+	rc = client_rcall_send(r, chain, &addrs[slot], within_ms);
 	if (rc != 0) {
-		rcall_put(r);
+		client_rcall_put(r);
 		if (client_retryable(rc))
 			return rc;
 		p->hard |= 1u << slot;
@@ -570,7 +397,7 @@ send_batch(struct client_fetch *f, unsigned k, bool *over)
 	}
 	for (uint32_t j = 0; j < r->n; j++)
 		f->pieces[r->pieces[j]].state = SENT;
-	late_watch(r);
+	client_hedge_watch(r);
 	return 0;
 }
 
@@ -659,7 +486,7 @@ client_fetch_reroute(struct client *c)
 
 	list_init(&moved);
 	list_for_each_safe(it, next, &c->rcalls) {
-		struct rcall *r = list_entry(it, struct rcall, node);
+		struct client_rcall *r = list_entry(it, struct client_rcall, node);
 		const struct routing_chain *chain = routing_chain(rt, r->chain);
 		bool stays = false;
 
@@ -674,16 +501,16 @@ client_fetch_reroute(struct client *c)
 	}
 	/* A fetch that fails takes its other calls off this list. */
 	while ((n = moved.next) != &moved) {
-		struct rcall *r = list_entry(n, struct rcall, node);
+		struct client_rcall *r = list_entry(n, struct client_rcall, node);
 		struct client_fetch *f = r->f;
 
 		if (r->twin != NULL) {
-			leave_to_twin(r);
+			client_hedge_leave(r);
 			continue;
 		}
 		for (uint32_t k = 0; k < r->n; k++)
 			f->pieces[r->pieces[k]].state = TODO;
-		rcall_put(r);
+		client_rcall_put(r);
 		dispatch(f);
 	}
 }

@@ -8,6 +8,7 @@
  *	client_file.c	handles: open, create, flush, release
  *	client_write.c	write-back buffers, one write in flight per chunk
  *	client_fetch.c	a range of a file from storage: batches, replicas, checksums
+ *	client_hedge.c	late reads are asked of another replica, too
  *	client_read.c	reads: end of file, own unwritten data, memory
  *	client_ahead.c	read-ahead of sequential readers */
 #ifndef ROLES_CLIENT_IMPL_H

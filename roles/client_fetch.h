@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* client_fetch.h - read calls, between client_fetch.c, which sends and answers them, and
+ * client_hedge.c, which asks twice; nobody else includes it. */
+#ifndef ROLES_CLIENT_FETCH_H
+#define ROLES_CLIENT_FETCH_H
+
+#include "roles/client_impl.h"
+
+/* One question to one replica. */
+struct client_rcall {
+	struct list	     node;	/* first: client_keep; c->rcalls */
+	struct list	     fetch_node;
+	struct list	     late_node;	/* c->late */
+	struct net_call	     call;
+	struct client_fetch *f;
+	struct client_target *t;
+	struct client_rcall	    *twin;	/* asks the same; NULL: none */
+	struct mem_buf	     buf;	/* where a twin's answer goes; else none */
+	uint64_t	     sent_ns, late_ns;
+	chain_id	     chain;
+	uint32_t	     bit;	/* of the replica, as in tried */
+	uint32_t	     n;
+	uint32_t	     pieces[STORAGE_BATCH_MAX];
+	struct iovec	     iov[STORAGE_BATCH_MAX];
+};
+_Static_assert(STORAGE_BATCH_MAX <= NET_BULK_PIECES, "one iovec an item");
+
+/* ---- client_fetch.c ---- */
+/* A call to replica @slot of @chain, not sent; NULL: no memory. */
+struct client_rcall *client_rcall_get(struct client_fetch *f,
+	    const struct routing_chain *chain, unsigned slot);
+/* It has ended, or is cancelled. */
+void	client_rcall_put(struct client_rcall *r);
+int	client_rcall_send(struct client_rcall *r, const struct routing_chain *chain,
+	    const struct net_addr *to, uint64_t within_ms);
+/* Which of the serving replicas of @chain, without @not, is asked now: CLIENT_PICK_NONE
+ * when none is left to try.  @well: how many of those left have not failed lately. */
+unsigned client_rcall_pick(struct client *c, const struct routing_chain *chain,
+	    uint32_t not, struct net_addr addrs[ROUTING_REPLICAS_MAX], unsigned *well);
+/* Another replica is next for @p, without waiting for anything. */
+void	client_fetch_failed(struct client_fetch *f, struct client_fpiece *p, uint32_t bit,
+	    int rc);
+
+/* ---- client_hedge.c ---- */
+/* @r was sent, or is alone again: watch whether it is late. */
+void	client_hedge_watch(struct client_rcall *r);
+/* @r has answered before its twin, which ends. */
+void	client_hedge_won(struct client_rcall *r);
+/* @r ends, and its twin goes on alone. */
+void	client_hedge_leave(struct client_rcall *r);
+
+#endif
