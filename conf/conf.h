@@ -27,7 +27,7 @@
 	X(cluster,  chunk_size,       bytes,   "1MiB",          65536, 67108864,  1, "chunk size of new files; a power of two") \
 	X(cluster,  stripe,           number,  "8",             1, 256,           1, "chains a new file is striped over, at most") \
 	X(cluster,  election,         time,    "500ms",         50, 60000,        0, "managers and metadata replicas: without word from the leader for this long, to twice as long, they elect another") \
-	X(node,     name,             text,    "",              0, 63,            0, "unique name of this node; default: the host name") \
+	X(node,     name,             text,    "",              0, 63,            0, "name of this node, that no other one that is up has for the same role; default: the host name") \
 	X(node,     directory,        text,    "/var/lib/fsd",  1, 4095,          0, "state of the roles of this node") \
 	X(node,     address,          text,    "127.0.0.1",     1, 45,            0, "IP address others reach this node at; roles listen there") \
 	X(manager,  addresses,        list,    "127.0.0.1:7700", 1, 8,            0, "where the managers are, as ip:port") \

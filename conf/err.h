@@ -37,7 +37,8 @@ enum err_next {
 	X(ERR_SESSION,         -2020, REFRESH, "unknown client session") \
 	X(ERR_STOPPING,        -2021, OTHER,   "server is stopping") \
 	X(ERR_LOG_DAMAGED,     -2022, HALT,    "log is damaged before its end") \
-	X(ERR_CONFIG,          -2023, FAIL,    "bad configuration")
+	X(ERR_CONFIG,          -2023, FAIL,    "bad configuration") \
+	X(ERR_NAME_TAKEN,      -2024, FAIL,    "another node that is up has this name")
 
 enum {
 #define X(name, code, next, text) name = code,

@@ -27,7 +27,8 @@ remember_boot(struct manager_node *n, const struct uid128 *boot)
 		n->old_boot_n++;
 }
 
-/* The roles of one box may register apart, under its one name. */
+/* The roles of one box may register apart, under its one name.  The name of a node that is
+ * down is free: a box that has lost its state comes back under it as another node. */
 static int
 reg_refuse(struct manager_state *s, const struct manager_reg *g, const struct manager_node *n)
 {
@@ -39,9 +40,9 @@ reg_refuse(struct manager_state *s, const struct manager_reg *g, const struct ma
 		return ERR_STALE_NODE;
 	for (unsigned i = 0; (row = routing_node_at(s->routing, i)) != NULL; i++)
 		if ((n == NULL || row->id != n->id) && (row->roles & g->roles) &&
-		    strlen(row->name) == g->name.n &&
+		    row->state == NODE_UP && strlen(row->name) == g->name.n &&
 		    memcmp(row->name, g->name.p, g->name.n) == 0)
-			return -EEXIST;
+			return ERR_NAME_TAKEN;
 	if (n == NULL && s->nodes.n >= MANAGER_NODES_MAX)
 		return -ENOSPC;
 	for (uint32_t i = 0; i < g->disk_n; i++) {

@@ -288,16 +288,33 @@ START_TEST(names_are_unique)
 {
 	ck_assert_int_eq(register_node(node(0, 1, 1, 1)), 0);
 	node(1, 1, 1, 1)->reg.name = msg_str("n1");
-	ck_assert_int_eq(register_node(&nodes[1]), -EEXIST);
+	ck_assert_int_eq(register_node(&nodes[1]), ERR_NAME_TAKEN);
 	nodes[1].reg.name = msg_str("n2");
 	ck_assert_int_eq(register_node(&nodes[1]), 0);
 	ck_assert_uint_eq(nodes[1].id, 2);
 	nodes[1].reg.name = msg_str("n1");	/* nor by taking another */
-	ck_assert_int_eq(register_node(&nodes[1]), -EEXIST);
+	ck_assert_int_eq(register_node(&nodes[1]), ERR_NAME_TAKEN);
 	node(2, 1, 0, 0)->reg.name = msg_str("n1");
 	nodes[2].reg.roles = NODE_METADATA;	/* another role of that box */
 	ck_assert_int_eq(register_node(&nodes[2]), 0);
 	ck_assert_uint_eq(nodes[2].id, 3);
+}
+END_TEST
+
+/* A box that has lost its state comes as another, under the name it had. */
+START_TEST(a_name_is_free_when_its_node_is_down)
+{
+	ck_assert_int_eq(register_node(node(0, 1, 1, 1)), 0);
+	ck_assert_int_eq(call(MSG_goodbye, &nodes[0].bye)->rc, 0);
+	node(1, 1, 1, 1)->reg.name = msg_str("n1");
+	ck_assert_int_eq(register_node(&nodes[1]), 0);
+	ck_assert_uint_eq(nodes[1].id, 2);
+	ck_assert_str_eq(shape(), "1- 2+");
+	/* and should the old one come back after all */
+	ck_assert_int_eq(register_node(node(0, 2, 1, 1)), ERR_NAME_TAKEN);
+	crash();
+	start();
+	ck_assert_str_eq(shape(), "1- 2+");
 }
 END_TEST
 
@@ -550,6 +567,7 @@ main(void)
 	tcase_add_test(calm, a_shorter_lease_comes_with_a_registration);
 	tcase_add_test(calm, goodbye_is_at_once);
 	tcase_add_test(calm, names_are_unique);
+	tcase_add_test(calm, a_name_is_free_when_its_node_is_down);
 	tcase_add_test(calm, ids_are_for_ever);
 	tcase_add_test(calm, a_disk_may_move);
 	tcase_add_test(calm, a_disk_may_move_from_a_live_node);
