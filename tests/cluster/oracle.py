@@ -1,31 +1,43 @@
 #!/usr/bin/env python3
 """Outside oracle for crash tests.
 
-oracle.py write MOUNT ACKED SEED   fsync'ed writes from four threads until the mount dies; each
+oracle.py write MOUNT ACKED SEED [PAUSE]
+                                   fsync'ed writes, renames, directories and removals from four
+                                   threads, PAUSE s between any two, until the mount dies; each
                                    that was acknowledged is noted in the file ACKED
 oracle.py check MOUNT ACKED        everything noted is there: a file holds, at each slot, the
-                                   last acknowledged content or a later one of the same writer
+                                   last acknowledged content or a later one of the same writer,
+                                   and what was removed is gone
 """
 import os
 import random
 import struct
 import sys
 import threading
+import time
 import zlib
 
 SLOT = 8192
+KEEP = 500      # names of a thread; beyond that it removes some
 
 def content(name, slot, n):
     head = struct.pack("<QQI", n, slot, zlib.crc32(name.encode()))
     body = head * (SLOT // len(head) + 1)
     return body[:SLOT - 4] + struct.pack("<I", zlib.crc32(body[:SLOT - 4]))
 
-def writer(mount, acked, lock, seed, t):
+def writer(mount, note, seed, t, pause):
     rnd = random.Random(seed * 100 + t)
     n = seed * 1000000
+    mine = []
     try:
         while True:
             n += 1
+            time.sleep(pause)
+            if len(mine) > KEEP:
+                name = mine.pop(rnd.randrange(len(mine)))
+                note("going %s" % name)
+                (os.rmdir if name[0] == "d" else os.unlink)(os.path.join(mount, name))
+                note("gone %s" % name)
             kind = rnd.randrange(4)
             if kind < 2:       # overwrite a slot of a long-lived file
                 name = "f%d" % t
@@ -36,7 +48,7 @@ def writer(mount, acked, lock, seed, t):
                     os.fsync(fd)
                 finally:
                     os.close(fd)
-                note = "slot %s %d %d" % (name, slot, n)
+                note("slot %s %d %d" % (name, slot, n))
             elif kind == 2:    # a new file, renamed into place
                 name = "n%d-%d" % (t, n)
                 tmp = os.path.join(mount, "tmp%d" % t)
@@ -47,21 +59,25 @@ def writer(mount, acked, lock, seed, t):
                 finally:
                     os.close(fd)
                 os.rename(tmp, os.path.join(mount, name))
-                note = "slot %s %d %d" % (name, 0, n)
+                note("slot %s %d %d" % (name, 0, n))
+                mine.append(name)
             else:
                 name = "d%d-%d" % (t, n)
                 os.mkdir(os.path.join(mount, name))
-                note = "dir %s" % name
-            with lock:
-                acked.write(note + "\n")
-                acked.flush()
+                note("dir %s" % name)
+                mine.append(name)
     except OSError as e:
         print("writer %d ends: %s" % (t, e))
 
-def write(mount, path, seed):
+def write(mount, path, seed, pause):
     lock = threading.Lock()
     with open(path, "a") as acked:
-        ts = [threading.Thread(target=writer, args=(mount, acked, lock, seed, t))
+        def note(text):
+            with lock:
+                acked.write(text + "\n")
+                acked.flush()
+
+        ts = [threading.Thread(target=writer, args=(mount, note, seed, t, pause))
               for t in range(4)]
         for t in ts:
             t.start()
@@ -69,7 +85,7 @@ def write(mount, path, seed):
             t.join()
 
 def check(mount, path):
-    slots, bad, n = {}, 0, 0
+    slots, dirs, gone, bad, n = {}, set(), {}, 0, 0
     if not os.path.exists(path):
         return 0
     for line in open(path):
@@ -77,12 +93,24 @@ def check(mount, path):
             continue
         w = line.split()
         if w[0] == "dir":
-            n += 1
-            if not os.path.isdir(os.path.join(mount, w[1])):
-                print("lost directory", w[1])
-                bad += 1
-        else:
+            dirs.add(w[1])
+        elif w[0] == "slot":
             slots[(w[1], int(w[2]))] = int(w[3])
+        else:           # going: nobody knows; gone: is not there
+            gone[w[1]] = w[0] == "gone"
+            dirs.discard(w[1])
+            slots.pop((w[1], 0), None)
+    there = set(os.listdir(mount))
+    for name in sorted(dirs):
+        n += 1
+        if not os.path.isdir(os.path.join(mount, name)):
+            print("lost directory", name)
+            bad += 1
+    for name in sorted(gone):
+        n += 1
+        if gone[name] and name in there:
+            print("came back", name)
+            bad += 1
     for (name, slot), want in sorted(slots.items()):
         n += 1
         try:
@@ -103,6 +131,7 @@ def check(mount, path):
     return 1 if bad else 0
 
 if sys.argv[1] == "write":
-    write(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    write(sys.argv[2], sys.argv[3], int(sys.argv[4]),
+          float(sys.argv[5]) if len(sys.argv) > 5 else 0)
 else:
     sys.exit(check(sys.argv[2], sys.argv[3]))
