@@ -865,7 +865,8 @@ table_full(const struct group *g)
 	    g->conf.table_bytes / 100 * FULL_NUM;
 }
 
-/* Room in memory for what is not committed, and in the log. */
+/* Room in the log, and in its memory for what is not committed and may have to be taken
+ * back. */
 static bool
 room(struct group *g, size_t len)
 {
@@ -881,8 +882,7 @@ room(struct group *g, size_t len)
 	    table_dirty_bytes(g->table) / DIRTY_FACTOR <= g->conf.flush_bytes &&
 	    meta_log_room(g->log) >= LOG_RESERVE + bytes + g->props_len +
 	    g->prop_n * (META_LOG_ENTRY + 8) &&
-	    meta_log_bytes_after(g->log, g->commit) <=
-	    meta_log_ring_bytes(g->log) / 4;
+	    meta_log_near(g->log, g->commit);
 }
 
 static int

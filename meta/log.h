@@ -148,6 +148,9 @@ uint64_t meta_log_restart(struct meta_log *l, uint64_t index, uint64_t term);
 uint64_t meta_log_room(const struct meta_log *l);
 /* And entries, whatever they hold. */
 uint64_t meta_log_slots(const struct meta_log *l);
+/* What follows @index is in memory, and would be if as much again came: so it can be taken
+ * back (meta_log_cut_back()). */
+bool	meta_log_near(const struct meta_log *l, uint64_t index);
 /* Largest index such that entries of at least @bytes follow it; first - 1 when there are
  * not so many. */
 uint64_t meta_log_before(const struct meta_log *l, uint64_t bytes);

@@ -110,6 +110,13 @@ meta_log_bytes_after(const struct meta_log *l, uint64_t index)
 	return end - from;
 }
 
+bool
+meta_log_near(const struct meta_log *l, uint64_t index)
+{
+	return meta_log_bytes_after(l, index) <= l->mem_bytes / 2 &&
+	    (index >= l->last_index || l->last_index - index <= LOG_SLOTS / 2);
+}
+
 uint64_t
 meta_log_before(const struct meta_log *l, uint64_t bytes)
 {

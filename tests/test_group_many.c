@@ -823,6 +823,51 @@ START_TEST(half_a_table_remembers)
 }
 END_TEST
 
+static void
+given_up(struct group_req *r, int rc, const void *result, size_t len)
+{
+	(void)r, (void)rc, (void)result, (void)len;
+}
+
+/* No more is proposed without being committed than can be taken back. */
+START_TEST(much_gives_way)
+{
+	static struct group_req reqs[900];
+	static uint8_t cmd[GROUP_CMD_MAX];
+	unsigned out = 0;
+	struct node *l;
+
+	t.log_bytes = 128u << 20;
+	form(3);
+	load(20);
+	l = leading();
+	for (unsigned i = 0; i < 3; i++)
+		if (i != l->i)
+			sim_net_cut(t.net, l->i + 1, i + 1, SIM_NET_SILENT);
+	for (unsigned ms = 0; ms < 400; ms++) {
+		while (out < 900) {
+			bytes_be64(cmd, t.serial + 1);
+			cmd[8] = 0;
+			if (group_propose(l->group, &reqs[out], cmd, _i == 0 ?
+			    sizeof(cmd) : 60, given_up) != 0)
+				break;
+			t.serial++;
+			out++;
+		}
+		sim_clock_run(t.world, NS_PER_MS);
+	}
+	ck_assert_uint_gt(out, 20);
+	sim_clock_run(t.world, 5 * NS_PER_S);
+	load(50);
+	sim_net_heal(t.net);
+	check_level();
+	down(l->i, CRASH);
+	up(l->i, GROUP_JOIN);
+	load(5);
+	check_level();
+}
+END_TEST
+
 /* One has to be brought what is not in memory any more: of unknown size before it is read,
  * and all of it long. */
 START_TEST(far_behind_with_long_commands)
@@ -1072,6 +1117,7 @@ main(void)
 	tcase_add_test(calm, handed_over);
 	tcase_add_loop_test(calm, far_behind, 0, 4);
 	tcase_add_test(calm, half_a_table_remembers);
+	tcase_add_loop_test(calm, much_gives_way, 0, 2);
 	tcase_add_loop_test(calm, far_behind_with_long_commands, 0, 8);
 	tcase_add_test(calm, members_come_and_go);
 	tcase_add_test(calm, members_change_between_commands);
