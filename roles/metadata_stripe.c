@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* metadata_stripe.c - one question to every chain a file is striped over: MSG_cut at its
- * head, MSG_last at any replica.
+ * head, MSG_last at its tail.
  *
  * A few lanes walk the stripe; each asks one chain until that has answered:
  *
@@ -118,6 +118,7 @@ send(struct metadata_lane *l)
 	const struct routing_chain *c;
 	struct net_addr addr;
 	target_id target;
+	unsigned serving;
 	chain_id id;
 	int rc;
 
@@ -125,9 +126,11 @@ send(struct metadata_lane *l)
 		opts.deadline_ns = s->deadline_ns;
 	if ((id = layout_chain(r, &s->layout, l->pos)) == 0)
 		return ERR_NO_CHAINS;
-	if ((c = routing_chain(r, id)) == NULL || c->target_n == 0)
+	if ((c = routing_chain(r, id)) == NULL)
 		return ERR_STALE_CHAIN;
-	target = c->targets[s->last ? l->tries % c->target_n : 0];
+	if ((serving = routing_serving_n(c)) == 0)
+		return ERR_CHAIN_RECOVERING;
+	target = c->targets[s->last ? serving - 1 : 0];
 	if ((rc = routing_target_addr(r, target, &addr)) != 0)
 		return ERR_STALE_CHAIN;
 	if (s->last) {

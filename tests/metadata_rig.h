@@ -135,7 +135,7 @@ call_answer(struct clock_timer *t)
 	struct msg_last_rep last = { .found = W.end > 0,
 		.len = (uint32_t)W.end };
 	struct msg_cut_rep cut = { .chunks = 1 };
-	int rc = 0;
+	int rc = c->rc;
 
 	if (W.mute) {
 		clock_timer_start(W.clock, t, clock_now(W.clock) + NS_PER_MS,
@@ -164,11 +164,18 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	c->fn = fn;
 	c->id = method;
 	list_push_back(&W.calls, &c->node);
+	c->rc = 0;
 	if (method == MSG_cut) {
 		W.cut = *(const struct msg_cut *)req;
+		if (W.cut.target != W.cut.chain)	/* the head's */
+			c->rc = ERR_NOT_OWNER;
 		W.cuts++;
 	} else {
+		const struct msg_last *q = req;
+
 		ck_assert_uint_eq(method, MSG_last);
+		if (q->target != q->chain + CHAINS)	/* the tail's */
+			c->rc = ERR_NOT_OWNER;
 		W.lasts++;
 	}
 	clock_timer_start(W.clock, &c->deadline, clock_now(W.clock) + NS_PER_MS,
@@ -399,15 +406,19 @@ put_routing(void)
 	n.addrs[0].id = 9;
 	ck_assert_int_eq(routing_put_node(W.routing, &n), 0);
 	for (unsigned i = 0; i < CHAINS; i++) {
-		struct routing_target r = { .id = i + 1, .changed = 1, .node = 1,
-			.chain = i + 1 };
 		struct routing_chain c = { .id = i + 1, .changed = 1,
-			.version = 1, .state = CHAIN_SERVING, .target_n = 1,
-			.targets = { i + 1 }, .states = { TARGET_SERVING },
-			.preferred = { i + 1 } };
+			.version = 1, .state = CHAIN_SERVING, .target_n = 3,
+			.states = { TARGET_SERVING, TARGET_SERVING,
+			    TARGET_OFFLINE } };
 
 		chains[i] = i + 1;
-		ck_assert_int_eq(routing_put_target(W.routing, &r), 0);
+		for (unsigned k = 0; k < c.target_n; k++) {
+			struct routing_target r = { .id = i + 1 + k * CHAINS,
+				.changed = 1, .node = 1, .chain = i + 1 };
+
+			ck_assert_int_eq(routing_put_target(W.routing, &r), 0);
+			c.targets[k] = c.preferred[k] = r.id;
+		}
 		ck_assert_int_eq(routing_put_chain(W.routing, &c), 0);
 	}
 	ck_assert_int_eq(routing_put_table(W.routing, &t), 0);
