@@ -41,7 +41,7 @@ static struct {
 	unsigned times;
 	int	 rc;			/* -ETIMEDOUT: silence */
 	bool	 executed;		/* acts, but the answer is lost */
-	bool	 damage;		/* a read has wrong bytes */
+	enum lie { TRUE, WRONG_BYTES, MORE_BYTES, MORE_ITEMS, FEWER_ITEMS } lie; /* reads */
 } bad;
 
 /* Metadata servers other than META, when there are several: who leads, what the others
@@ -316,7 +316,7 @@ serve_write(struct slot *s, const struct msg_write *q)
 }
 
 static int
-serve_read(struct slot *s, const struct msg_read *q, bool damage)
+serve_read(struct slot *s, const struct msg_read *q, enum lie lie)
 {
 	const struct routing_chain *ch = routing_chain(routing, q->chain);
 
@@ -324,7 +324,7 @@ serve_read(struct slot *s, const struct msg_read *q, bool damage)
 		return ERR_STALE_CHAIN;
 	ck_assert_uint_eq(q->items.n, s->opts.recv_n);
 	s->rep.read.items.v = s->results;
-	s->rep.read.items.n = q->items.n;
+	s->rep.read.items.n = q->items.n + (lie == MORE_ITEMS) - (lie == FEWER_ITEMS);
 	for (uint32_t k = 0; k < q->items.n; k++) {
 		const struct msg_read_item *it = &q->items.v[k];
 		struct msg_read_result *r = &s->results[k];
@@ -340,7 +340,8 @@ serve_read(struct slot *s, const struct msg_read *q, bool damage)
 		    chunks[i].len - it->offset;
 		memcpy(dst, chunks[i].b + it->offset, r->len);
 		r->crc = crc32c(0, dst, r->len);
-		if (damage)
+		r->len += lie == MORE_BYTES;
+		if (lie == WRONG_BYTES)
 			dst[0] ^= 1;
 	}
 	return 0;
@@ -367,7 +368,8 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 {
 	struct slot *s = slots;
 	uint64_t at = clock_now(clk) + DELAY_NS;
-	bool hit, damage = false;
+	enum lie lie = TRUE;
+	bool hit;
 	int rc = 0;
 
 	(void)hub;
@@ -394,9 +396,9 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 	if (hit) {
 		bad.times--;
 		rc = bad.rc;
-		damage = bad.damage;
+		lie = bad.lie;
 	}
-	if (!hit || bad.executed || damage) {
+	if (!hit || bad.executed || lie != TRUE) {
 		int got;
 
 		if (to->id >= META_FIRST && to->id != metas.leads)
@@ -407,7 +409,7 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 		else if (method == MSG_write)
 			got = serve_write(s, req);
 		else
-			got = serve_read(s, req, damage);
+			got = serve_read(s, req, lie);
 		if (rc == 0)
 			rc = got;
 	}

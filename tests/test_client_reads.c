@@ -7,26 +7,30 @@
 static const struct {
 	const char *what;
 	int rc;
-	bool damage;
+	enum lie lie;
 	unsigned times;
 	int want;
 	uint64_t within_ms;
 } read_troubles[] = {
-	{ "one replica has gone", -ECONNREFUSED, false, 1, 0, 5 },
-	{ "two have", -ECONNREFUSED, false, 2, 0, 8 },
-	{ "all had, and come back", -ECONNREFUSED, false, 3, 0, 20 },
-	{ "it holds no lease", ERR_NO_LEASE, false, 2, 0, 3 },
-	{ "it is moving", ERR_CHAIN_RECOVERING, false, 2, 0, 3 },
-	{ "it is stopping", ERR_STOPPING, false, 2, 0, 3 },
-	{ "not its target any more", ERR_NOT_OWNER, false, 2, 0, 3 },
-	{ "one is silent", -ETIMEDOUT, false, 1, 0, 1100 },
-	{ "damaged on disk", ERR_CORRUPT, false, 2, 0, 8 },
-	{ "damaged on the way", 0, true, 2, 0, 8 },
-	{ "damaged everywhere", ERR_CORRUPT, false, 3, ERR_CORRUPT, 8 },
-	{ "an error of one disk", -EIO, false, 1, 0, 5 },
-	{ "an error of all", -EIO, false, 3, -EIO, 8 },
-	{ "stale routing", ERR_STALE_CHAIN, false, 2, 0, 20 },
-	{ "busy", ERR_BUSY, false, 5, 0, 50 },
+	{ "one replica has gone", -ECONNREFUSED, TRUE, 1, 0, 5 },
+	{ "two have", -ECONNREFUSED, TRUE, 2, 0, 8 },
+	{ "all had, and come back", -ECONNREFUSED, TRUE, 3, 0, 20 },
+	{ "it holds no lease", ERR_NO_LEASE, TRUE, 2, 0, 3 },
+	{ "it is moving", ERR_CHAIN_RECOVERING, TRUE, 2, 0, 3 },
+	{ "it is stopping", ERR_STOPPING, TRUE, 2, 0, 3 },
+	{ "not its target any more", ERR_NOT_OWNER, TRUE, 2, 0, 3 },
+	{ "one is silent", -ETIMEDOUT, TRUE, 1, 0, 1100 },
+	{ "damaged on disk", ERR_CORRUPT, TRUE, 2, 0, 8 },
+	{ "damaged on the way", 0, WRONG_BYTES, 2, 0, 8 },
+	{ "damaged everywhere", ERR_CORRUPT, TRUE, 3, ERR_CORRUPT, 8 },
+	{ "an error of one disk", -EIO, TRUE, 1, 0, 5 },
+	{ "an error of all", -EIO, TRUE, 3, -EIO, 8 },
+	{ "stale routing", ERR_STALE_CHAIN, TRUE, 2, 0, 20 },
+	{ "busy", ERR_BUSY, TRUE, 5, 0, 50 },
+	{ "more bytes than it was asked for", 0, MORE_BYTES, 2, 0, 8 },
+	{ "from all", 0, MORE_BYTES, 3, ERR_BAD_MESSAGE, 8 },
+	{ "more answers than questions", 0, MORE_ITEMS, 2, 0, 8 },
+	{ "fewer", 0, FEWER_ITEMS, 2, 0, 8 },
 };
 
 START_TEST(reads_find_a_replica)
@@ -38,7 +42,7 @@ START_TEST(reads_find_a_replica)
 	bad.method = MSG_read;
 	bad.times = read_troubles[_i].times;
 	bad.rc = read_troubles[_i].rc;
-	bad.damage = read_troubles[_i].damage;
+	bad.lie = read_troubles[_i].lie;
 	begun = clock_now(clk);
 	client_read(f, &reqs[2].io, io_done, 0, 1000);
 	ck_assert_msg(wait_for(&reqs[2]) == read_troubles[_i].want, "%s: %d",
@@ -224,7 +228,7 @@ START_TEST(the_first_good_answer_counts)
 		bad.method = MSG_read;
 		bad.times = twins[_i].rc != 0 || twins[_i].damage ? 1 : 0;
 		bad.rc = twins[_i].rc;
-		bad.damage = twins[_i].damage;
+		bad.lie = twins[_i].damage ? WRONG_BYTES : TRUE;
 		ck_assert_int_eq(wait_for(&reqs[2]), 0);
 		ck_assert_mem_eq(reqs[2].io.iov[0].iov_base, pattern, 1000);
 		client_read_done(c, &reqs[2].io);
