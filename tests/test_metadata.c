@@ -229,6 +229,37 @@ START_TEST(dead_clients_lose_their_opens)
 }
 END_TEST
 
+static void
+other_group(void)
+{
+	struct routing_group row = *routing_group(W.routing, 1);
+
+	row.group.b[3] ^= 1;
+	row.changed = routing_version(W.routing) + 1;
+	ck_assert_int_eq(routing_put_group(W.routing, &row), 0);
+	W.member.conf.changed(W.member.conf.ctx);
+}
+
+/* Who serves nobody for a time can have heard nobody: sessions begin anew when it does again. */
+START_TEST(unheard_clients_keep_their_sessions)
+{
+	ino_id ino = entry(create(1, "f", 7))->attr.ino;
+	uint64_t session_ms = W.conf.metadata_session;
+
+	session(1, session(1, 0, NULL, 0, false).epoch, NULL, 0, false);
+	other_group();
+	run_ms(3 * session_ms);
+	ck_assert_int_eq(await(lookup(2, "f")), ERR_NO_LEASE);
+	ck_assert(metadata_session_is_open(W.m, ino));
+	other_group();				/* its own again */
+	await(lookup(2, "f"));
+	run_ms(2 * session_ms - 1000);
+	ck_assert(metadata_session_is_open(W.m, ino));
+	run_ms(2000);
+	ck_assert(!metadata_session_is_open(W.m, ino));
+}
+END_TEST
+
 /* A client whose session has ended asks for things before it has told its opens. */
 START_TEST(truncation_before_opens_are_told)
 {
@@ -254,7 +285,8 @@ START_TEST(second_client_waits)
 	uint64_t ttl = W.conf.metadata_cache_ttl;
 	struct ask *a, *b, *c;
 
-	entry(create(1, "f", 0));		/* makes it the holder */
+	ck_assert_uint_eq(entry(getattr(1, INO_ROOT))->ttl_ms, 0);
+	entry(create(1, "f", 0));		/* by now it is the holder */
 	run_ms(10);
 	ck_assert_uint_eq(entry(lookup(1, "f"))->ttl_ms, ttl);
 	run_ms(ttl / 2);
@@ -329,6 +361,7 @@ main(void)
 	tcase_add_test(t, never_written_needs_no_storage);
 	tcase_add_test(t, many_removals);
 	tcase_add_test(t, dead_clients_lose_their_opens);
+	tcase_add_test(t, unheard_clients_keep_their_sessions);
 	tcase_add_test(t, truncation_before_opens_are_told);
 	tcase_add_test(t, second_client_waits);
 	tcase_add_test(t, old_epochs_ask_storage);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* test_process.c - one process a directory. */
+/* test_process.c - one process a directory, and the key of the cluster. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -109,6 +110,59 @@ START_TEST(own)
 }
 END_TEST
 
+#define HEX16 "0123456789abcdef"
+
+static const struct {
+	const char *what, *text;
+	mode_t	 mode;
+	int	 rc;
+} keys[] = {
+	{ "a key", HEX16 HEX16 HEX16 HEX16 "\n", 0600, 0 },
+	{ "without the end of its line", HEX16 HEX16 HEX16 HEX16, 0400, 0 },
+	{ "its group may read it", HEX16 HEX16 HEX16 HEX16, 0640, -EPERM },
+	{ "all may read it", HEX16 HEX16 HEX16 HEX16, 0604, -EPERM },
+	{ "nothing", "", 0600, -EINVAL },
+	{ "a digit less", HEX16 HEX16 HEX16 "0123456789abcde\n", 0600, -EINVAL },
+	{ "a digit more", HEX16 HEX16 HEX16 HEX16 "0", 0600, -EINVAL },
+	{ "a second line", HEX16 HEX16 HEX16 HEX16 "\n\n", 0600, -EINVAL },
+	{ "other digits", HEX16 HEX16 HEX16 "0123456789abcdeg\n", 0600, -EINVAL },
+};
+
+START_TEST(key)
+{
+	uint8_t k[NET_KEY_BYTES];
+	char err[CONF_ERR_MAX] = "";
+	FILE *f = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_ge(fputs(keys[_i].text, f), 0);
+	ck_assert_int_eq(fclose(f), 0);
+	ck_assert_int_eq(chmod(path, keys[_i].mode), 0);
+	ck_assert_msg(process_key_read(path, k, err) == keys[_i].rc, "%s: %s",
+	    keys[_i].what, err);
+	if (keys[_i].rc == 0)
+		ck_assert_uint_eq(k[NET_KEY_BYTES - 1], 0xef);
+	else
+		ck_assert_ptr_nonnull(strstr(err, path));
+}
+END_TEST
+
+/* Nobody else can read one that was made, and none is made over another. */
+START_TEST(new_key)
+{
+	uint8_t k[NET_KEY_BYTES], again[NET_KEY_BYTES];
+	char err[CONF_ERR_MAX];
+
+	ck_assert_int_eq(process_key_read(path, k, err), -ENOENT);
+	umask(0);
+	ck_assert_int_eq(process_key_make(path, err), 0);
+	ck_assert_int_eq(process_key_read(path, k, err), 0);
+	ck_assert_int_eq(process_key_make(path, err), -EEXIST);
+	ck_assert_int_eq(process_key_read(path, again, err), 0);
+	ck_assert_mem_eq(k, again, sizeof(k));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -123,6 +177,8 @@ main(void)
 	tcase_add_test(t, dead_owner);
 	tcase_add_test(t, ending_owner);
 	tcase_add_test(t, own);
+	tcase_add_loop_test(t, key, 0, sizeof(keys) / sizeof(keys[0]));
+	tcase_add_test(t, new_key);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
