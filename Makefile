@@ -97,7 +97,7 @@ lint:	# the include arrows, libraries behind their wrappers, the manual pages
 	@! grep -n '#include "\(meta\|roles\)/'              chunk/*.[ch]
 	@! grep -n '#include "\(chunk\|roles\)/'             meta/*.[ch]
 	@! grep -ln '#include <uv.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^net/\(loop\|tcp\).c'
-	@! grep -ln '#include <lmdb.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^conf/table_lmdb.c'
+	@! grep -ln '#include <lmdb.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^conf/table_lmdb'
 	@! grep -ln '#include <liburing.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^chunk/disk_uring'
 	mandoc -Tlint -Wwarning man/*.[1-8]
 install: all
