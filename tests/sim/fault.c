@@ -54,13 +54,13 @@ again(struct clock_timer *t)
 }
 
 static void
-later(struct sim_node *n, uint64_t max_ms)
+later(struct sim_node *n, uint64_t ms)
 {
 	struct clock *w = sim_clock(n->s);
 
 	if (!n->held)
-		clock_timer_start(w, &n->again, clock_now(w) +
-		    rand_below(&n->s->rand, max_ms * NS_PER_MS), again);
+		clock_timer_start(w, &n->again, clock_now(w) + ms * NS_PER_MS +
+		    rand_below(&n->s->rand, NS_PER_MS), again);
 }
 
 static uint64_t
@@ -70,19 +70,32 @@ down_ms(struct sim *s)
 	    2000;
 }
 
-static void
-crash(struct sim_node *n)
+void
+sim_fault_crash(struct sim_node *n, bool power, uint64_t ms)
 {
 	if (!n->up || !hits(n))
 		return;
-	sim_die(n, rand_chance(&n->s->rand, 1, 2));
-	later(n, down_ms(n->s));
+	sim_die(n, power);
+	later(n, ms);
+}
+
+static void
+crash(struct sim_node *n)
+{
+	struct rand *r = &n->s->rand;
+
+	sim_fault_crash(n, rand_chance(r, 1, 2), rand_below(r, down_ms(n->s)));
 }
 
 static void
 blown(struct clock_timer *t)
 {
-	crash(container_of(t, struct sim_node, blow));
+	struct sim_node *n = container_of(t, struct sim_node, blow);
+
+	if (n->fuse_down_ms > 0)
+		sim_fault_crash(n, n->fuse_power, n->fuse_down_ms);
+	else
+		crash(n);
 }
 
 void
@@ -102,13 +115,26 @@ sim_fault_die(struct sim_node *n)
 	clock_timer_start(w, &n->blow, clock_now(w), blown);
 }
 
+void
+sim_fault_fuse(struct sim_node *n, unsigned ticks, bool power, uint64_t down_ms)
+{
+	if (!n->up || !hits(n))
+		return;
+	n->fuse_power = power;
+	n->fuse_down_ms = down_ms;
+	if (ticks == 0)
+		sim_fault_die(n);
+	else
+		n->fuse = ticks;
+}
+
 static void
 light_fuse(struct sim *s)
 {
 	struct sim_node *n = pick(s, SIM_CLIENT0);
 
 	if (n->up && n->fuse == 0)
-		n->fuse = 1 + (unsigned)rand_below(&s->rand, 60);
+		sim_fault_fuse(n, 1 + (unsigned)rand_below(&s->rand, 60), false, 0);
 }
 
 /* All servers at once, or some. */
@@ -124,22 +150,28 @@ power_cut(struct sim *s)
 			continue;
 		if (n->up)
 			sim_die(n, true);
-		later(n, 1500);
+		later(n, rand_below(&s->rand, 1500));
 	}
+}
+
+void
+sim_fault_pause(struct sim_node *n, uint64_t ms)
+{
+	if (!n->up || n->paused || n->stopping || !hits(n))
+		return;
+	n->paused = true;
+	sim_clock_node_pause(n->clock, true);
+	sim_trace_line(n->s, n->env.log.who, "pauses", "");
+	later(n, ms);
 }
 
 static void
 pause_node(struct sim_node *n)
 {
-	struct sim *s = n->s;
+	struct rand *r = &n->s->rand;
 
-	if (!n->up || n->paused || n->stopping || !hits(n))
-		return;
-	n->paused = true;
-	sim_clock_node_pause(n->clock, true);
-	sim_trace_line(s, n->env.log.who, "pauses", "");
-	later(n, rand_chance(&s->rand, 1, 4) ? rand_chance(&s->rand, 1, 4) ? 30000 : 7000 :
-	    2000);
+	sim_fault_pause(n, 1 + rand_below(r, rand_chance(r, 1, 4) ?
+	    rand_chance(r, 1, 4) ? 30000 : 7000 : 2000));
 }
 
 /* ---- a clean stop ---- */
@@ -150,7 +182,7 @@ left(struct clock_timer *t)
 	struct sim_node *n = container_of(t, struct sim_node, leave);
 
 	sim_die(n, false);
-	later(n, 1000);
+	later(n, rand_below(&n->s->rand, 1000));
 	if (n->s->healing)
 		again(&n->again);
 }
@@ -336,6 +368,12 @@ cut_path(struct sim *s, unsigned from, unsigned to, enum sim_net_path how, uint6
 	*c = (struct sim_cut){ .s = s, .from = from, .to = to, .how = how, .flaps = flaps };
 	path_set(c, how);
 	clock_timer_start(w, &c->mend, clock_now(w) + ns, mended);
+}
+
+void
+sim_fault_cut(struct sim *s, unsigned from, unsigned to, enum sim_net_path how, uint64_t ns)
+{
+	cut_path(s, from, to, how, ns, 0);
 }
 
 static enum sim_net_path
@@ -552,6 +590,7 @@ sim_faults_start(struct sim *s)
 			    (unsigned)rand_below(&s->rand, 20));
 	clock_timer_start(w, &s->fault, clock_now(w) + rand_below(&s->rand,
 	    500 * NS_PER_MS), fault);
+	sim_plot_start(s);
 }
 
 void
@@ -562,6 +601,7 @@ sim_faults_stop(struct sim *s)
 	clock_timer_stop(w, &s->fault);
 	clock_timer_stop(w, &s->mend_disk);
 	clock_timer_stop(w, &s->roll);
+	sim_plot_stop(s);
 	for (unsigned i = 0; i < SIM_CUTS_MAX; i++)
 		clock_timer_stop(w, &s->cuts[i].mend);
 	while (s->metadata_late > 0)

@@ -120,6 +120,7 @@ op_done(struct client_op *op, int rc)
 
 	a->rc = rc;
 	sim_trace(a->l->s, "actor %u: %s: %d", a->id, a->doing, rc);
+	sim_plot_acked(a->l->s);
 	a->then(a);
 }
 
@@ -130,6 +131,7 @@ io_done(struct client_io *io, int rc)
 
 	a->rc = rc;
 	sim_trace(a->l->s, "actor %u: %s: %d", a->id, a->doing, rc);
+	sim_plot_acked(a->l->s);
 	a->then(a);
 }
 
@@ -207,11 +209,11 @@ static void
 next(struct actor *a)
 {
 	struct clock *c = sim_clock(a->l->s);
-	uint64_t most_ns = a->kind == SHARED && a->l->span < SHARED_BLOCKS ?
-	    2 * NS_PER_MS : 20 * NS_PER_MS;
+	uint64_t most_ns = a->kind == SHARED && a->l->span < SHARED_BLOCKS &&
+	    !sim_plotted(a->l->s) ? 2 * NS_PER_MS : 20 * NS_PER_MS;
 
-	clock_timer_start(c, &a->think, clock_now(c) +
-	    rand_below(&a->rand, 4) * rand_below(&a->rand, most_ns), thought);
+	clock_timer_start(c, &a->think, clock_now(c) + rand_below(&a->rand, 4) *
+	    rand_below(&a->rand, sim_pace(a->l->s, most_ns)), thought);
 }
 
 /* ---- shared files ---- */

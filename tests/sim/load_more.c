@@ -141,7 +141,8 @@ pause_ns(struct more *a, uint64_t max_ns)
 {
 	struct clock *c = sim_clock(a->l->s);
 
-	clock_timer_start(c, &a->think, clock_now(c) + rand_below(&a->rand, max_ns), thought);
+	clock_timer_start(c, &a->think, clock_now(c) + 
+	    rand_below(&a->rand, sim_pace(a->l->s, max_ns)), thought);
 }
 
 static void

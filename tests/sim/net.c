@@ -21,6 +21,7 @@
 #define RESEND_MIN_NS	(200 * NS_PER_MS)
 #define RESEND_MAX_NS	(1000 * NS_PER_MS)
 #define SCRIBBLE	64u
+#define NODES_MAX	64u		/* whose paths can be named */
 
 enum item_kind { HEAD, BODY, FIN };
 enum rx_state { RX_NONE, RX_ASKED, RX_PULL, RX_DROP };
@@ -42,6 +43,8 @@ struct end {
 	struct clock	  *clock;	/* of the node */
 	uint32_t	   node;
 	bool		   lost;	/* its host went down: says nothing any more */
+	bool		   ghost;	/* told that the stream broke; what it sent before is
+					 * still under way */
 	/* what this end sends */
 	struct list	   out;
 	struct clock_timer timer;	/* world: the next event of `out` */
@@ -96,8 +99,8 @@ struct listener {
 };
 
 struct path {
-	uint32_t	  from, to;
-	enum sim_net_path path;
+	enum sim_net_path how;
+	uint32_t	  lag_us;
 };
 
 struct sim_net {
@@ -105,8 +108,7 @@ struct sim_net {
 	struct rand   rand;
 	struct sim_net_faults faults;
 	struct list   pipes, listeners;
-	struct path  *paths;
-	size_t	      paths_n;
+	struct path   paths[NODES_MAX][NODES_MAX];	/* from, to */
 	uint32_t     *down;
 	size_t	      down_n;
 	uint64_t      frames;
@@ -179,10 +181,16 @@ path_of(const struct sim_net *n, uint32_t from, uint32_t to)
 {
 	if (is_down(n, from) || is_down(n, to))
 		return SIM_NET_SILENT;
-	for (size_t i = 0; i < n->paths_n; i++)
-		if (n->paths[i].from == from && n->paths[i].to == to)
-			return n->paths[i].path;
-	return SIM_NET_CLEAR;
+	assert(from < NODES_MAX && to < NODES_MAX);
+	return n->paths[from][to].how;
+}
+
+/* Of a frame from @e to the other end. */
+static uint64_t
+frame_delay(struct sim_net *n, const struct end *e, const struct end *to)
+{
+	assert(e->node < NODES_MAX && to->node < NODES_MAX);
+	return delay(n) + n->paths[e->node][to->node].lag_us * NS_PER_US;
 }
 
 /* ---- pipes ---- */
@@ -212,6 +220,7 @@ free_pipe(struct pipe *p)
 }
 
 static void deliver(struct clock_defer *d);
+static void plan(struct end *e);
 
 static void
 wake(struct end *e)
@@ -256,10 +265,56 @@ break_pipe(struct pipe *p, int rc)
 	}
 }
 
+/* Drop what @e sends, but for what has @left it. */
+static void
+cut_items(struct end *e, bool left)
+{
+	list_for_each_safe(it, tmp, &e->out) {
+		struct item *i = list_entry(it, struct item, node);
+
+		left = left && (i->kind != BODY || i->left);
+		if (left)
+			continue;
+		if (i->tx != NULL)
+			i->tx->impl = NULL;
+		list_remove(it);
+		free(i);
+	}
+}
+
+/* @e learns that the stream broke and goes on elsewhere; what has left it already lies in
+ * some buffer and arrives late, beside or behind what it says next on another stream. */
+static void
+break_behind(struct end *e)
+{
+	struct pipe *p = e->pipe;
+	struct end *to = &p->ends[e == &p->ends[0]];
+	uint64_t late = between(p->net, 0, p->net->faults.ghost_us * NS_PER_US);
+
+	cut_items(e, true);
+	list_for_each(it, &e->out)
+		list_entry(it, struct item, node)->at_ns += late;
+	e->ghost = true;
+	cut_items(to, false);
+	clock_timer_stop(p->net->world, &to->timer);
+	to->lost = true;
+	plan(e);
+	doom(e, -ECONNRESET, delay(p->net));
+	doom(to, -ECONNRESET, late + 2 * delay(p->net));
+}
+
 static void
 breaks(struct clock_timer *t)
 {
-	break_pipe(container_of(t, struct pipe, breaks), -ECONNRESET);
+	struct pipe *p = container_of(t, struct pipe, breaks);
+	struct end *e = &p->ends[rand_below(&p->net->rand, 2)];
+
+	if (p->net->faults.ghost_us > 0 && !p->broken && e->chan != NULL &&
+	    p->ends[e == &p->ends[0]].chan != NULL && !list_empty(&e->out) && !e->lost &&
+	    rand_chance(&p->net->rand, 1, 2))
+		break_behind(e);
+	else
+		break_pipe(p, -ECONNRESET);
 }
 
 /* ---- what travels ---- */
@@ -411,7 +466,7 @@ chan_send(struct net_chan *chan, struct net_tx *tx)
 			chan->tx_since_ns = clock_now(c->card->clock);
 		chan->out_bytes += tx->bulk_len;
 	}
-	if (e->pipe->broken)
+	if (e->pipe->broken || e->ghost || e->lost)
 		return tx->bulk_len == 0;	/* into nowhere; news is coming */
 	if (n->watch != NULL)
 		n->watch(n->watch_ctx, e->node);
@@ -421,7 +476,7 @@ chan_send(struct net_chan *chan, struct net_tx *tx)
 	memcpy(head->bytes, tx->head, tx->head_len);
 	head->head_len = tx->head_len;
 	head->bulk_len = tx->bulk_len;
-	head->at_ns = start + delay(n);
+	head->at_ns = start + frame_delay(n, e, c->other);
 	if (head->at_ns < e->arrives_ns)
 		head->at_ns = e->arrives_ns;
 	list_push_back(&e->out, &head->node);
@@ -434,7 +489,7 @@ chan_send(struct net_chan *chan, struct net_tx *tx)
 		body->bulk_len = tx->bulk_len;
 		body->start_ns = start + delay(n) / 4;
 		body->left_ns = body->start_ns + took + delay(n) / 4;
-		body->at_ns = body->left_ns + delay(n);
+		body->at_ns = body->left_ns + frame_delay(n, e, c->other);
 		if (body->at_ns < e->arrives_ns)
 			body->at_ns = e->arrives_ns;
 		list_push_back(&e->out, &body->node);
@@ -646,6 +701,8 @@ chan_close(struct net_chan *chan, struct list *unsent, bool linger)
 	e->chan = NULL;
 	if (c->other->chan == NULL) {
 		free_pipe(p);
+	} else if (!p->broken && e->ghost) {
+		/* What is under way arrives; the other end was told its fate. */
 	} else if (!p->broken && e->lost) {
 		/* Not a word; what was under way may still arrive. */
 		free_items(&e->out);
@@ -869,7 +926,6 @@ sim_net_close(struct sim_net *n)
 	if (n == NULL)
 		return;
 	assert(list_empty(&n->pipes) && list_empty(&n->listeners));
-	free(n->paths);
 	free(n->down);
 	free(n);
 }
@@ -884,13 +940,15 @@ sim_net_faults(struct sim_net *n, const struct sim_net_faults *f)
 void
 sim_net_path(struct sim_net *n, uint32_t from, uint32_t to, enum sim_net_path path)
 {
-	for (size_t i = 0; i < n->paths_n; i++)
-		if (n->paths[i].from == from && n->paths[i].to == to) {
-			n->paths[i].path = path;
-			return;
-		}
-	n->paths = must(realloc(n->paths, (n->paths_n + 1) * sizeof(*n->paths)));
-	n->paths[n->paths_n++] = (struct path){ from, to, path };
+	assert(from < NODES_MAX && to < NODES_MAX);
+	n->paths[from][to].how = path;
+}
+
+void
+sim_net_lag(struct sim_net *n, uint32_t from, uint32_t to, uint32_t us)
+{
+	assert(from < NODES_MAX && to < NODES_MAX);
+	n->paths[from][to].lag_us = us;
 }
 
 void
@@ -903,7 +961,7 @@ sim_net_cut(struct sim_net *n, uint32_t a, uint32_t b, enum sim_net_path path)
 void
 sim_net_heal(struct sim_net *n)
 {
-	n->paths_n = 0;
+	memset(n->paths, 0, sizeof(n->paths));
 }
 
 void

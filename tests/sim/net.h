@@ -21,6 +21,8 @@ struct sim_net_faults {
 	uint32_t delay_min_us, delay_max_us;	/* of one frame, one way */
 	uint32_t slow_ppm, slow_us;		/* some frames take that much longer */
 	uint32_t break_ppm;			/* chance per frame to break its stream */
+	uint32_t ghost_us;			/* half of those only seem to break for one end:
+						 * what it has sent may come that much later */
 	uint32_t bytes_per_us;			/* of a payload; 0: no limit */
 };
 
@@ -45,6 +47,8 @@ struct net_transport *sim_net_transport(struct sim_net *n, uint32_t node,
 /* One way.  Streams that are there feel it with their next frame. */
 void	sim_net_path(struct sim_net *n, uint32_t from, uint32_t to,
 	    enum sim_net_path path);
+/* One way: frames take that much longer from now on (0: no longer). */
+void	sim_net_lag(struct sim_net *n, uint32_t from, uint32_t to, uint32_t us);
 /* Both ways. */
 void	sim_net_cut(struct sim_net *n, uint32_t a, uint32_t b,
 	    enum sim_net_path path);

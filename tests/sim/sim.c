@@ -19,7 +19,8 @@
 #include "tests/sim/sim_impl.h"
 
 #define DISK_BYTES	(64ull << 20)
-#define POLL_NS		(40 * NS_PER_MS)	/* looking at versions */
+#define POLL_NS		(5 * NS_PER_MS)		/* looking at what must always hold */
+#define POLL_BYTES	8u			/* and, every so many times, at versions */
 
 /* ---- the trace ---- */
 
@@ -317,7 +318,7 @@ sim_boot(struct sim_node *n)
 	/* Dying again while it recovers. */
 	if ((s->faults & SIM_FUSES) && !s->healing && n->id < SIM_CLIENT0 &&
 	    rand_chance(&s->rand, 1, 3))
-		n->fuse = 1 + (unsigned)rand_below(&s->rand, 40);
+		sim_fault_fuse(n, 1 + (unsigned)rand_below(&s->rand, 40), false, 0);
 	if ((rc = open_role(n)) != 0)
 		sim_fail(s, "%s cannot open: %s", n->env.log.who, err_text(rc));
 }
@@ -420,11 +421,13 @@ poll(struct clock_timer *t)
 	struct sim *s = container_of(t, struct sim, poll);
 	struct clock *w = sim_clock(s);
 
-	sim_watch_leaders(s);
+	bool bytes = ++s->polls % POLL_BYTES == 0;
+
+	sim_watch(s, bytes);
 	for (unsigned i = 0; i < SIM_CLIENTS; i++)
 		if (sim_client(s, i) != NULL && !client_session_sure(sim_client(s, i)))
 			s->unsure[i] = true;
-	for (unsigned i = 0; i < s->storage_n; i++) {
+	for (unsigned i = 0; bytes && i < s->storage_n; i++) {
 		struct sim_node *n = &s->nodes[SIM_STORAGE0 + i];
 
 		if (n->up && n->ready)
@@ -498,6 +501,7 @@ draw(struct sim *s)
 		s->conf.storage_memory = 1536 << 10;
 		s->conf.client_buffer_keep = s->conf.storage_buffer_keep = 0;
 	}
+	sim_plot_draw(s);
 }
 
 struct sim *
@@ -547,12 +551,13 @@ sim_open(uint64_t seed, unsigned faults)
 			sim_boot(&s->nodes[i]);
 	sim_net_watch(s->net, net_watch, s);
 	sim_admin_open(s);
+	sim_watch_open(s);
 	sim_until(s, sim_all_ready, s, 60, "starting");
 	/* Free targets are for disks that are replaced. */
 	s->conf.manager_form_delay = 600000;
 	s->healing = false;
-	sim_trace(s, "seed %" PRIu64 " faults %x managers %u metadata %u-%u storage %u "
-	    "session %" PRIu64 " election %" PRIu64 " call %" PRIu64, seed, s->faults,
+	sim_trace(s, "seed %" PRIu64 " plot %s faults %x managers %u metadata %u-%u storage %u "
+	    "session %" PRIu64 " election %" PRIu64 " call %" PRIu64, seed, sim_plot_name(s), s->faults,
 	    s->manager_n, s->metadata_n, s->metadata_late, s->storage_n,
 	    s->conf.metadata_session, s->conf.cluster_election, s->conf.client_call);
 	return s;
@@ -566,6 +571,10 @@ sim_load(struct sim *s)
 
 	if (s->faults & SIM_RESETS)
 		f.break_ppm = 1 + (uint32_t)rand_below(&s->rand, 20000);
+	if (s->plot == SIM_PLOT_BREAKS)
+		f.break_ppm = 2000 + (uint32_t)rand_below(&s->rand, 20000);
+	if (f.break_ppm > 0 && (s->plot == SIM_PLOT_BREAKS || rand_chance(&s->rand, 1, 2)))
+		f.ghost_us = 1000 + (uint32_t)rand_below(&s->rand, 3000000);
 	f.delay_max_us += (uint32_t)rand_below(&s->rand, 2000);
 	f.slow_ppm = (uint32_t)rand_below(&s->rand, 10000);
 	f.slow_us = (uint32_t)rand_below(&s->rand, s->faults & SIM_LATE_FRAMES ? 4000000 :
@@ -666,6 +675,7 @@ sim_close(struct sim *s)
 
 	load_close(s->load);
 	sim_admin_close(s);
+	sim_watch_close(s);
 	for (unsigned i = SIM_NODES; i-- > 0;) {
 		struct sim_node *n = &s->nodes[i];
 

@@ -96,6 +96,11 @@ void	sim_until(struct sim *s, bool (*done)(void *ctx), void *ctx, unsigned limit
 /* Print what went wrong, the seed and how to run it again; ends the process. */
 void	sim_fail(struct sim *s, const char *fmt, ...)
 	    __attribute__((noreturn, format(printf, 2, 3)));
+/* How long to think instead of @ns: next to nothing while something is going on. */
+bool	sim_plotted(const struct sim *s);
+uint64_t sim_pace(const struct sim *s, uint64_t ns);
+/* An operation of the load was answered. */
+void	sim_plot_acked(struct sim *s);
 /* Into the trace (and with SIM_TRACE=1 in the environment, to stderr). */
 void	sim_trace(struct sim *s, const char *fmt, ...)
 	    __attribute__((format(printf, 2, 3)));

@@ -13,6 +13,11 @@
 
 #define SIM_CUTS_MAX	256u
 
+/* plot.c: faults that belong together; most seeds have one. */
+enum sim_plot { SIM_PLOT_NONE, SIM_PLOT_ISLAND, SIM_PLOT_LATE, SIM_PLOT_PAUSE,
+	SIM_PLOT_POWER, SIM_PLOT_VOTES, SIM_PLOT_BREAKS, SIM_PLOT_ALONE, SIM_PLOT_RESYNC,
+	SIM_PLOT_APART, SIM_PLOT_HEIRS, SIM_PLOTS };
+
 struct sim_node {
 	struct sim	*s;
 	unsigned	 id;
@@ -32,6 +37,8 @@ struct sim_node {
 	struct clock_timer blow;	/* dies at once */
 	struct clock_timer leave;	/* a clean stop has ended */
 	unsigned	 fuse;		/* disk requests and frames until then; 0: none */
+	bool		 fuse_power;	/* it loses power then */
+	uint64_t	 fuse_down_ms;	/* and is away for so long; 0: by chance */
 	struct check_seen *seen;	/* storage: versions of its chunks */
 	unsigned	 lives, disk_n;
 	unsigned	 wipes;		/* metadata: how often it lost its data */
@@ -77,10 +84,17 @@ struct sim {
 	struct clock_timer roll;
 	unsigned	 frail;		/* storage node whose disks rot; SIM_NODES: none */
 	bool		 healing;
+	enum sim_plot	 plot;
+	unsigned	 plot_of;	/* which of its kinds, by chance */
+	unsigned	 spark;		/* answers until the power fails; 0: it does not */
+	uint64_t	 hot_until_ns;	/* the load is busy until then */
+	struct clock_timer plot_timer, lag;
 	XXH64_state_t	*trace;
 	bool		 loud;
 	struct load	*load;
 	struct sim_admin *admin;
+	struct sim_watch *watch;
+	unsigned	 polls;
 };
 
 /* sim.c */
@@ -104,6 +118,19 @@ void	sim_faults_close(struct sim *s);
 void	sim_fault_tick(struct sim_node *n);	/* a disk request or a frame of it starts */
 void	sim_fault_die(struct sim_node *n);	/* soon, and start again later */
 void	sim_fault_speed(struct sim_node *n, unsigned times);
+/* What plots are made of; nothing happens when it cannot now. */
+void	sim_fault_cut(struct sim *s, unsigned from, unsigned to, enum sim_net_path how,
+	    uint64_t ns);
+void	sim_fault_crash(struct sim_node *n, bool power, uint64_t down_ms);
+void	sim_fault_pause(struct sim_node *n, uint64_t ms);
+/* It dies when it starts its @ticks-th disk request or frame from now; 0: at once. */
+void	sim_fault_fuse(struct sim_node *n, unsigned ticks, bool power, uint64_t down_ms);
+
+/* plot.c */
+void	sim_plot_draw(struct sim *s);
+void	sim_plot_start(struct sim *s);
+void	sim_plot_stop(struct sim *s);
+const char *sim_plot_name(const struct sim *s);
 
 /* admin.c: what an operator does */
 void	sim_admin_open(struct sim *s);
@@ -119,7 +146,10 @@ void	sim_admin_metadata(struct sim *s);
 void	sim_admin_manager(struct sim *s);
 
 /* watch.c */
-/* At most one manager and one metadata server are sure to lead. */
-void	sim_watch_leaders(struct sim *s);
+void	sim_watch_open(struct sim *s);
+void	sim_watch_close(struct sim *s);
+/* Fails unless what must hold at every moment does; with @bytes it also looks at what each
+ * replica has. */
+void	sim_watch(struct sim *s, bool bytes);
 
 #endif
