@@ -54,6 +54,7 @@ struct dir {
 	struct list node;		/* in box->dirs */
 	char	   *path;
 	struct list files;
+	unsigned    sync_errors;	/* that the process has been told of */
 	struct sim_disk_faults faults;
 };
 
@@ -416,6 +417,8 @@ finish(struct clock_timer *t)
 	case DISK_SYNC:
 		if (r->rc == 0)
 			sync_done(f);
+		else
+			f->dir->sync_errors++;
 		sync_gone(f);
 		next_sync(b, f);
 		break;
@@ -783,6 +786,14 @@ sim_disk_lies(const struct sim_box *b)
 	return b->lies;
 }
 
+unsigned
+sim_disk_sync_errors(struct sim_box *b, const char *path)
+{
+	struct dir *d = find_dir(b, path);
+
+	return d != NULL ? d->sync_errors : 0;
+}
+
 void
 sim_disk_kill(struct sim_box *b)
 {
@@ -793,13 +804,15 @@ sim_disk_kill(struct sim_box *b)
 		list_remove(&h->node);
 		h->box = NULL;
 	}
-	list_for_each(it, &b->dirs)
+	list_for_each(it, &b->dirs) {
+		list_entry(it, struct dir, node)->sync_errors = 0;
 		list_for_each(jt, &list_entry(it, struct dir, node)->files) {
 			struct file *f = list_entry(jt, struct file, node);
 
 			if (f->table != NULL)
 				sim_table_crash(f->table);
 		}
+	}
 }
 
 void

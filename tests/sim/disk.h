@@ -71,6 +71,9 @@ struct sim_disk_faults *sim_disk_faults(struct sim_box *b, const char *path);
 /* How many writes were lost or went astray so far, on all disks of the box. */
 unsigned sim_disk_lies(const struct sim_box *b);
 
+/* Syncs that failed in the directory @path since its process began. */
+unsigned sim_disk_sync_errors(struct sim_box *b, const char *path);
+
 void	sim_disk_kill(struct sim_box *b);
 void	sim_disk_crash(struct sim_box *b);
 

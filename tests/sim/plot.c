@@ -231,6 +231,7 @@ late(struct sim *s)
 static uint64_t
 pauses(struct sim *s)
 {
+	bool there[SIM_NODES] = { false };
 	uint64_t lease = s->conf.manager_lease, ms = some(s, lease / 3, 3 * lease);
 	struct sim_node *n = rand_chance(&s->rand, 1, 2) ? a_storage(s) :
 	    leader(s, rand_chance(&s->rand, 1, 2));
@@ -240,6 +241,12 @@ pauses(struct sim *s)
 	sim_fault_pause(n, ms);
 	if (rand_chance(&s->rand, 1, 3))
 		sim_fault_pause(a_server(s), some(s, 1, ms));
+	/* Others go on without it, and some cannot know. */
+	if (rand_chance(&s->rand, 1, 2)) {
+		there[n->id] = there[a_storage(s)->id] = true;
+		there[node(s, SIM_CLIENT0, SIM_CLIENTS)->id] = true;
+		part(s, there, ms + some(s, 50, 1000));
+	}
 	hot(s, ms + 500);
 	return ms + some(s, 100, 1500);
 }
@@ -263,10 +270,37 @@ lights_out(struct sim *s)
 			sim_fault_fuse(&s->nodes[i], 0, true, some(s, 1, 1200));
 }
 
+/* The leader is cut off with what it has just committed, and the others lose what was not
+ * durable. */
+static void
+headless(struct sim *s)
+{
+	bool manager = s->plot_of == 0, there[SIM_NODES] = { false };
+	unsigned from = manager ? SIM_MANAGER0 : SIM_METADATA0;
+	unsigned n = manager ? SIM_MANAGERS : SIM_METADATAS;
+	struct sim_node *l = leader(s, manager);
+
+	if (l == NULL)
+		return;
+	sim_trace(s, "node %u loses its followers", l->id);
+	there[l->id] = true;
+	if (rand_chance(&s->rand, 1, 2))
+		part(s, there, some(s, 300, 2000));
+	else
+		sim_fault_fuse(l, 0, rand_chance(&s->rand, 1, 2), some(s, 300, 2000));
+	for (unsigned i = from; i < from + n; i++)
+		if (&s->nodes[i] != l && !s->nodes[i].absent)
+			sim_fault_fuse(&s->nodes[i], 0, true, some(s, 1, 60));
+}
+
 void
 sim_plot_acked(struct sim *s)
 {
-	if (s->spark > 0 && --s->spark == 0)
+	if (s->spark == 0 || --s->spark > 0)
+		return;
+	if (s->plot == SIM_PLOT_VOTES)
+		headless(s);
+	else
 		lights_out(s);
 }
 
@@ -292,10 +326,22 @@ votes(struct sim *s)
 	unsigned n = manager ? SIM_MANAGERS : SIM_METADATAS;
 	struct sim_node *l = leader(s, manager);
 
-	for (unsigned i = from; i < from + n; i++)
-		if (!s->nodes[i].absent && s->nodes[i].box != NULL)
-			sim_fault_speed(&s->nodes[i], 1 + (unsigned)rand_below(&s->rand,
-			    rand_chance(&s->rand, 1, 3) ? 400 : 60));
+	for (unsigned i = from; i < from + n; i++) {
+		struct sim_node *m = &s->nodes[i], *to = node(s, from, n);
+
+		if (m->absent)
+			continue;
+		sim_fault_speed(m, m == l && rand_chance(&s->rand, 1, 2) ? 1 : 1 +
+		    (unsigned)rand_below(&s->rand, rand_chance(&s->rand, 1, 3) ? 400 : 60));
+		if (rand_chance(&s->rand, 1, 3))
+			sim_fault_cut(s, m->id, to->id, SIM_NET_SILENT,
+			    some(s, 10, 700) * NS_PER_MS);
+	}
+	hot(s, 300);
+	if (l != NULL && rand_chance(&s->rand, 1, 2)) {
+		s->spark = 1 + (unsigned)rand_below(&s->rand, 40);
+		return some(s, 400, 1500);
+	}
 	if (l != NULL) {
 		bool there[SIM_NODES] = { false };
 
@@ -311,7 +357,6 @@ votes(struct sim *s)
 		if (&s->nodes[i] != l && !s->nodes[i].absent && rand_chance(&s->rand, 2, 3))
 			sim_fault_fuse(&s->nodes[i], (unsigned)some(s, 1, 60), true,
 			    some(s, 1, 80));
-	hot(s, 300);
 	return some(s, 100, 900);
 }
 
@@ -357,19 +402,35 @@ resync(struct sim *s)
 	hot(s, 200);
 	if (c == NULL || (n = routing_serving_n(c)) == 0)
 		return 50;
-	if (n == c->target_n || c->states[n] != TARGET_SYNCING) {
-		if (n == c->target_n && rand_chance(&s->rand, 1, 4))
-			sim_fault_crash(a_storage(s), rand_chance(&s->rand, 1, 2),
-			    some(s, 1, 1500));
-		return some(s, 1, 200);
-	}
 	tail = node_of(s, c->targets[n - 1]);
+	if (tail == NULL)
+		return 50;
+	if (n == c->target_n || c->states[n] != TARGET_SYNCING) {
+		if (n == c->target_n && rand_chance(&s->rand, 1, 2)) {
+			/* What was under way is durable at some. */
+			for (unsigned i = SIM_STORAGE0; i < SIM_CLIENT0; i++)
+				sim_fault_speed(&s->nodes[i], 1 + (unsigned)rand_below(
+				    &s->rand, rand_chance(&s->rand, 1, 2) ? 2 : 60));
+			sim_fault_crash(a_storage(s), true, some(s, 1, 1500));
+			if (rand_chance(&s->rand, 1, 3))
+				sim_fault_crash(a_storage(s), true, some(s, 1, 1500));
+			/* And the word that it is back will come late. */
+			if (rand_chance(&s->rand, 1, 3))
+				lag(tail, false, SIM_MANAGER0, SIM_METADATA0,
+				    some(s, 50, 500), some(s, 1000, 3000));
+			else if (rand_chance(&s->rand, 1, 3))
+				lag_some(tail, true, some(s, 10, 300), some(s, 1000, 3000));
+			return some(s, 1, 500);
+		}
+		return some(s, 1, n < c->target_n ? 10 : 200);
+	}
 	last = node_of(s, c->targets[n]);
-	if (tail == NULL || last == NULL)
+	if (last == NULL)
 		return 50;
 	switch (rand_below(&s->rand, 8)) {
 	case 0: case 1:
-		sim_fault_crash(last, rand_chance(&s->rand, 1, 2), some(s, 1, 900));
+		sim_fault_fuse(last, (unsigned)some(s, 1, 60), rand_chance(&s->rand, 1, 2),
+		    some(s, 1, rand_chance(&s->rand, 1, 2) ? 50 : 900));
 		break;
 	case 2:
 		sim_fault_crash(tail, rand_chance(&s->rand, 1, 2), some(s, 1, 900));
@@ -383,7 +444,7 @@ resync(struct sim *s)
 	default:
 		break;
 	}
-	return some(s, 1, 200);
+	return some(s, 1, 50);
 }
 
 /* Neighbours of a chain are cut from each other, and one hears late what comes of it. */

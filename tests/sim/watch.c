@@ -10,6 +10,9 @@
  *      older version that does not serve in that one; and at most one is the reading tail.
  *   5  What the reading tail shows is at every replica that serves in the same version:
  *      committed, pending, or on its way there.
+ *   6  What is pending at a replica is pending at the one before it, was committed there, or
+ *      is being worked on: it will not come back when nobody remembers it.
+ *   7  A disk that has failed a sync is not used on.
  *
  * These look at the roles' own state, by their own checks where there are such. */
 #include "tests/sim/sim_impl.h"
@@ -231,12 +234,46 @@ watch_bytes(struct sim *s, struct storage_target *tail, unsigned tail_at,
 	}
 }
 
+/* What is pending behind @pred, which serves right before it in the same version. */
+static void
+watch_pending(struct sim *s, struct storage_target *pred, unsigned pred_at,
+    struct storage_target *t, unsigned at)
+{
+	struct chunk_id id = { 0 };
+	struct chunk_info a, b;
+
+	for (bool after = false; chunk_engine_next_pending(t->disk->engine, t->v.target, id,
+	    after, &a) == 0; after = true) {
+		int rc;
+
+		id = a.id;
+		if (chunk_craq_busy(t->w->craq, &t->craq, id) ||
+		    chunk_craq_busy(pred->w->craq, &pred->craq, id))
+			continue;
+		rc = chunk_engine_info(pred->disk->engine, pred->v.target, id, &b);
+		if (rc == 0 && (b.pending == a.pending || b.committed >= a.pending))
+			continue;
+		if ((rc == 0 || rc == -ENOENT) && !a.pending_removed)
+			sim_fail(s, "chain %u version %u: storage%u has %" PRIu64 ".%u in "
+			    "version %" PRIx64 " pending, storage%u before it %" PRIx64
+			    ", pending %" PRIx64, t->v.chain, t->v.version, at + 1, id.ino,
+			    id.index, a.pending, pred_at + 1, rc == 0 ? b.committed : 0,
+			    rc == 0 ? b.pending : 0);
+	}
+}
+
 static void
 watch_chains(struct sim *s, bool bytes)
 {
 	struct storage_target *t[REPLICAS_MAX];
 	unsigned node[REPLICAS_MAX], n = all_that_show(s, t, node);
 
+	for (unsigned i = 0; bytes && i < n; i++)
+		for (unsigned k = 0; k < n; k++)
+			if (t[k]->v.chain == t[i]->v.chain &&
+			    t[k]->v.version == t[i]->v.version &&
+			    t[k]->v.pos == t[i]->v.pos + 1)
+				watch_pending(s, t[i], node[i], t[k], node[k]);
 	for (unsigned i = 0; i < n; i++) {
 		if (!t[i]->craq.read_tail || t[i]->craq.handing)
 			continue;
@@ -250,6 +287,23 @@ watch_chains(struct sim *s, bool bytes)
 	}
 }
 
+/* ---- disks ---- */
+
+static void
+watch_disks(struct sim *s, unsigned i)
+{
+	struct storage *st = sim_storage(s, i);
+	const struct storage_worker *w = st == NULL ? NULL : st->workers;
+
+	for (unsigned k = 0; w != NULL && k < w->disk_n; k++)
+		if (w->disks[k].open && !atomic_load(&w->disks[k].failed) &&
+		    chunk_engine_state(w->disks[k].engine) == 0 &&
+		    sim_disk_sync_errors(s->nodes[SIM_STORAGE0 + i].box,
+		    w->disks[k].path) > 0)
+			sim_fail(s, "storage%u goes on with %s, which has failed a sync",
+			    i + 1, w->disks[k].path);
+}
+
 void
 sim_watch(struct sim *s, bool bytes)
 {
@@ -257,7 +311,9 @@ sim_watch(struct sim *s, bool bytes)
 
 	watch_group(s, &s->watch->managers, SIM_MANAGERS, sim_manager_group);
 	watch_group(s, &s->watch->metadata, SIM_METADATAS, sim_metadata_group);
-	for (unsigned i = 0; i < s->storage_n; i++)
+	for (unsigned i = 0; i < s->storage_n; i++) {
 		watch_lease(s, r, i);
+		watch_disks(s, i);
+	}
 	watch_chains(s, bytes);
 }
