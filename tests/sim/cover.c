@@ -27,6 +27,7 @@ struct cover {
 /* What no simulation does: there is no kernel, no lost memory, ... */
 static const char *const never[] = {
 	"fuse_requests",
+	"rows mended for fsd check",	/* nobody damages metadata */
 	"full_errors",		/* no disk gets full */
 	"crc_failures",		/* the network does not turn bits */
 	"store_errors", "alone",	/* rare: within what is promised a good replica is left */
