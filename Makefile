@@ -91,7 +91,7 @@ bench: all $(BENCHES)
 # What programs notice when parts of a cluster fail: pauses, errors, losses.
 bench-failover: all
 	@B=$(B) tests/bench_failover.sh
-lint:	# the include arrows, libraries behind their wrappers, the manual pages
+lint: all	# the include arrows, libraries behind their wrappers, the manual pages
 	@! grep -n '#include "\(net\|chunk\|meta\|roles\)/'  conf/*.[ch]
 	@! grep -n '#include "\(chunk\|meta\|roles\)/'       net/*.[ch]
 	@! grep -n '#include "\(meta\|roles\)/'              chunk/*.[ch]
@@ -100,6 +100,7 @@ lint:	# the include arrows, libraries behind their wrappers, the manual pages
 	@! grep -ln '#include <lmdb.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^conf/table_lmdb'
 	@! grep -ln '#include <liburing.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^chunk/disk_uring'
 	mandoc -Tlint -Wwarning man/*.[1-8]
+	@B=$(B) tests/man.sh
 install: all
 	install -D -m 755 $(B)/fsd $(DESTDIR)$(PREFIX)/bin/fsd
 	for p in man/*.[1-8]; do install -D -m 644 $$p \

@@ -55,17 +55,16 @@ usage(FILE *to)
 {
 	fputs("usage: fsd --role=ROLE[,ROLE...] [--config FILE] [--set SECTION.OPTION=VALUE]\n"
 	    "           [--background] [--log FILE]\n"
-	    "       fsd dev [--foreground] [--log FILE] DIR MOUNT\n"
+	    "       fsd dev [--foreground] [--log FILE] [--size BYTES] DIR MOUNT\n"
 	    "       fsd mount [-o ro,allow_other] [--config FILE] [--foreground] [--log FILE] MOUNT\n"
 	    "       fsd umount [--lazy] MOUNT\n"
 	    "       fsd disk init [--size BYTES] PATH\n"
 	    "       fsd key FILE\n"
-	    "       fsd admin [--config FILE] [--json] show nodes|disks|targets|chains|"
-	    "tables|clients|space|counters [NODE]\n"
+	    "       fsd admin [--config FILE] [--json] COMMAND...   (see fsd help admin)\n"
 	    "       fsd check [--config FILE] [--repair] [--json]\n"
 	    "       fsd bench [--config FILE] [--raw DIR] [CASE...]\n"
 	    "       fsd --print-config [--config FILE]\n"
-	    "       fsd help [TOPIC]    fsd --version\n"
+	    "       fsd help [TOPIC]    fsd --help    fsd --version\n"
 	    "roles: manager, metadata, storage\n", to);
 }
 

@@ -30,7 +30,7 @@ static const struct {
 	{ "more bytes than it was asked for", 0, MORE_BYTES, 2, 0, 8 },
 	{ "from all", 0, MORE_BYTES, 3, ERR_BAD_MESSAGE, 8 },
 	{ "more answers than questions", 0, MORE_ITEMS, 2, 0, 8 },
-	{ "fewer", 0, FEWER_ITEMS, 2, 0, 8 },
+	{ "fewer", 0, FEWER_ITEMS, 3, ERR_BAD_MESSAGE, 8 },
 };
 
 START_TEST(reads_find_a_replica)
