@@ -16,6 +16,7 @@
 #include "conf/err.h"
 
 #define WARN_NS		(10 * NS_PER_S)
+#define VOTE_ROOM	(2 * META_LOG_BLOCK)
 
 /* ---- peers ---- */
 
@@ -255,8 +256,10 @@ group_send(struct group *g, const struct raft_msg *m)
 		p->addr = to->addr;
 	if (p->addr.kind == NET_ADDR_NONE)
 		return;
+	/* Who leads begins with an entry: not while the table is behind and the log full. */
 	if ((m->kind == RAFT_VOTE || m->kind == RAFT_PREVOTE) &&
-	    group_below_floor(g, m->log_term, m->index))
+	    (group_below_floor(g, m->log_term, m->index) ||
+	    meta_log_room(g->log) < VOTE_ROOM))
 		return;
 	if (m->kind == RAFT_ENTRIES && m->n > 0)
 		send_entries(p, m);

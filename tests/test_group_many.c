@@ -310,6 +310,46 @@ START_TEST(much_gives_way)
 }
 END_TEST
 
+static void
+slow_tables(uint64_t ns)
+{
+	for (unsigned i = 1; i < 3; i++)
+		sim_box_conf(t.nodes[i].box)->table.write_max_ns =
+		    sim_box_conf(t.nodes[i].box)->table.write_min_ns = ns;
+}
+
+/* Tables that take their time fill the logs; who has no room there does not try to lead. */
+START_TEST(full_logs)
+{
+	form(3);
+	load(20);
+	while (leading() != &t.nodes[0]) {
+		(void)group_transfer(wait_leader()->group);
+		sim_clock_run(t.world, 100 * NS_PER_MS);
+	}
+	slow_tables(40 * NS_PER_S);
+	for (unsigned ms = 0; ms < 10000; ms++) {
+		while (t.nodes[0].leads && propose(&t.nodes[0]) == 0)
+			;
+		sim_clock_run(t.world, NS_PER_MS);
+	}
+	down(0, CRASH);
+	for (unsigned k = 0; k < 4; k++) {
+		struct node *n = &t.nodes[1 + k % 2];
+
+		sim_clock_run(t.world, 4 * NS_PER_S);
+		ck_assert(!t.nodes[1].broken && !t.nodes[2].broken);
+		down(n->i, KILL);
+		up(n->i, GROUP_JOIN);
+	}
+	slow_tables(NS_PER_MS);
+	sim_clock_run(t.world, 40 * NS_PER_S);
+	up(0, GROUP_JOIN);
+	load(20);
+	check_level();
+}
+END_TEST
+
 /* One has to be brought what is not in memory any more: of unknown size before it is read,
  * and all of it long. */
 START_TEST(far_behind_with_long_commands)
@@ -560,6 +600,7 @@ main(void)
 	tcase_add_loop_test(calm, far_behind, 0, 4);
 	tcase_add_test(calm, half_a_table_remembers);
 	tcase_add_loop_test(calm, much_gives_way, 0, 2);
+	tcase_add_test(calm, full_logs);
 	tcase_add_loop_test(calm, far_behind_with_long_commands, 0, 8);
 	tcase_add_test(calm, members_come_and_go);
 	tcase_add_test(calm, members_change_between_commands);
