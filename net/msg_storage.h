@@ -32,7 +32,9 @@ MSG_DECLARE(read_result, MSG_READ_RESULT)
 MSG_DECLARE(read, MSG_READ)
 MSG_DECLARE(read_rep, MSG_READ_REP)
 
-/* Write: at the head.  A client has one write at a time in flight for a chunk. */
+/* Write: at the head.  A client has one write at a time in flight for a chunk.
+ * Who cannot reach the head sends this, as well as a cut, to another active replica of the
+ * chain and names that as via; it goes on to the head as it is. */
 #define MSG_WRITE(F) \
 	F(u32,   chain,         "chain id")                                     \
 	F(u32,   chain_version, "as the asker knows it")                        \
@@ -45,7 +47,8 @@ MSG_DECLARE(read_rep, MSG_READ_REP)
 	F(u32,   offset,        "bytes from the start of the chunk")            \
 	F(u32,   len,           "bytes of payload, over 0")                     \
 	F(u32,   crc,           "crc32c of the payload")                        \
-	F(u32,   epoch_at,      "version of the chain that the asker knew when it asked for the epoch; 1: an older one; 0: not told")
+	F(u32,   epoch_at,      "version of the chain that the asker knew when it asked for the epoch; 1: an older one; 0: not told") \
+	F(u32,   via,           "replica that passes it on to the head; 0: none")
 #define MSG_WRITE_REP(F) \
 	F(u64, version, "committed version that holds it")                      \
 	F(u32, len,     "length of the chunk now")
@@ -122,7 +125,8 @@ MSG_DECLARE(committed_rep, MSG_COMMITTED_REP)
 	F(u32, index,         "first chunk that is touched")                    \
 	F(u32, keep,          "bytes of that chunk that stay")                  \
 	F(u32, epoch,         "new epoch; all ones: the inode is gone")         \
-	F(u32, max,           "most chunks in one call")
+	F(u32, max,           "most chunks in one call")                        \
+	F(u32, via,           "replica that passes it on to the head; 0: none")
 #define MSG_CUT_REP(F) \
 	F(u32, chunks, "how many were touched")                                 \
 	F(u8,  more,   "1: call again")

@@ -528,6 +528,7 @@ client_open(struct client **out, const struct role_env *env,
 	list_init(&c->read_waits);
 	list_init(&c->read_unsure);
 	list_init(&c->ahead);
+	paths_init(&c->paths, c->clock, env->hub, c->log);
 	env->random(env->ctx, &c->id, sizeof(c->id));
 	mc.client = c->id;
 	mc.log = c->log;
@@ -607,6 +608,7 @@ client_close(struct client *c)
 	client_mcall_close_all(c);
 	client_write_close_all(c);
 	client_files_close_all(c);
+	paths_fini(&c->paths);
 	assert(c->inodes.n == 0);
 	map_fini(&c->inodes);
 	clock_undefer(c->clock, &c->done_defer);

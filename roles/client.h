@@ -45,6 +45,7 @@ const struct conf *client_conf(const struct client *c);
 	X(counter, stored_bytes,  "bytes of them")                               \
 	X(counter, store_errors,  "pieces of chunks that could not be stored")   \
 	X(counter, retries,       "metadata calls, reads and stores sent again") \
+	X(counter, relayed,       "metadata calls and stores that another server was asked to pass on") \
 	X(counter, failovers,     "pieces of chunks another replica was asked for") \
 	X(counter, hedges,        "reads that were late and asked of another replica too") \
 	X(counter, hedge_wins,    "of those, reads that the other one answered first") \

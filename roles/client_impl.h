@@ -7,6 +7,7 @@
  *	client_inode.c	inodes in use: attributes, own length, errors, write-back waits
  *	client_file.c	handles: open, create, flush, release
  *	client_write.c	write-back buffers, one write in flight per chunk
+ *	client_relay.c	which way a write goes
  *	client_fetch.c	a range of a file from storage: batches, replicas, checksums
  *	client_hedge.c	late reads are asked of another replica, too
  *	client_read.c	reads: end of file, own unwritten data, memory
@@ -28,6 +29,7 @@
 #include "net/routing.h"
 #include "roles/client.h"
 #include "roles/client_health.h"
+#include "roles/path.h"
 
 #define CLIENT_BLOCK_MAX	(4u << 20)	/* bytes of one buffered write */
 #define CLIENT_WRITES_MAX	128u		/* writes in flight */
@@ -110,6 +112,7 @@ struct client {
 	bool		      is_ready, stopping, left;
 	struct client_session session;
 	struct list	      paused;
+	struct paths	      paths;		/* servers that do not answer us */
 
 	struct list	      io_done, op_done;	/* finished, fn not called yet */
 	struct clock_defer    done_defer;
@@ -145,6 +148,7 @@ struct client {
 	uint32_t	      ext_n, sending_n;
 	size_t		      ext_bytes;	/* buffers of extents */
 	size_t		      dirty_bytes;	/* of those not asked to be flushed */
+	struct clock_timer    relay_watch;
 
 	/* reads */
 	struct map	      targets;		/* struct client_target */
@@ -412,7 +416,11 @@ struct client_ext {
 	const uint8_t	*data;
 	struct iovec	 iov;
 	chain_id	 chain;
-	target_id	 target;	/* head it was sent to */
+	target_id	 target;	/* head it was sent to ... */
+	target_id	 via;		/* ... by this replica; 0: directly */
+	node_id		 head_node, to_node; /* of the head, and of who it was sent to */
+	uint64_t	 sent_ns;
+	uint32_t	 resets;	/* connections in a row that broke under it */
 };
 
 void	client_ext_put(struct client_ext *e);
@@ -425,7 +433,20 @@ void	client_write_lost(struct client *c);
 /* Routing has changed: what was sent to a head that is none any more goes again. */
 void	client_write_reroute(struct client *c);
 void	client_write_all(struct client *c);
+/* Send it again, some other way: it is under way. */
+void	client_ext_resend(struct client_ext *e);
 void	client_write_close_all(struct client *c);
+
+/* ---- client_relay.c ---- */
+
+/* Where to send @e, whose chain is @chain: fills target, via and nodes. 0 and the
+ * address; -EHOSTUNREACH: none is known. */
+int	client_relay_route(struct client_ext *e, const struct routing_chain *chain,
+	    struct net_addr *to);
+/* It was sent; watch that somebody is there. */
+void	client_relay_sent(struct client_ext *e);
+/* That ended with @rc.  True: it should be sent again at once, another way. */
+bool	client_relay_ended(struct client_ext *e, int rc);
 
 /* ---- client_fetch.c ---- */
 

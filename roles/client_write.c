@@ -190,6 +190,7 @@ sent(struct net_call *call, int rc)
 	struct client_ext *e = container_of(call, struct client_ext, call);
 	struct client *c = e->c;
 	bool again = client_retryable(rc) || rc == ERR_STALE_EPOCH;
+	bool at_once = client_relay_ended(e, rc);
 
 	c->sending_n--;
 	if ((rc == ERR_CORRUPT || rc == ERR_PAYLOAD_CRC) &&
@@ -199,7 +200,10 @@ sent(struct net_call *call, int rc)
 		ext_done(e, 0);
 	else if (rc == 0 || !again || client_expired(c, e->start_ns))
 		ext_done(e, rc);
-	else {
+	else if (at_once) {
+		stat_add(&c->stat.retries, 1);
+		ext_send(e);
+	} else {
 		/* A truncation we had not heard of: what was written here came after
 		 * it for all this client knows, so it goes again in the new epoch. */
 		if (rc == ERR_STALE_EPOCH)
@@ -236,10 +240,8 @@ ext_send(struct client_ext *e)
 	e->iov = (struct iovec){ (void *)(uintptr_t)e->data, e->len };
 	e->chain = client_inode_chain(i, e->chunk->index);
 	chain = routing_chain(r, e->chain);
-	rc = -EHOSTUNREACH;
-	if (chain != NULL && routing_serving_n(chain) > 0 &&
-	    routing_target_addr(r, chain->targets[0], &to) == 0) {
-		e->target = chain->targets[0];
+	rc = chain == NULL ? -EHOSTUNREACH : client_relay_route(e, chain, &to);
+	if (rc == 0) {
 		req = (struct msg_write){
 			.chain = chain->id, .chain_version = chain->version,
 			.target = e->target, .client = c->id, .seq = e->seq,
@@ -248,11 +250,13 @@ ext_send(struct client_ext *e)
 			.epoch = e->epoch, .offset = e->off,
 			.len = e->len, .crc = e->crc,
 			.epoch_at = chain->changed <= i->epoch_routing ?
-			    chain->version : 1 };
+			    chain->version : 1,
+			.via = e->via };
 		rc = net_call_start(&e->call, c->env.hub, &to, MSG_write, &req,
 		    &opts, sent);
 		if (rc == 0) {
 			c->sending_n++;
+			client_relay_sent(e);
 			return;
 		}
 	}
@@ -356,23 +360,39 @@ client_write_lost(struct client *c)
 }
 
 void
+client_ext_resend(struct client_ext *e)
+{
+	net_call_cancel(&e->call);
+	e->c->sending_n--;
+	stat_add(&e->c->stat.retries, 1);
+	ext_send(e);			/* the same seq: it acts once */
+}
+
+/* @e waits for who may answer it. */
+static bool
+well_sent(const struct client_ext *e, const struct routing_chain *chain)
+{
+	unsigned n = chain == NULL ? 0 : routing_active_n(chain);
+
+	if (n == 0 || chain->targets[0] != e->target)
+		return false;
+	for (unsigned i = 1; i < n; i++)
+		if (chain->targets[i] == e->via)
+			return true;
+	return e->via == 0;
+}
+
+void
 client_write_reroute(struct client *c)
 {
 	const struct routing *r = member_routing(c->member);
 
 	list_for_each(n, &c->sending) {
 		struct client_ext *e = list_entry(n, struct client_ext, node);
-		const struct routing_chain *chain;
 
-		if (!net_call_active(&e->call))
-			continue;
-		chain = routing_chain(r, e->chain);
-		if (chain != NULL && routing_serving_n(chain) > 0 &&
-		    chain->targets[0] == e->target)
-			continue;
-		net_call_cancel(&e->call);
-		c->sending_n--;
-		ext_send(e);		/* the same seq: it acts once */
+		if (net_call_active(&e->call) &&
+		    !well_sent(e, routing_chain(r, e->chain)))
+			client_ext_resend(e);
 	}
 }
 
@@ -702,6 +722,7 @@ client_write_close_all(struct client *c)
 	struct list *n;
 
 	clock_timer_stop(c->clock, &c->age_timer);
+	clock_timer_stop(c->clock, &c->relay_watch);
 	for (unsigned k = 0; k < sizeof(all) / sizeof(all[0]); k++) {
 		while (!list_empty(all[k])) {
 			struct client_ext *e = list_entry(all[k]->next,

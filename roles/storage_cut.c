@@ -211,9 +211,17 @@ storage_cut_call(struct storage_worker *w, struct net_req *req)
 	const struct msg_cut *m = req->msg;
 	struct storage_cut *cut = NULL;
 	struct storage_target *t;
-	int rc = storage_check(w, STORAGE_WRITE, m->target, m->chain,
-	    m->chain_version, &t);
+	int rc;
 
+	if (m->via != 0 && map_get(&w->targets, m->via) != NULL) {
+		storage_relay_call(w, req, m->via, m->target, m->chain,
+		    m->chain_version);
+		return;
+	}
+	rc = storage_check(w, STORAGE_WRITE, m->target, m->chain,
+	    m->chain_version, &t);
+	if (rc == 0 && !storage_relay_from(t, m->via))
+		rc = ERR_NOT_OWNER;
 	if (rc == 0 && (m->ino == 0 || m->max == 0 || m->epoch == 0 ||
 	    m->keep > 1u << LAYOUT_SHIFT_MAX))
 		rc = -EINVAL;

@@ -11,6 +11,7 @@
  *   storage_left	operations that settle what others left unfinished
  *   storage_read	reads, and what only the tail can say
  *   storage_fetch	lists of chunks and whole chunks, for other replicas
+ *   storage_relay	requests passed on to the head
  *   storage_sync	the replica behind us is brought up to date
  *   storage_pace	what clients leave of a worker for that
  *   storage_apart	neighbours that cannot be reached
@@ -164,6 +165,7 @@ struct storage_pace {
 	X(counter, write_bytes,    "bytes of them")                              \
 	X(counter, updates,        "updates by predecessors")                     \
 	X(counter, update_bytes,   "bytes of them")                              \
+	X(counter, relayed,        "writes and cuts passed on to a head for who cannot reach it") \
 	X(counter, repeats,        "writes and updates that were done already")  \
 	X(counter, cut_chunks,     "chunks truncated or removed, at heads")      \
 	X(counter, moves,          "chain versions that were settled into")      \
@@ -207,6 +209,9 @@ struct storage_worker {
 	unsigned	 free_ops_n;
 	struct list	 reads;		/* storage_read requests in hand */
 	struct list	 fetches;
+	struct list	 relays;	/* requests passed on to heads */
+	unsigned	 relay_n;
+	size_t		 relay_bytes;	/* buffers of them */
 	struct list	 cuts;
 	struct storage_cut_row cut_rows[STORAGE_CUTS];
 	struct list	 left, left_trying;	/* chunks to settle (storage_left.c) */
@@ -447,6 +452,18 @@ void	storage_dedupe_out(struct msg_dedupe *out, const struct chunk_dedupe *in,
 /* ---- storage_write.c ---- */
 void	storage_write_call(struct storage_worker *w, struct net_req *req);
 void	storage_update_call(struct storage_worker *w, struct net_req *req);
+
+/* ---- storage_relay.c ---- */
+/* @req names our @via as who passes it on to @head, of @chain. */
+void	storage_relay_call(struct storage_worker *w, struct net_req *req,
+	    target_id via, target_id head, chain_id chain, uint32_t version);
+/* At the head: @via may pass on requests; 0: nobody did. */
+bool	storage_relay_from(const struct storage_target *t, target_id via);
+/* Several times a second: give up on heads that are silent. */
+void	storage_relay_watch(struct storage_worker *w);
+/* Chains have new versions. */
+void	storage_relay_moved(struct storage_worker *w);
+void	storage_relay_close(struct storage_worker *w);
 
 /* ---- storage_read.c ---- */
 /* A read of @version here has ended with @rc: what is damaged is noted, a disk that is lost

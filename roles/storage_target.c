@@ -494,6 +494,7 @@ storage_worker_view(struct storage_worker *w, struct storage_view *view)
 		if (!t->seen && !t->gone)
 			target_gone(t);
 	}
+	storage_relay_moved(w);
 	free(view);
 }
 
@@ -509,6 +510,7 @@ storage_targets_rest(struct storage_worker *w)
 		if (!t->gone)
 			target_gone(t);
 	}
+	storage_relay_moved(w);
 }
 
 void

@@ -30,6 +30,7 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 	list_init(&w->free_ops);
 	list_init(&w->reads);
 	list_init(&w->fetches);
+	list_init(&w->relays);
 	list_init(&w->cuts);
 	list_init(&w->left);
 	list_init(&w->left_trying);
@@ -167,6 +168,7 @@ beat(struct clock_timer *timer)
 	w->ticks++;
 	publish(w);
 	storage_ops_watch(w);
+	storage_relay_watch(w);
 	storage_progress(w);
 	if (news)
 		storage_beat_now(w);
@@ -335,6 +337,7 @@ storage_worker_close(struct storage_worker *w)
 	}
 	storage_reads_close(w);
 	storage_fetches_close(w);
+	storage_relay_close(w);
 	storage_cuts_close(w);
 	storage_left_close(w);
 	storage_ops_close(w);

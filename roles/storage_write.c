@@ -75,9 +75,17 @@ storage_write_call(struct storage_worker *w, struct net_req *req)
 	const struct msg_write *m = req->msg;
 	struct storage_target *t;
 	struct storage_op *op = NULL;
-	int rc = storage_check(w, STORAGE_WRITE, m->target, m->chain,
-	    m->chain_version, &t);
+	int rc;
 
+	if (m->via != 0 && map_get(&w->targets, m->via) != NULL) {
+		storage_relay_call(w, req, m->via, m->target, m->chain,
+		    m->chain_version);
+		return;
+	}
+	rc = storage_check(w, STORAGE_WRITE, m->target, m->chain,
+	    m->chain_version, &t);
+	if (rc == 0 && !storage_relay_from(t, m->via))
+		rc = ERR_NOT_OWNER;
 	if (rc == 0 && (m->len == 0 || m->len != req->bulk_len ||
 	    m->chunk_shift < LAYOUT_SHIFT_MIN ||
 	    m->chunk_shift > LAYOUT_SHIFT_MAX ||

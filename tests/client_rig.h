@@ -178,6 +178,8 @@ setup(void)
 	memset(slots, 0, sizeof(slots));
 	memset(read_ns, 0, sizeof(read_ns));
 	memset(&metas, 0, sizeof(metas));
+	memset(cut, 0, sizeof(cut));
+	memset(dead, 0, sizeof(dead));
 	metas.leads = META;
 	memset(reqs, 0, sizeof(reqs));
 	saw.server_run = 77;

@@ -53,6 +53,10 @@ static struct {
 	unsigned asked[10];
 } metas;
 
+/* What the client has of a node; and storage nodes that are gone for relays, too. */
+static enum { CUT_NONE, CUT_REFUSED, CUT_SILENT } cut[10];
+static bool dead[10];
+
 /* Reads of a node take so long; ~0: they are never answered, as by a stopped process. */
 static uint64_t read_ns[10];
 
@@ -62,6 +66,7 @@ static struct {
 	uint32_t last_node, writes_at_once, writes_now, refreshes, acted;
 	uint32_t announced;
 	uint32_t reads_of[10];		/* by node */
+	uint32_t writes_of[10], relayed_by[10];
 	uint64_t server_run;
 	bool	 ended;			/* sessions of earlier runs have */
 	bool	 left;
@@ -86,6 +91,7 @@ static struct slot {
 	struct net_call_opts opts;
 	uint16_t method;
 	int	 rc;
+	bool	 mute;			/* nothing comes from there */
 	uint32_t bulk;
 	union {
 		struct msg_entry_rep entry;
@@ -297,6 +303,16 @@ serve_write(struct slot *s, const struct msg_write *q)
 	if (file_of(q->chunk.ino) == NULL ||
 	    q->epoch < file_of(q->chunk.ino)->epoch)
 		return ERR_STALE_EPOCH;
+	if (q->via != 0) {
+		unsigned k = 1;
+
+		while (k < ch->target_n && ch->targets[k] != q->via)
+			k++;
+		ck_assert_uint_lt(k, routing_active_n(ch));
+		saw.relayed_by[q->via % 10]++;
+		if (dead[q->target % 10])
+			return ERR_CHAIN_RECOVERING;
+	}
 	i = chunk_find(q->chunk, true);
 	s->rep.write = (struct msg_write_rep){ chunks[i].version,
 		chunks[i].len };
@@ -389,6 +405,8 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 	if (method == MSG_read)
 		saw.reads_of[to->id]++;
 	saw.last_node = to->id;
+	if (method == MSG_write)
+		saw.writes_of[to->id]++;
 	if (method == MSG_write && ++saw.writes_now > saw.writes_at_once)
 		saw.writes_at_once = saw.writes_now;
 	hit = bad.times > 0 && bad.method == method &&
@@ -398,7 +416,9 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 		rc = bad.rc;
 		lie = bad.lie;
 	}
-	if (!hit || bad.executed || lie != TRUE) {
+	if (cut[to->id] != CUT_NONE) {
+		rc = cut[to->id] == CUT_SILENT ? -ETIMEDOUT : -ECONNREFUSED;
+	} else if (!hit || bad.executed || lie != TRUE) {
 		int got;
 
 		if (to->id >= META_FIRST && to->id != metas.leads)
@@ -408,6 +428,8 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 			got = serve_meta(s, method, req);
 		else if (method == MSG_write)
 			got = serve_write(s, req);
+		else if (method == MSG_committed)
+			got = 0;
 		else
 			got = serve_read(s, req, lie);
 		if (rc == 0)
@@ -420,6 +442,7 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 	}
 	if (method == MSG_read && read_ns[to->id] != 0)
 		at = clock_now(clk) + read_ns[to->id];
+	s->mute = rc == -ETIMEDOUT;
 	if (rc == 0 && at > opts->deadline_ns)
 		rc = -ETIMEDOUT;
 	if (rc == -ETIMEDOUT)
@@ -448,6 +471,21 @@ bool
 net_call_active(const struct net_call *call)
 {
 	return call->id != 0;
+}
+
+uint64_t
+net_call_heard(const struct net_call *call)
+{
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (slots[i].call == call)
+			return slots[i].mute ? 0 : clock_now(clk);
+	return 0;
+}
+
+void
+net_call_ping(struct net_call *call)
+{
+	ck_assert(net_call_active(call));
 }
 
 /* ---- membership: routing that the test sets ---- */
