@@ -462,6 +462,13 @@ chunk_engine_space(const struct chunk_engine *e, uint64_t *capacity_bytes,
 	*used_bytes = chunk_alloc_used(e->alloc) * CHUNK_BLOCK;
 }
 
+bool
+chunk_engine_full(const struct chunk_engine *e)
+{
+	return e->presence.low ||
+	    e->index.cost_bytes > e->conf.index_bytes / 8 * 7;
+}
+
 /* From the heads of e->row and e->pend; a version of 0 means that there is none. */
 static void
 fill(struct chunk_engine *e, target_id target, struct chunk_id id,

@@ -86,6 +86,9 @@ int	chunk_engine_state(const struct chunk_engine *e);
 void	chunk_engine_space(const struct chunk_engine *e, uint64_t *capacity_bytes,
 	    uint64_t *used_bytes);
 
+/* The index is full, or the file system below: new data is refused, space or not. */
+bool	chunk_engine_full(const struct chunk_engine *e);
+
 struct chunk_dedupe {
 	struct uid128 client;
 	uint64_t seq;

@@ -630,8 +630,7 @@ plan(struct put *p)
 		w->shift = e->row.shift;
 	/* What is left of the index is for what makes room: cuts and removals. */
 	if ((data || (w->kind == UPDATE_TRUNCATE && rc == -ENOENT)) &&
-	    (e->presence.low ||
-	    e->index.cost_bytes > e->conf.index_bytes / 8 * 7))
+	    chunk_engine_full(e))
 		return -ENOSPC;
 	rc = chunk_index_get_pend(&e->index, w->target, w->id, false, &e->pend);
 	if (rc != 0 && rc != -ENOENT)

@@ -110,7 +110,7 @@ room(const struct storage_op *op)
 	    op->craq.update != UPDATE_REPLACE)
 		return true;
 	chunk_engine_space(d->engine, &capacity, &used);
-	return used + d->storing_bytes + need <=
+	return !chunk_engine_full(d->engine) && used + d->storing_bytes + need <=
 	    capacity / 100 * op->w->env->conf->storage_full;
 }
 

@@ -398,6 +398,33 @@ START_TEST(wrong_bytes_are_not_taken)
 }
 END_TEST
 
+/* Where the file system below one replica is full, new data is refused by all of them: none
+ * keeps a version that another could not store. */
+START_TEST(full_somewhere)
+{
+	struct sim_disk_faults *x;
+	struct host *h;
+	uint8_t b[LEN];
+
+	cluster_open(29, 1);
+	put_all();
+	h = &T.nodes[node_of(chain_of(8)->targets[_i]) - 1];
+	x = sim_disk_faults(h->box, "/disk0");
+	x->full = true;
+	sim_clock_run(T.world, 3 * NS_PER_S);
+	fill(b, 8);
+	ck_assert_int_eq(put(8, 0, b, LEN, 100, 0), -ENOSPC);
+	for (unsigned k = 0; k < NODES; k++)
+		ck_assert_int_eq(look(k, 8), -ENOENT);
+	x->full = false;
+	sim_clock_run(T.world, 3 * NS_PER_S);
+	ck_assert_int_eq(put_until_taken(8, 0, b, LEN, 101), 0);
+	for (unsigned k = 0; k < NODES; k++)
+		ck_assert_int_eq(look(k, 8), 0);
+	cluster_close();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -409,6 +436,7 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, read_finds_rot, 0, NODES);
 	tcase_add_test(tc, scrub_finds_rot);
+	tcase_add_loop_test(tc, full_somewhere, 0, NODES);
 	tcase_add_loop_test(tc, write_over_rot, 0, NODES);
 	tcase_add_loop_test(tc, unreadable, 0, NODES);
 	tcase_add_loop_test(tc, ends_meanwhile, 0, 12);
