@@ -137,6 +137,7 @@ static void
 ask_before(struct raft *r)
 {
 	ask_all(r, RAFT_PRECANDIDATE);
+	r->first_round = true;
 	r->force = false;
 	r->ack = false;
 	if (won(r))
@@ -155,6 +156,7 @@ raft_elect_tick(struct raft *r)
 	if (r->now_ns < r->beat_ns)
 		return;
 	r->beat_ns = r->now_ns + r->conf.beat_ns;
+	r->first_round = false;
 	if (r->role == RAFT_PRECANDIDATE || r->role == RAFT_CANDIDATE)
 		for (unsigned i = 0; i < r->cur.n; i++)
 			r->peers[i].asked = r->peers[i].granted;
@@ -169,6 +171,15 @@ raft_elect_saved(struct raft *r)
 		raft_lead(r);
 }
 
+/* Two that ask at once would both stand, split the votes, and wait as long again: of equals
+ * the one with the lower id goes first.  Should it not succeed at once, anybody may. */
+static bool
+goes_first(const struct raft *r, const struct raft_msg *m)
+{
+	return r->role == RAFT_PRECANDIDATE && r->first_round && r->conf.id < m->from &&
+	    m->index == r->last && m->log_term == raft_term_at(r, r->last);
+}
+
 void
 raft_on_prevote(struct raft *r, const struct raft_msg *m)
 {
@@ -178,7 +189,7 @@ raft_on_prevote(struct raft *r, const struct raft_msg *m)
 		raft_reply(r, &rep);	/* so that it learns of our term */
 		return;
 	}
-	if (!may_vote(r) || raft_leader_near(r) || !up_to_date(r, m))
+	if (!may_vote(r) || raft_leader_near(r) || !up_to_date(r, m) || goes_first(r, m))
 		return;
 	rep.ok = true;
 	rep.term = m->term;

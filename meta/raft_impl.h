@@ -59,6 +59,7 @@ struct raft {
 	uint64_t heard_ns;		/* from a leader, or when we started */
 	uint64_t deadline_ns;		/* not leading: stand for election */
 	uint64_t beat_ns;		/* next round of beats, or of asking again */
+	bool	 first_round;		/* PRECANDIDATE: of asking */
 	bool	 force;			/* CANDIDATE: asked to by the leader */
 	uint64_t vote_for;		/* granted, to be sent when saved */
 

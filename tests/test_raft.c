@@ -187,6 +187,38 @@ START_TEST(prevote_near_a_leader)
 }
 END_TEST
 
+/* We have asked all at 3000, and 2 asks us: of two equals one waits for the other. */
+static const struct {
+	const char *what;
+	uint64_t now, index, log_term;
+	bool granted;
+} at_once[] = {
+	{ "it has the same log", 3001, 3, 2, false },
+	{ "it has a longer log", 3001, 4, 2, true },
+	{ "it has a shorter log", 3001, 2, 2, false },
+	{ "its last term is later", 3001, 2, 3, true },
+	{ "the same log, we did not succeed", 3000 + T / 10, 3, 2, true },
+};
+
+START_TEST(two_ask_at_once)
+{
+	const struct raft_msg *m;
+
+	start(3, "12");
+	raft_tick(r, 3000);
+	take(3000, true);
+	ck_assert_int_eq(raft_role(r), RAFT_PRECANDIDATE);
+	raft_tick(r, at_once[_i].now);
+	take(at_once[_i].now, true);
+	ck_assert_int_eq(raft_role(r), RAFT_PRECANDIDATE);
+	got(at_once[_i].now, (struct raft_msg){ .kind = RAFT_PREVOTE, .from = 2,
+	    .term = 3, .index = at_once[_i].index, .log_term = at_once[_i].log_term });
+	m = sent_kind(RAFT_PREVOTE_REP);
+	ck_assert_msg((m != NULL && m->ok) == at_once[_i].granted, "%s", at_once[_i].what);
+	raft_close(r);
+}
+END_TEST
+
 START_TEST(vote_waits_for_disk)
 {
 	struct raft_msg m = { .kind = RAFT_VOTE, .from = 2, .to = ME, .term = 3,
@@ -615,6 +647,7 @@ main(void)
 
 	tcase_add_loop_test(tc, vote, 0, N(votes));
 	tcase_add_test(tc, prevote_near_a_leader);
+	tcase_add_loop_test(tc, two_ask_at_once, 0, N(at_once));
 	tcase_add_test(tc, vote_waits_for_disk);
 	tcase_add_test(tc, blank_never_votes);
 	tcase_add_test(tc, alone_leads_at_once);

@@ -3,12 +3,13 @@
 
 probe.py run DIR LOG NAMES    small fsync'ed writes, direct reads, and creates, renames and
                               unlinks in DIR, each in a loop of its own, until SIGTERM; every
-                              operation is a line in LOG, every name that was acknowledged in
-                              NAMES
+                              operation is a line in LOG, every name and write that was
+                              acknowledged in NAMES
 probe.py pause LOG FROM [TO]  the longest that any of the three was without a finished
                               operation between the times (ms), and the errors there
 probe.py resumed LOG FROM     status 0: all three have finished operations begun after FROM
-probe.py check DIR NAMES      names that were acknowledged are there, unlinked ones are not
+probe.py check DIR NAMES      names that were acknowledged are there, unlinked ones are not,
+                              and so is what was written
 """
 import os
 import signal
@@ -17,6 +18,7 @@ import threading
 import time
 
 FILES = 8
+SLOT, SLOTS = 64, 1024
 KINDS = ("write", "read", "names")
 
 def now():
@@ -58,10 +60,11 @@ def run(where, path, names_path):
     def write(n):
         fd = os.open(os.path.join(where, "w%d" % (n % FILES)), os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            os.pwrite(fd, b"%063d\n" % n, n // FILES % 1024 * 64)
+            os.pwrite(fd, b"%063d\n" % n, n // FILES % SLOTS * SLOT)
             os.fsync(fd)
         finally:
             os.close(fd)
+        names.put("wrote %d" % n)
 
     import mmap
     page = mmap.mmap(-1, 4096)
@@ -137,22 +140,41 @@ def resumed(path, start):
             got[kind] += 1
     return 0 if all(n >= 2 * FILES for n in got.values()) else 1
 
-def check(where, path):
-    state, bad = {}, 0
+def noted(path):
+    state, wrote = {}, {}
     with open(path) as f:
         for line in f:
             if line.endswith("\n"):
                 what, name = line.split()
-                state[name] = what
-    there = set(os.listdir(where))
+                if what == "wrote":
+                    n = int(name)
+                    wrote[n % FILES, n // FILES % SLOTS] = n
+                else:
+                    state[name] = what
+    return state, wrote
+
+def check(where, path):
+    state, wrote = noted(path)
+    there, bad = set(os.listdir(where)), 0
+    later = noted(path)[0]      # programs may be going on
     for name, what in sorted(state.items()):
-        if what == "made" and name not in there:
+        if what == "made" and name not in there and later[name] == "made":
             print("lost", name)
             bad += 1
         if what == "gone" and name in there:
             print("came back", name)
             bad += 1
-    print("%d names, %d bad" % (len(state), bad))
+    files = {}
+    for (k, slot), n in sorted(wrote.items()):
+        if k not in files:
+            with open(os.path.join(where, "w%d" % k), "rb") as f:
+                files[k] = f.read()
+        got = files[k][slot * SLOT:(slot + 1) * SLOT]
+        # what was under way when programs ended may have replaced it
+        if not got.strip().isdigit() or int(got) < n or (int(got) - n) % (FILES * SLOTS):
+            print("wrong: file %d slot %d is %r, not %d" % (k, slot, got, n))
+            bad += 1
+    print("%d names, %d writes, %d bad" % (len(state), len(wrote), bad))
     return 1 if bad else 0
 
 if sys.argv[1] == "run":

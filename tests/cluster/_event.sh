@@ -1,0 +1,92 @@
+# A cluster with a network of its own (_net.sh) under constant load on all mounts, and things
+# that happen to it.  Source _lib.sh and _net.sh first, then this.
+#
+#   cluster_up			the cluster, its mounts and the programs; options from stdin
+#   done_here			ends the script
+#   work_on FROM		status 0: all programs have done all they do since then (ms)
+#   pause_between FROM TO	sets worst, kinds, errors: of the mount that waited longest
+#   lost FILE			status 0: nothing acknowledged is, by the other mount
+SETTLE=${SETTLE:-60}		# s until a thing has to be whole again
+probes= writers= fios=
+
+stop_programs() {
+	for p in $probes $writers $fios; do
+		kill "$p" 2>/dev/null
+	done
+	for p in $probes $writers $fios; do
+		wait "$p" 2>/dev/null
+	done
+	probes= writers= fios=
+}
+done_here() {
+	stop_programs
+	heal 2>/dev/null
+	finish
+	rc=$?
+	net_down
+	exit $rc
+}
+cluster_up() {
+	if ! net_up 2>"$W/net"; then
+		net_down
+		echo "skipped: no network namespaces here ($(head -1 "$W/net"))"
+		rm -rf "$W"
+		exit 0
+	fi
+	trap 'done_here' INT TERM
+	net_conf || { check "configure" false; done_here; }
+	for n in $(servers); do
+		node_start "$n"
+	done
+	check "chains serve" until_true 30 net_healthy
+	for n in $(numbered c "$CLIENTS"); do
+		check "mount $n" node_start "$n"
+	done
+	[ "$failed" = 0 ] || done_here
+	for n in $(numbered c "$CLIENTS"); do
+		"$HERE/probe.py" run "$W/$n.mnt/probe-$n" "$W/probe-$n" "$W/names-$n" \
+		    2>"$W/probe-$n.err" &
+		probes="$probes $!"
+		mkdir -p "$W/$n.mnt/oracle-$n" "$W/$n.mnt/fio-$n"
+		"$HERE/oracle.py" write "$W/$n.mnt/oracle-$n" "$W/acked-$n" 1 "${OPAUSE:-0}" \
+		    >"$W/oracle-$n" 2>&1 &
+		writers="$writers $!"
+		fio --name=v --directory="$W/$n.mnt/fio-$n" --rw=randwrite --bs=64k --size=16m \
+		    --verify=crc32c --verify_backlog=64 --verify_fatal=1 --fsync=32 \
+		    --time_based --runtime=100000 --rate=2m --aux-path="$W" \
+		    >"$W/fio-$n" 2>&1 &
+		fios="$fios $!"
+	done
+}
+work_on() {
+	for c in $(numbered c "$CLIENTS"); do
+		"$HERE/probe.py" resumed "$W/probe-$c" "$1" || return 1
+	done
+}
+programs_live() {
+	for p in $probes $writers $fios; do
+		kill -0 "$p" 2>/dev/null || return 1
+	done
+}
+pause_between() {
+	worst=0 kinds=- errors=none
+	for c in $(numbered c "$CLIENTS"); do
+		# shellcheck disable=SC2046
+		set -- "$1" "$2" $("$HERE/probe.py" pause "$W/probe-$c" "$1" "$2")
+		if [ "$(echo "$3 $worst" | awk '{ print ($1 >= $2) }')" = 1 ]; then
+			worst=$3 kinds=$4
+		fi
+		[ "$5" = none ] || errors=$5
+	done
+}
+other() { echo c$(( ${1#c} % CLIENTS + 1 )); }	# mount
+lost() {
+	n=0
+	for c in $(numbered c "$CLIENTS"); do
+		"$HERE/probe.py" check "$W/$(other "$c").mnt/probe-$c" "$W/names-$c" || n=1
+		[ -n "$probes" ] || "$HERE/oracle.py" check "$W/$(other "$c").mnt/oracle-$c" \
+		    "$W/acked-$c" || n=1
+	done >"$1" 2>&1
+	[ "$n" = 0 ]
+}
+wrong_bytes() { grep -qE 'verify.*(bad|failed)|err= *[1-9]' "$W"/fio-c?; }
