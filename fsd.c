@@ -559,7 +559,7 @@ cmd_admin(const struct args *a)
 	    (const char *const *)a->words, (unsigned)a->word_n, a->json, stdout,
 	    admin_done, &r);
 	if (rc == 0) {
-		process_run(r.p);
+		(void)process_run(r.p);
 		told = r.rc == -ENOENT && a->word_n == 3 &&
 		    strcmp(a->words[1], "counters") == 0;
 		if (r.rc != 0 && !told)
@@ -599,7 +599,7 @@ cmd_check(const struct args *a)
 	}
 	rc = check_open(&check, &cc, admin_done, &r);
 	if (rc == 0) {
-		process_run(r.p);
+		(void)process_run(r.p);
 		rc = r.rc;
 	}
 	if (rc != 0 && rc != -EUCLEAN)

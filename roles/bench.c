@@ -686,7 +686,7 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 		fprintf(stderr, "fsd bench: cannot start\n");
 		b->rc = 1;
 	} else
-		process_run(b->process);
+		(void)process_run(b->process);
 	client_close(b->client);
 	process_close(b->process);
 	rc = b->rc;

@@ -179,17 +179,19 @@ stop_here(struct clock_post *post)
 	loop_stop(container_of(post, struct process_loop, stop)->loop);
 }
 
-void
+int
 process_run(struct process *p)
 {
+	int rc = 0;
+
 	assert(p->loop_n > 0);
 	for (unsigned i = 1; i < p->loop_n; i++) {
 		struct process_loop *l = p->loops[i];
-		int rc = pthread_create(&l->thread, NULL, thread_main, l);
 
+		rc = -pthread_create(&l->thread, NULL, thread_main, l);
 		if (rc != 0) {
 			log_error(&l->env.log, "cannot start a thread", "error=\"%s\"",
-			    err_text(-rc));
+			    err_text(rc));
 			process_quit(p);
 			break;
 		}
@@ -199,6 +201,7 @@ process_run(struct process *p)
 	for (unsigned i = 1; i < p->loop_n; i++)
 		if (p->loops[i]->started)
 			pthread_join(p->loops[i]->thread, NULL);
+	return rc;
 }
 
 void

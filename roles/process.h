@@ -35,8 +35,9 @@ int	process_lock(const char *path, unsigned wait_ms, int *fd, long *pid);
 /* Counters of all that lives in this process. */
 struct stat_registry *process_stats(struct process *p);
 struct loop *process_loop(struct process *p, const struct role_env *env);
-/* Run all loops; returns when process_quit() was called and all threads have ended. */
-void	process_run(struct process *p);
+/* Run all loops; returns when process_quit() was called and all threads have ended.  0, or
+ * -errno when a thread could not be started: then it quits by itself. */
+int	process_run(struct process *p);
 /* From any thread. */
 void	process_quit(struct process *p);
 /* After process_run(), and after all that was opened over the loops is closed. */

@@ -562,8 +562,9 @@ run(const struct run_plan *plan)
 	if (rc == 0)
 		rc = open_all(r, env);
 	if (rc == 0) {
-		process_run(r->process);
-		rc = r->rc;
+		rc = process_run(r->process);
+		if (rc == 0)
+			rc = r->rc;
 	} else
 		log_error(r->log, "cannot start", "role=%s error=\"%s\"",
 		    r->part_n > 0 ? r->parts[r->part_n - 1].name : "fsd", err_text(rc));
