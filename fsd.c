@@ -45,7 +45,8 @@ struct args {
 	unsigned    set_n;
 	const char *mount_opts;
 	const char *size, *raw, *log;
-	bool	    foreground, background, json, lazy, print_config, repair;
+	bool	    foreground, background, json, lazy, print_config, repair, discard;
+	const char *prefer;
 	char	  **words;		/* what is left */
 	int	    word_n;
 };
@@ -61,7 +62,8 @@ usage(FILE *to)
 	    "       fsd disk init [--size BYTES] PATH\n"
 	    "       fsd key FILE\n"
 	    "       fsd admin [--config FILE] [--json] COMMAND...   (see fsd help admin)\n"
-	    "       fsd check [--config FILE] [--repair] [--json]\n"
+	    "       fsd check [--config FILE] [--repair [--discard] [--prefer tail|TARGET]]\n"
+	    "           [--json]\n"
 	    "       fsd bench [--config FILE] [--raw DIR] [CASE...]\n"
 	    "       fsd --print-config [--config FILE]\n"
 	    "       fsd help [TOPIC]    fsd --help    fsd --version\n"
@@ -574,6 +576,30 @@ cmd_admin(const struct args *a)
 	return rc;
 }
 
+static int
+check_how(const struct args *a, struct check_how *how)
+{
+	char *end;
+	unsigned long target;
+
+	*how = (struct check_how){ .repair = a->repair, .discard = a->discard,
+	    .json = a->json };
+	if (!a->repair && (a->discard || a->prefer != NULL))
+		return wrong_use("only with --repair:", a->discard ? "--discard" :
+		    "--prefer");
+	if (a->prefer == NULL)
+		return 0;
+	how->prefer_tail = strcmp(a->prefer, "tail") == 0;
+	if (how->prefer_tail)
+		return 0;
+	errno = 0;
+	target = strtoul(a->prefer, &end, 10);
+	if (errno != 0 || *end != '\0' || target == 0 || target > UINT32_MAX)
+		return wrong_use("--prefer wants tail or a target, not", a->prefer);
+	how->prefer = (target_id)target;
+	return 0;
+}
+
 /* Exit status: 0 no faults are left, 1 some are, 3 it could not be ended. */
 static int
 cmd_check(const struct args *a)
@@ -582,16 +608,18 @@ cmd_check(const struct args *a)
 	struct check *check = NULL;
 	struct run_plan plan;
 	struct check_conf cc;
+	struct check_how how;
 	struct conf c;
 	int rc;
 
 	if (a->word_n > 0)
 		return wrong_use("check takes no", a->words[0]);
+	if ((rc = check_how(a, &how)) != 0)
+		return rc;
 	if ((rc = load_conf(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
 		return rc;
 	cc = (struct check_conf){ .managers = plan.managers,
-	    .manager_n = plan.manager_n, .repair = a->repair, .json = a->json,
-	    .to = stdout };
+	    .manager_n = plan.manager_n, .how = how, .to = stdout };
 	if (process_open(&r.p, &c, plan.key) != 0 ||
 	    (cc.env = process_add(r.p, "check")) == NULL) {
 		fprintf(stderr, "fsd: cannot start: %s\n", strerror(errno));
@@ -657,6 +685,8 @@ parse_args(struct args *a, int argc, char **argv)
 		{ "json", no_argument, NULL, 'j' },
 		{ "lazy", no_argument, NULL, 'l' },
 		{ "repair", no_argument, NULL, 'x' },
+		{ "discard", no_argument, NULL, 'd' },
+		{ "prefer", required_argument, NULL, 'P' },
 		{ "print-config", no_argument, NULL, 'p' },
 		{ "version", no_argument, NULL, 'V' },
 		{ "help", no_argument, NULL, 'h' },
@@ -703,6 +733,12 @@ parse_args(struct args *a, int argc, char **argv)
 			break;
 		case 'x':
 			a->repair = true;
+			break;
+		case 'd':
+			a->discard = true;
+			break;
+		case 'P':
+			a->prefer = optarg;
 			break;
 		case 'p':
 			a->print_config = true;

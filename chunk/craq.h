@@ -80,7 +80,10 @@ enum chunk_craq_kind {
 				 * deadline_ns is then that of the try, set by the core.
 				 * ERR_CORRUPT: our own is damaged, repair it first */
 	CRAQ_REPAIR		/* where we serve: our committed bytes are damaged.  ERR_BUSY: not
-				 * now (peers hold another version, or one is pending) */
+				 * now (peers hold another version, or one is pending).
+				 * Forced, they are wrong, if this is @version: what is
+				 * fetched is right, even if other bytes; -ESTALE: it is
+				 * another version */
 };
 
 /* One operation on one chunk.  The owner fills the first part and keeps all of it until the
@@ -92,8 +95,9 @@ struct chunk_craq_op {
 	uint32_t	chain_version;	/* as the request says */
 	uint8_t		update;		/* enum update_kind that is asked for */
 	uint32_t	epoch;
-	uint64_t	version, base, attempt;	/* UPDATE */
-	bool		force;		/* UPDATE: to a SYNCING replica, whatever it holds */
+	uint64_t	version, base, attempt;	/* UPDATE; REPAIR, force: version */
+	bool		force;		/* UPDATE: to a SYNCING replica, whatever it holds; or
+					 * REPAIR */
 	uint32_t	check;		/* UPDATE, force: as the effect's */
 	struct uid128	client;		/* WRITE: who, for recognising a retry */
 	uint64_t	seq;

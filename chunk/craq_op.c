@@ -401,6 +401,10 @@ static void
 have_repair(struct chunk_craq *c, struct chunk_craq_op *op,
     const struct chunk_info *info)
 {
+	if (op->force && (info == NULL || info->committed != op->version)) {
+		chunk_craq_finish(c, op, -ESTALE);
+		return;
+	}
 	if (info == NULL) {
 		done_already(c, op, 0, NULL);
 		return;
@@ -491,7 +495,7 @@ repaired(struct chunk_craq *c, struct chunk_craq_op *op)
 	int rc = op->store_rc;
 
 	if (op->store == S_OK) {
-		rc = op->check_here == op->check ? 0 : ERR_CORRUPT;
+		rc = op->force || op->check_here == op->check ? 0 : ERR_CORRUPT;
 		chunk_craq_want(c, op, rc == 0 ? CRAQ_COMMIT : CRAQ_ABORT);
 	}
 	op->rep_version = op->job_version;

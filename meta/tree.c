@@ -342,7 +342,7 @@ entries(struct walk *w)
 
 			if ((dir = node_of(w, f.parent)) != NULL)
 				dir->entries++;
-			rc = fault(w, good ? &fix : NULL, true,
+			rc = fault(w, good ? &fix : NULL, false,
 			    "1: entry row in %" PRIu64, f.parent);
 		}
 		if (rc != 0)
@@ -477,7 +477,7 @@ symlinks(struct walk *w)
 			if (len == in.size + 1)
 				continue;
 		}
-		if ((rc = fault(w, &fix, false, "6: target of %" PRIu64,
+		if ((rc = fault(w, &fix, n == NULL, "6: target of %" PRIu64,
 		    fix.ino)) != 0)
 			return rc;
 	}

@@ -31,7 +31,8 @@ struct tree_fault {
 	/* What mends it (META_REPAIR_NONE: nothing does), as the table is; several are in
 	 * the order in which they have to be done. */
 	struct msg_repair_row fix;
-	/* An entry leads to a regular file without inode: it may have chunks. */
+	/* The entry leads to a regular file without inode, which may have chunks; or the
+	 * target of a symlink without inode would go. */
 	bool	    may_have_data;
 };
 typedef int tree_fault_fn(void *ctx, const struct tree_fault *f);

@@ -186,6 +186,17 @@ MSG_DECLARE(list_rep, MSG_LIST_REP)
 MSG_DECLARE(fetch, MSG_FETCH)
 MSG_DECLARE(fetch_rep, MSG_FETCH_REP)
 
+/* Mend: a replica takes its committed version of a chunk from another one, whatever it holds
+ * under that version; for `fsd check`. */
+#define MSG_MEND(F) \
+	F(u32,   chain,         "chain id")                                     \
+	F(u32,   chain_version, "as the asker knows it")                        \
+	F(u32,   target,        "replica that is wrong")                        \
+	F(chunk, chunk,         "inode and index")                              \
+	F(u64,   version,       "committed version, of both")                   \
+	F(u32,   from,          "target that is right")
+MSG_DECLARE(mend, MSG_MEND)
+
 /*        id      name       request    reply          when sent again */
 #define MSG_STORAGE_CALLS(X) \
 	X(0x0301, read,      read,      read_rep,      "harmless")              \
@@ -196,6 +207,7 @@ MSG_DECLARE(fetch_rep, MSG_FETCH_REP)
 	X(0x0306, last,      last,      last_rep,      "harmless")              \
 	X(0x0307, list,      list,      list_rep,      "harmless")              \
 	X(0x0308, fetch,     fetch,     fetch_rep,     "harmless")              \
-	X(0x0309, storage_stats, none,  stats_rep,     "harmless")
+	X(0x0309, storage_stats, none,  stats_rep,     "harmless")              \
+	X(0x030a, mend,      mend,      none,          "harmless")
 
 #endif

@@ -94,6 +94,7 @@
 	X(list_rep, MSG_LIST_REP) \
 	X(fetch, MSG_FETCH) \
 	X(fetch_rep, MSG_FETCH_REP) \
+	X(mend, MSG_MEND) \
 	/* net/msg_raft.h */ \
 	X(who, MSG_WHO) \
 	X(who_rep, MSG_WHO_REP) \

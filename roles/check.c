@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* check.c - fsd check from its start to its last line.
  *
- *   routing -> tables of metadata -> tree -> chunks of every chain -> suspects again -> end */
+ *   routing -> image of metadata -> tree -> chunks of every chain -> suspects again
+ *   -> repairs of the tree -> image -> tree -> repairs ... -> end */
 #include "roles/check.h"
 
 #include <errno.h>
@@ -15,9 +16,12 @@
 #include "roles/check_impl.h"
 
 static void
-say(struct check *c, const char *kind, const char *text)
+say(struct check *c, const char *kind, const char *fmt, va_list ap)
 {
-	if (c->json) {
+	char text[768];
+
+	vsnprintf(text, sizeof(text), fmt, ap);
+	if (c->how.json) {
 		fprintf(c->to, "{\"%s\": ", kind);
 		admin_show_string(c->to, text);
 		fputs("}\n", c->to);
@@ -29,18 +33,35 @@ say(struct check *c, const char *kind, const char *text)
 void
 check_fault(struct check *c, const char *fmt, ...)
 {
-	char text[768];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	say(c, "fault", fmt, ap);
 	va_end(ap);
-	c->faults++;
-	say(c, "fault", text);
 }
 
 void
-check_mended(struct check *c, const char *fmt, ...)
+check_still(struct check *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(c, "still", fmt, ap);
+	va_end(ap);
+}
+
+void
+check_note(struct check *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(c, "note", fmt, ap);
+	va_end(ap);
+}
+
+uint64_t
+check_repair(struct check *c, const char *fmt, ...)
 {
 	char text[768];
 	va_list ap;
@@ -48,8 +69,38 @@ check_mended(struct check *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	c->mended++;
-	say(c, "mended", text);
+	c->repairs++;
+	if (c->how.json) {
+		fprintf(c->to, "{\"repair\": %" PRIu64 ", \"does\": ", c->repairs);
+		admin_show_string(c->to, text);
+		fputs("}\n", c->to);
+	} else
+		fprintf(c->to, "repair %" PRIu64 ": %s\n", c->repairs, text);
+	fflush(c->to);
+	return c->repairs;
+}
+
+void
+check_repaired(struct check *c, uint64_t number, int rc)
+{
+	const char *why = rc == -ESTALE ? "it has changed meanwhile" : rc == -EBUSY ?
+	    "it is in use" : rc == -EAGAIN ? "something else has to be mended first" :
+	    err_text(rc);
+
+	if (c->how.json) {
+		fprintf(c->to, "{\"repair\": %" PRIu64 ", \"result\": ", number);
+		if (rc == 0)
+			fputs("\"done\"}\n", c->to);
+		else {
+			fputs("\"not done\", \"why\": ", c->to);
+			admin_show_string(c->to, why);
+			fputs("}\n", c->to);
+		}
+	} else if (rc == 0)
+		fprintf(c->to, "repair %" PRIu64 ": done\n", number);
+	else
+		fprintf(c->to, "repair %" PRIu64 ": not done: %s\n", number, why);
+	fflush(c->to);
 }
 
 bool
@@ -64,24 +115,97 @@ check_later(struct check *c, uint64_t ns, clock_timer_fn *fn)
 	clock_timer_start(c->env.clock, &c->timer, clock_now(c->env.clock) + ns, fn);
 }
 
-void
-check_end(struct check *c, int rc)
+int
+check_server(const struct check *c, struct net_addr *out)
 {
-	uint64_t left = c->faults - c->mended;
+	const struct routing_node *n;
+	unsigned count = 0, want;
 
-	if (rc != 0) {
-		c->done(c->ctx, rc);
+	for (unsigned i = 0; (n = routing_node_at(c->routing, i)) != NULL; i++)
+		count += (n->roles & NODE_METADATA) != 0 && n->addr_n > 0;
+	if (count == 0)
+		return -ENOENT;
+	want = c->meta_at % count;
+	for (unsigned i = 0; (n = routing_node_at(c->routing, i)) != NULL; i++)
+		if ((n->roles & NODE_METADATA) != 0 && n->addr_n > 0 && want-- == 0)
+			*out = n->addrs[0];
+	return 0;
+}
+
+/* ---- one step after the other ---- */
+
+static void
+last_words(struct check *c)
+{
+	/* Repairs can show what was hidden. */
+	uint64_t tree = c->tree_left > c->tree_faults ? c->tree_left : c->tree_faults;
+	uint64_t faults = c->faults + tree, mended = c->mended + tree - c->tree_left;
+
+	if (c->rc != 0) {
+		c->done(c->ctx, c->rc);
 		return;
 	}
-	if (c->json)
+	if (c->how.json)
 		fprintf(c->to, "{\"inodes\": %" PRIu64 ", \"chunks\": %" PRIu64
 		    ", \"faults\": %" PRIu64 ", \"mended\": %" PRIu64 "}\n", c->inodes,
-		    c->chunks, c->faults, c->mended);
+		    c->chunks, faults, mended);
 	else
 		fprintf(c->to, "%" PRIu64 " inodes, %" PRIu64 " chunks of replicas: %"
 		    PRIu64 " faults, %" PRIu64 " mended\n", c->inodes, c->chunks,
-		    c->faults, c->mended);
-	c->done(c->ctx, left == 0 ? 0 : -EUCLEAN);
+		    faults, mended);
+	c->done(c->ctx, faults == mended ? 0 : -EUCLEAN);
+}
+
+void
+check_end(struct check *c, int rc)
+{
+	c->rc = rc;
+	check_leave(c, last_words);
+}
+
+static void
+mend_or_end(struct check *c)
+{
+	if (c->fix_n > 0)
+		check_mend_start(c);
+	else
+		check_end(c, 0);
+}
+
+void
+check_have_image(struct check *c)
+{
+	int rc = check_tree(c);
+
+	c->heard_ns = clock_now(c->env.clock);	/* that took its time */
+	if (rc != 0)
+		check_end(c, rc);
+	else if (c->look == 0)
+		check_chunks_start(c);
+	else if (c->look == CHECK_LOOKS_MAX)
+		check_end(c, 0);
+	else
+		mend_or_end(c);
+}
+
+void
+check_chunks_done(struct check *c)
+{
+	mend_or_end(c);
+}
+
+/* What was done may have brought more to light, and is looked at in any case. */
+void
+check_mend_done(struct check *c)
+{
+	if (c->fixed == 0) {
+		check_end(c, 0);
+		return;
+	}
+	c->fixed = 0;
+	c->look++;
+	check_image_close(c);
+	check_image_start(c);
 }
 
 /* ---- routing ---- */
@@ -149,8 +273,7 @@ check_open(struct check **out, const struct check_conf *conf, role_fn *done, voi
 	c->env = *conf->env;
 	memcpy(c->managers, conf->managers, conf->manager_n * sizeof(*conf->managers));
 	c->manager_n = conf->manager_n;
-	c->repair = conf->repair;
-	c->json = conf->json;
+	c->how = conf->how;
 	c->to = conf->to;
 	c->done = done;
 	c->ctx = ctx;
@@ -159,7 +282,10 @@ check_open(struct check **out, const struct check_conf *conf, role_fn *done, voi
 		return -ENOMEM;
 	}
 	c->heard_ns = clock_now(c->env.clock);
-	check_route(c, check_meta_start);
+	list_init(&c->fixes);
+	list_init(&c->sent);
+	map_init(&c->nameless);
+	check_route(c, check_image_start);
 	*out = c;
 	return 0;
 }
@@ -172,7 +298,9 @@ check_close(struct check *c)
 	net_call_cancel(&c->call);
 	clock_timer_stop(c->env.clock, &c->timer);
 	check_chunks_close(c);
-	check_meta_close(c);
+	check_image_close(c);
+	check_fixes_drop(c);
+	map_fini(&c->nameless);
 	routing_close(c->routing);
 	free(c);
 }

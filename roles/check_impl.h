@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* check_impl.h - what the files of fsd check share; nobody else includes it.
  *
- *	check.c		routing, what is told, the end
- *	check_meta.c	the tables of metadata, and the tree in them
- *	check_chunks.c	the chunks of every chain */
+ *	check.c		routing, what is told, one step after the other, the end
+ *	check_image.c	the tables of metadata, read into memory
+ *	check_meta.c	the tree in them, and what would mend it
+ *	check_mend.c	metadata is asked to mend it
+ *	check_chunks.c	the chunks of every chain
+ *	check_suspect.c	those that look wrong, again
+ *	check_differs.c	replicas that differ made the same */
 #ifndef ROLES_CHECK_IMPL_H
 #define ROLES_CHECK_IMPL_H
 
+#include "conf/list.h"
+#include "conf/map.h"
 #include "conf/table.h"
 #include "net/call.h"
 #include "net/msg_all.h"
@@ -18,14 +24,27 @@
 #define CHECK_GIVE_UP_NS	(60 * NS_PER_S)	/* without any answer */
 #define CHECK_SUSPECTS		4096u
 #define CHECK_ROUNDS		4u		/* looks at a suspect, a pause apart */
+#define CHECK_FIXES_MAX		65536u		/* done after one look at the tree */
+#define CHECK_LOOKS_MAX		16u		/* at the tree, repairs between them */
 
 struct check_chunks;
+struct check_run;
+
+/* What mends one fault of the tree. */
+struct check_fix {
+	struct list	node;
+	struct msg_repair_row row;	/* its names are behind */
+	bool		may_have_data;
+	bool		told;
+	uint64_t	number;		/* as it is told */
+	char		names[];
+};
 
 struct check {
 	struct role_env	 env;
 	struct net_addr	 managers[ROUTING_REPLICAS_MAX];
 	unsigned	 manager_n, manager_at;
-	bool		 repair, json;
+	struct check_how how;
 	FILE		*to;
 	role_fn		*done;
 	void		*ctx;
@@ -34,17 +53,33 @@ struct check {
 	uint64_t	 heard_ns;	/* last answer */
 	struct routing	*routing;
 	void	       (*routed)(struct check *c);	/* once routing is new */
+	int		 rc;		/* how it ends */
 	/* metadata */
-	struct table_store none;	/* below @table: nothing */
+	unsigned	 meta_at;	/* which server is asked */
 	struct table	*table;		/* the image, in memory */
-	unsigned	 meta_at;
+	struct check_run *run;		/* what is below @table; the table's */
 	unsigned	 restarts;
 	uint64_t	 image;
 	struct msg_str	 after;		/* owned copy: after.p is in after_key */
 	char		 after_key[TABLE_KEY_MAX];
 	ino_id		 next_ino;
+	/* repairs of metadata */
+	struct list	 fixes;		/* check_fix, in the order they are done */
+	unsigned	 fix_n, sent_n;
+	struct list	 sent;		/* those in the request on its way */
+	struct msg_repair_row rows[META_REPAIRS_MAX];
+	struct uid128	 client;
+	uint64_t	 seq;		/* of the last request */
+	unsigned	 look;		/* at the tree, from 0 */
+	uint64_t	 fixed;		/* repairs done since the last look */
+	struct map	 nameless;	/* inodes that entries lead to and are not there: a
+					 * character of @seen_data */
+	bool		 blind;		/* some chunks could not be looked at */
 	/* results */
-	uint64_t	 inodes, chunks, faults, mended;
+	uint64_t	 inodes, chunks;
+	uint64_t	 tree_faults, tree_left;	/* at the first look, and the last */
+	uint64_t	 faults, mended;		/* of chunks */
+	uint64_t	 repairs;			/* told */
 	struct check_chunks *chunk_walk;
 };
 
@@ -52,22 +87,53 @@ struct check {
 /* One fault, in words. */
 void	check_fault(struct check *c, const char *fmt, ...)
 	    __attribute__((format(printf, 2, 3)));
-/* It was mended. */
-void	check_mended(struct check *c, const char *fmt, ...)
+/* One that is still there after repairs. */
+void	check_still(struct check *c, const char *fmt, ...)
 	    __attribute__((format(printf, 2, 3)));
+/* Why nothing is done about one. */
+void	check_note(struct check *c, const char *fmt, ...)
+	    __attribute__((format(printf, 2, 3)));
+/* What is about to be done; its number. */
+uint64_t check_repair(struct check *c, const char *fmt, ...)
+	    __attribute__((format(printf, 2, 3)));
+/* What came of it: 0 or why not. */
+void	check_repaired(struct check *c, uint64_t number, int rc);
 /* Get routing anew, then fn. */
 void	check_route(struct check *c, void (*fn)(struct check *c));
-/* Go on with fn after a pause; true: too long without any answer, give up. */
+/* Too long without any answer: give up. */
 bool	check_silent(const struct check *c);
+/* Go on with fn after a pause. */
 void	check_later(struct check *c, uint64_t ns, clock_timer_fn *fn);
+/* A metadata server, another one when meta_at has changed. 0 or -ENOENT. */
+int	check_server(const struct check *c, struct net_addr *out);
 /* 0: all was looked at; or why it cannot go on. */
 void	check_end(struct check *c, int rc);
+/* Steps that have come to their end. */
+void	check_have_image(struct check *c);
+void	check_chunks_done(struct check *c);
+void	check_mend_done(struct check *c);
 
-/* ---- check_meta.c: calls check_chunks_start() when done ---- */
-void	check_meta_start(struct check *c);
-void	check_meta_close(struct check *c);
+/* ---- check_image.c: then check_have_image() ---- */
+void	check_image_start(struct check *c);
+void	check_image_close(struct check *c);
 
-/* ---- check_chunks.c: calls check_end() when done ---- */
+/* ---- check_meta.c ---- */
+/* Look at the tree: faults are told, what mends them is in c->fixes. 0, -ENOMEM, -EIO. */
+int	check_tree(struct check *c);
+void	check_fixes_drop(struct check *c);
+/* A chunk of an inode that is not there was seen. */
+void	check_data_seen(struct check *c, ino_id ino);
+/* Nothing is lost by it that has data, or that is wanted. */
+bool	check_may_mend(const struct check *c, const struct check_fix *fix);
+/* An entry leads to it. */
+bool	check_is_named(const struct check *c, ino_id ino);
+
+/* ---- check_mend.c: then check_mend_done() ---- */
+void	check_mend_start(struct check *c);
+/* The session that repairs have made ends; then fn. */
+void	check_leave(struct check *c, void (*fn)(struct check *c));
+
+/* ---- check_chunks.c: then check_chunks_done() ---- */
 void	check_chunks_start(struct check *c);
 void	check_chunks_close(struct check *c);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* storage_care.c - the scrubber and the repair of each disk, among its worker's other work. */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "conf/err.h"
 #include "roles/storage_impl.h"
@@ -49,6 +50,43 @@ replace(void *ctx, target_id target, struct chunk_id id, uint8_t shift,
 	op->craq.chain_version = t->v.version;
 	op->craq.deadline_ns = clock_now(w->clock) + REPAIR_NS;
 	return storage_op_start(op);
+}
+
+void
+storage_mend_call(struct storage_worker *w, struct net_req *req)
+{
+	const struct msg_mend *m = req->msg;
+	struct storage_op *op = NULL;
+	struct storage_target *t;
+	struct chunk_info info;
+	int rc = storage_check(w, STORAGE_READ, m->target, m->chain,
+	    m->chain_version, &t);
+
+	if (rc == 0 && (m->from == m->target || m->from == 0))
+		rc = -EINVAL;
+	if (rc == 0)
+		rc = storage_info_rc(t, chunk_engine_info(t->disk->engine, m->target,
+		    m->chunk, &info));
+	if (rc == 0 && (op = storage_op_get(w, t)) == NULL)
+		rc = -ENOMEM;
+	if (rc == 0) {
+		op->req = req;
+		op->shift = info.shift;
+		op->fetch_from = m->from;
+		op->craq.kind = CRAQ_REPAIR;
+		op->craq.force = true;
+		op->craq.id = m->chunk;
+		op->craq.version = m->version;
+		op->craq.chain_version = m->chain_version;
+		op->craq.deadline_ns = req->deadline_ns;
+		log_warn(&w->env->log, "chunk is taken from another replica, as the "
+		    "operator wants", "chain=%u target=%u from=%u ino=%" PRIx64
+		    " index=%u", m->chain, m->target, m->from, m->chunk.ino,
+		    m->chunk.index);
+		rc = storage_op_start(op);
+	}
+	if (rc != 0)
+		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
 }
 
 void

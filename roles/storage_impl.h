@@ -349,6 +349,8 @@ bool	storage_memory(const struct storage_worker *w, unsigned pos, unsigned n,
 	    size_t bytes);
 
 /* ---- storage_care.c ---- */
+/* Take a chunk from another replica, as fsd check says. */
+void	storage_mend_call(struct storage_worker *w, struct net_req *req);
 /* The scrubber and the repair of a disk that is open. 0 or -ENOMEM. */
 int	storage_care_open(struct storage_disk *d);
 void	storage_care_damaged(void *disk);	/* for struct chunk_engine_conf */
@@ -426,6 +428,7 @@ struct storage_op {
 	struct clock_timer wake;
 	struct list	 in_attempts;
 	uint64_t	 attempt;
+	target_id	 fetch_from;	/* repair: from this one alone; 0: from any */
 	unsigned	 fetch_at;	/* replica that is asked */
 	int		 fetch_rc;	/* why the last one did not give it */
 };

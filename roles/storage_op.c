@@ -271,9 +271,10 @@ fetch_peer(struct storage_op *op)
 {
 	const struct storage_view_chain *v = &op->t->v;
 
-	op->fetch_at++;
-	if (op->fetch_at == v->pos)
+	do
 		op->fetch_at++;
+	while (op->fetch_at == v->pos || (op->fetch_from != 0 &&
+	    op->fetch_at < v->serving_n && v->replicas[op->fetch_at] != op->fetch_from));
 	return op->fetch_at < v->serving_n;
 }
 
@@ -518,7 +519,7 @@ count(struct storage_op *op, const struct chunk_craq_effect *eff)
 {
 	struct storage_stat *stat = &op->w->stat;
 
-	if (op->req == NULL || eff->rc != 0)
+	if (op->req == NULL || eff->rc != 0 || op->req->method == MSG_mend)
 		return;
 	if (op->req->method == MSG_write) {
 		stat_add(&stat->writes, 1);
@@ -554,6 +555,8 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 	if (op->req == NULL) {
 		op->touched = eff->touched;
 		op->done(op, rc);
+	} else if (op->req->method == MSG_mend) {
+		net_reply(op->req, rc, NULL, NULL, 0, NULL, NULL);
 	} else if (op->req->method == MSG_write) {
 		struct msg_write_rep rep = { .version = eff->version,
 		    .len = eff->len };

@@ -123,6 +123,9 @@ serve(void *ctx, struct net_req *req)
 	case MSG_fetch:
 		storage_fetch_call(w, req);
 		break;
+	case MSG_mend:
+		storage_mend_call(w, req);
+		break;
 	case MSG_storage_stats:
 		role_stats_call(w->env, req);
 		break;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* test_check.c - fsd check against servers that answer by script: one address is manager,
  * metadata and all replicas of two chains; the tree in the image is a real one. */
+#include "conf/crc32c.h"
+#include "meta/dirent.h"
 #include "meta/inode.h"
 #include "roles/check.h"
 #include "tests/meta_harness.h"
@@ -17,6 +19,8 @@ struct chunk {
 	uint64_t	committed[REPLICAS], pending[REPLICAS];
 	uint32_t	check[REPLICAS];
 	unsigned	wrong_looks;	/* then all is as on the first replica; 0: never */
+	bool		rises;		/* written to all the time */
+	bool		damaged[REPLICAS];
 };
 
 static struct {
@@ -34,7 +38,9 @@ static struct {
 	unsigned	stale_lists;	/* so many lists find that the chain has moved */
 	int		image_fail;	/* the answer to the second page */
 	unsigned	image_fails;
-	unsigned	images, cuts;
+	unsigned	images, cuts, mends, repairs, lost_replies;
+	target_id	mended_from;
+	int		mend_rc, repair_rc;
 	target_id	resynced;
 	int		resync_rc;
 	uint64_t	image;
@@ -158,6 +164,11 @@ list_rep(struct net_req *req)
 			continue;
 		if (n++ == PAGE || n > q->max)
 			break;
+		if (c->rises && k == 0) {
+			c->committed[1]++;
+			c->committed[0]++;
+			c->pending[2]++;
+		}
 		rows[rep.rows.n++] = (struct msg_list_row){ .chunk = c->id,
 			.committed = c->committed[k], .pending = c->pending[k],
 			.len = 100, .check = c->check[k] };
@@ -189,6 +200,74 @@ cut_rep(struct net_req *req)
 	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
 }
 
+static struct chunk *
+chunk_of(chain_id chain, struct chunk_id id)
+{
+	for (unsigned i = 0; i < T.chunk_n; i++)
+		if (T.chunks[i].chain == chain && chunk_id_cmp(T.chunks[i].id, id) == 0)
+			return &T.chunks[i];
+	ck_abort_msg("chunk of %d", (int)id.ino);
+}
+
+static void
+read_sent(void *ctx)
+{
+	(void)ctx;
+}
+
+static void
+read_rep(struct net_req *req)
+{
+	static uint8_t bytes[100];
+	const struct msg_read *q = req->msg;
+	struct chunk *c = chunk_of(q->chain, q->items.v[0].chunk);
+	unsigned k = q->target % 10;
+	struct msg_read_result res = { .version = c->committed[k], .len = 100,
+		.crc = crc32c(0, bytes, 100) };
+	struct msg_read_rep rep = { .items = { &res, 1 } };
+	struct net_piece piece = { bytes, 100, 0 };
+
+	ck_assert_uint_eq(q->items.v[0].offset, 0);
+	if (c->damaged[k])
+		res = (struct msg_read_result){ .rc = ERR_CORRUPT };
+	net_reply(req, 0, &rep, &piece, c->damaged[k] ? 0 : 1, read_sent, NULL);
+}
+
+static void
+mend_rep(struct net_req *req)
+{
+	const struct msg_mend *q = req->msg;
+	struct chunk *c = chunk_of(q->chain, q->chunk);
+	unsigned k = q->target % 10, from = q->from % 10;
+
+	ck_assert_uint_eq(q->version, c->committed[from]);
+	ck_assert(!c->damaged[from]);
+	T.mends++;
+	T.mended_from = from;
+	if (T.mend_rc == 0) {
+		c->check[k] = c->check[from];
+		c->damaged[k] = false;
+	}
+	net_reply(req, T.mend_rc, NULL, NULL, 0, NULL, NULL);
+}
+
+/* A metadata server that does it, and whose answers may be lost. */
+static void
+repair_rep(struct net_req *req)
+{
+	struct msg_repair_rep rep = { { 0 } };
+	int rc = T.repair_rc;
+
+	T.repairs++;
+	if (rc == 0)
+		rc = h_change(&T.h, MSG_repair, req->msg, &rep);
+	if (T.lost_replies > 0) {
+		T.lost_replies--;
+		rc = ERR_NOT_LEADER;
+	}
+	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
+}
+
 static void
 serve(void *ctx, struct net_req *req)
 {
@@ -206,6 +285,22 @@ serve(void *ctx, struct net_req *req)
 	case MSG_cut:
 		cut_rep(req);
 		break;
+	case MSG_read:
+		read_rep(req);
+		break;
+	case MSG_mend:
+		mend_rep(req);
+		break;
+	case MSG_repair:
+		repair_rep(req);
+		break;
+	case MSG_session: {
+		struct msg_session_rep rep = { 0 };
+
+		ck_assert_uint_eq(((const struct msg_session *)req->msg)->leaving, 1);
+		net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
+		break;
+	}
 	case MSG_chain_resync: {
 		const struct msg_chain_resync *q = req->msg;
 
@@ -252,39 +347,66 @@ add(ino_id ino, uint32_t index, bool elsewhere)
 	return c;
 }
 
-enum what { CLEAN, DIGEST, ALL_DIFFER, REFUSED, LACKS, VERSIONS, PASSES, PENDING, ORPHAN, MISPLACED, NEW,
-	MOVES, LEADER, STALE_IMAGE, NO_INODE, BAD_INODE };
+enum what { CLEAN, DIGEST, DAMAGED, PAIR, PAIR_DAMAGED, NONE_WHOLE, ALL_DIFFER, REFUSED,
+	NOT_MENDED, BUSY, LACKS, VERSIONS, PASSES, PENDING, ORPHAN, MISPLACED, NEW,
+	MOVES, LEADER, STALE_IMAGE, NO_INODE, BAD_INODE, NO_INODE_DATA, NLINK, LOST, MANY };
+
+enum may { LOOK, REPAIR, DISCARD, TAIL, FIRST };
 
 static const struct {
 	const char *what;
 	enum what   how;
-	bool	    repair;
+	enum may    may;
 	int	    rc;
-	unsigned    faults;
+	unsigned    faults;		/* of chunks */
 	const char *says;		/* in the output */
+	unsigned    mends, repairs;	/* requests */
 } cases[] = {
-	{ "all is well", CLEAN, false, 0, 0, " 0 faults, 0 mended" },
-	{ "a replica has other bytes", DIGEST, false, -EUCLEAN, 1, "replicas differ" },
-	{ "it is mended", DIGEST, true, 0, 1, " 1 mended" },
-	{ "a replica that lacks one is mended", LACKS, true, 0, 1, " 1 mended" },
-	{ "nobody knows who is right", ALL_DIFFER, true, -EUCLEAN, 1, " 0 mended" },
-	{ "too few others serve", REFUSED, true, -EUCLEAN, 1, "up to date again: " },
-	{ "a replica lacks a chunk", LACKS, false, -EUCLEAN, 1, "replicas differ" },
-	{ "a replica has another version", VERSIONS, false, -EUCLEAN, 1,
-	  "target 12: 4/0" },
-	{ "a write was under way", PASSES, false, 0, 0, " 0 faults" },
-	{ "a version is left", PENDING, false, -EUCLEAN, 1, "unsettled version" },
-	{ "chunks of no inode", ORPHAN, false, -EUCLEAN, 1, "no such inode" },
-	{ "chunks of no inode, mended", ORPHAN, true, 0, 1, " 1 mended" },
-	{ "a chunk on a wrong chain", MISPLACED, false, -EUCLEAN, 1,
-	  "on a wrong chain" },
-	{ "made after the image", NEW, false, 0, 0, " 0 faults" },
-	{ "chains move meanwhile", MOVES, false, 0, 0, " 0 faults" },
-	{ "another leader in the middle", LEADER, false, 0, 0, " 0 faults" },
-	{ "the image is gone", STALE_IMAGE, false, 0, 0, " 0 faults" },
-	{ "an entry without inode", NO_INODE, false, -EUCLEAN, 0, "metadata " },
-	{ "a damaged inode keeps its chunks", BAD_INODE, true, -EUCLEAN, 0,
-	  "inode row" },
+	{ "all is well", CLEAN, LOOK, 0, 0, " 0 faults, 0 mended", 0, 0 },
+	{ "a replica has other bytes", DIGEST, LOOK, -EUCLEAN, 1, "replicas differ", 0, 0 },
+	{ "two agree against it", DIGEST, REPAIR, 0, 1, " 1 mended", 1, 0 },
+	{ "one is damaged", DAMAGED, REPAIR, 0, 1, "which is damaged", 1, 0 },
+	{ "it is refused", NOT_MENDED, REPAIR, -EUCLEAN, 1, "not done: ", 1, 0 },
+	{ "two are left, one is damaged", PAIR_DAMAGED, REPAIR, 0, 1, " 1 mended", 2, 0 },
+	{ "two sound ones, the third is damaged", PAIR, REPAIR, -EUCLEAN, 1,
+	  "nothing tells", 0, 0 },
+	{ "the tail is right", PAIR, TAIL, 0, 1, " 1 mended", 2, 0 },
+	{ "the first is right", PAIR, FIRST, 0, 1, " 1 mended", 2, 0 },
+	{ "the preferred one is damaged", PAIR_DAMAGED, FIRST, 0, 1, " 1 mended", 2, 0 },
+	{ "none is whole", NONE_WHOLE, TAIL, -EUCLEAN, 1, "no replica is whole", 0, 0 },
+	{ "a replica that lacks one is mended", LACKS, REPAIR, 0, 1, " 1 mended", 0, 0 },
+	{ "nobody knows who is right", ALL_DIFFER, REPAIR, -EUCLEAN, 1, " 0 mended", 0, 0 },
+	{ "but the operator", ALL_DIFFER, TAIL, 0, 1, " 1 mended", 2, 0 },
+	{ "too few others serve", REFUSED, REPAIR, -EUCLEAN, 1, "not done: ", 0, 0 },
+	{ "a replica lacks a chunk", LACKS, LOOK, -EUCLEAN, 1, "replicas differ", 0, 0 },
+	{ "a replica has another version", VERSIONS, LOOK, -EUCLEAN, 1,
+	  "target 12: 4/0", 0, 0 },
+	{ "a write was under way", PASSES, LOOK, 0, 0, " 0 faults", 0, 0 },
+	{ "writes are under way all the time", BUSY, LOOK, 0, 0, " 0 faults", 0, 0 },
+	{ "a version is left", PENDING, LOOK, -EUCLEAN, 1, "unsettled version", 0, 0 },
+	{ "chunks of no inode", ORPHAN, LOOK, -EUCLEAN, 1, "no such inode", 0, 0 },
+	{ "chunks of no inode are not removed", ORPHAN, REPAIR, -EUCLEAN, 1,
+	  "no such inode", 0, 0 },
+	{ "but when asked", ORPHAN, DISCARD, 0, 1, " 1 mended", 0, 0 },
+	{ "a chunk on a wrong chain", MISPLACED, LOOK, -EUCLEAN, 1,
+	  "on a wrong chain", 0, 0 },
+	{ "made after the image", NEW, LOOK, 0, 0, " 0 faults", 0, 0 },
+	{ "chains move meanwhile", MOVES, LOOK, 0, 0, " 0 faults", 0, 0 },
+	{ "another leader in the middle", LEADER, LOOK, 0, 0, " 0 faults", 0, 0 },
+	{ "the image is gone", STALE_IMAGE, LOOK, 0, 0, " 0 faults", 0, 0 },
+	{ "an entry without inode", NO_INODE, LOOK, -EUCLEAN, 0, "metadata ", 0, 0 },
+	{ "a damaged inode keeps its chunks", BAD_INODE, DISCARD, -EUCLEAN, 0,
+	  "inode row", 0, 0 },
+	{ "an entry without inode goes", NO_INODE, REPAIR, 0, 0,
+	  "repair 2: done\n4 inodes, 0 chunks of replicas: 2 faults, 2 mended", 0, 1 },
+	{ "there is data of it", NO_INODE_DATA, REPAIR, -EUCLEAN, 3,
+	  "still: metadata 2: entry f1 of 1 leads to 4, which is not there", 0, 1 },
+	{ "that goes with it", NO_INODE_DATA, DISCARD, 0, 2, "4 inodes, 27 chunks", 0,
+	  1 },
+	{ "a wrong number", NLINK, REPAIR, 0, 0, "repair 1: set nlink of 3 to 1\n"
+	  "repair 1: done\n", 0, 1 },
+	{ "the answer is lost", LOST, REPAIR, 0, 0, " 1 mended", 0, 3 },
+	{ "more than one request takes", MANY, REPAIR, 0, 0, " 100 mended", 0, 2 },
 };
 
 static void
@@ -304,8 +426,32 @@ arrange(enum what how)
 		c->check[2]--;
 		break;
 	case REFUSED:
-		c->check[1]++;
+		c->committed[1] = 4;
 		T.resync_rc = -EBUSY;
+		break;
+	case DAMAGED:
+		c->check[1]++;
+		c->damaged[1] = true;
+		break;
+	case NOT_MENDED:
+		c->check[1]++;
+		T.mend_rc = -ESTALE;
+		break;
+	case PAIR:
+		c->check[0]++;
+		c->damaged[1] = true;
+		break;
+	case PAIR_DAMAGED:
+		c->check[0]++;
+		c->damaged[0] = c->damaged[1] = true;
+		break;
+	case NONE_WHOLE:
+		c->check[0]++;
+		c->damaged[0] = c->damaged[1] = c->damaged[2] = true;
+		break;
+	case BUSY:
+		c->pending[2] = 6;
+		c->rises = true;
 		break;
 	case LACKS:
 		c->committed[0] = 0;
@@ -344,6 +490,33 @@ arrange(enum what how)
 	case BAD_INODE:
 		ck_assert_int_eq(table_put(T.h.t, key, key_ino(key, KEY_INODE,
 		    T.files[1]), "?", 1), 0);
+		break;
+	case NO_INODE_DATA:
+		ck_assert_int_eq(inode_del(T.h.t, T.files[1]), 0);
+		break;
+	case LOST:
+		T.lost_replies = 2;
+		/* fallthrough */
+	case NLINK: {
+		struct inode in;
+
+		ck_assert_int_eq(inode_get(T.h.t, T.files[0], &in), 0);
+		in.nlink = 5;
+		ck_assert_int_eq(inode_put(T.h.t, &in), 0);
+		break;
+	}
+	case MANY:
+		for (unsigned i = 0; i < 100; i++) {
+			struct msg_entry_rep rep;
+			struct inode in;
+			char name[8];
+
+			snprintf(name, sizeof(name), "m%u", i);
+			ck_assert_int_eq(h_create(&T.h, 1, name, 0644, 0, &rep), 0);
+			ck_assert_int_eq(inode_get(T.h.t, rep.attr.ino, &in), 0);
+			in.nlink = 5;
+			ck_assert_int_eq(inode_put(T.h.t, &in), 0);
+		}
 		break;
 	case CLEAN:
 	case MISPLACED:
@@ -403,14 +576,26 @@ teardown(void)
 }
 
 static void
-check_run(bool repair, bool json)
+random_bytes(void *ctx, void *out, size_t n)
+{
+	(void)ctx;
+	memset(out, 7, n);
+}
+
+static void
+check_run(enum may may, bool json)
 {
 	struct role_env env = { .clock = T.rig.cclock, .rand = &T.rig.rand,
-	    .log = T.rig.log, .hub = T.rig.chub };
+	    .log = T.rig.log, .hub = T.rig.chub, .random = random_bytes };
 	FILE *to = open_memstream(&T.out, &T.out_n);
 	struct check_conf cc = { .env = &env, .managers = &T.rig.addr, .manager_n = 1,
-	    .repair = repair, .json = json, .to = to };
+	    .how = { .repair = may != LOOK, .discard = may == DISCARD, .json = json,
+		.prefer_tail = may == TAIL }, .to = to };
 
+	if (may == FIRST)		/* of the chain that has the odd chunk */
+		for (unsigned i = 0; i < T.chunk_n; i++)
+			if (T.chunks[i].check[0] != T.chunks[i].check[2])
+				cc.how.prefer = 10 * T.chunks[i].chain;
 	ck_assert_int_eq(check_open(&T.check, &cc, done, NULL), 0);
 	ck_assert(!T.done);
 	ck_assert(sim_clock_run_until(T.rig.world, is_done, NULL, 300 * NS_PER_S));
@@ -421,9 +606,11 @@ check_run(bool repair, bool json)
 START_TEST(finds)
 {
 	unsigned faults = 0;
+	enum what how = cases[_i].how;
+	enum may may = cases[_i].may;
 
-	arrange(cases[_i].how);
-	check_run(cases[_i].repair, false);
+	arrange(how);
+	check_run(may, false);
 	ck_assert_msg(T.rc == cases[_i].rc, "%s: %s\n%s", cases[_i].what,
 	    err_name(T.rc), T.out);
 	ck_assert_msg(strstr(T.out, cases[_i].says) != NULL, "%s:\n%s",
@@ -431,23 +618,60 @@ START_TEST(finds)
 	for (const char *p = T.out; (p = strstr(p, "fault: chain")) != NULL; p++)
 		faults++;
 	ck_assert_msg(faults == cases[_i].faults, "%s:\n%s", cases[_i].what, T.out);
-	ck_assert_uint_eq(T.cuts, cases[_i].how == ORPHAN && cases[_i].repair);
-	if (cases[_i].repair && cases[_i].how == DIGEST)
-		ck_assert_uint_eq(T.resynced, 1);
-	else if (cases[_i].how != REFUSED)
-		ck_assert_uint_eq(T.resynced, 0);	/* or the first one */
-	ck_assert_uint_eq(T.images, 1 + (cases[_i].how == LEADER ||
-	    cases[_i].how == STALE_IMAGE ? T.image - 77 : 0));
+	ck_assert_msg(T.mends == cases[_i].mends && T.repairs == cases[_i].repairs,
+	    "%s: %u, %u\n%s", cases[_i].what, T.mends, T.repairs, T.out);
+	ck_assert_uint_eq(T.cuts, may != DISCARD || how == BAD_INODE ? 0 :
+	    how == ORPHAN ? 1 : 2);
+	/* Replica 1 when another version is there, or the first one. */
+	ck_assert_uint_eq(T.resynced, how == REFUSED);
+	if (how == PAIR && cases[_i].mends > 0)
+		ck_assert_uint_eq(T.mended_from, may == TAIL ? 2 : 0);
+	if (how == PAIR_DAMAGED)
+		ck_assert_uint_eq(T.mended_from, 2);
+	if (how == LEADER || how == STALE_IMAGE)
+		ck_assert_uint_eq(T.images, 1 + T.image - 77);
+	else
+		ck_assert_uint_eq(T.images, 1 + (T.repairs > 0));
+	if (may != LOOK && cases[_i].rc == 0)
+		h_check(&T.h);
 }
 END_TEST
 
 START_TEST(as_json)
 {
 	arrange(DIGEST);
-	check_run(false, true);
+	check_run(LOOK, true);
 	ck_assert_msg(strncmp(T.out, "{\"fault\": \"chain ", 17) == 0, "%s", T.out);
 	ck_assert_ptr_nonnull(strstr(T.out, "{\"inodes\": 5, \"chunks\": 27, "
 	    "\"faults\": 1, \"mended\": 0}\n"));
+}
+END_TEST
+
+START_TEST(repairs_as_json)
+{
+	arrange(NLINK);
+	T.chunks[0].check[1]++;
+	T.chunks[0].damaged[1] = true;
+	T.mend_rc = -ESTALE;
+	check_run(REPAIR, true);
+	ck_assert_int_eq(T.rc, -EUCLEAN);
+	ck_assert_msg(strstr(T.out, "{\"repair\": 1, \"does\": \"chain ") != NULL &&
+	    strstr(T.out, "{\"repair\": 1, \"result\": \"not done\", \"why\": \"it has "
+	    "changed meanwhile\"}\n{\"repair\": 2, \"does\": \"set nlink of 3 to 1\"}\n"
+	    "{\"repair\": 2, \"result\": \"done\"}\n{\"inodes\": 5, \"chunks\": 27, "
+	    "\"faults\": 2, \"mended\": 1}\n") != NULL, "%s", T.out);
+}
+END_TEST
+
+/* Metadata does not do it: that is told, and the check ends. */
+START_TEST(repair_refused)
+{
+	arrange(NLINK);
+	T.repair_rc = ERR_BAD_METHOD;
+	check_run(REPAIR, false);
+	ck_assert_int_eq(T.rc, ERR_BAD_METHOD);
+	ck_assert_ptr_nonnull(strstr(T.out, "repair 1: set nlink"));
+	ck_assert_ptr_null(strstr(T.out, "repair 1: done"));
 }
 END_TEST
 
@@ -455,11 +679,12 @@ END_TEST
 START_TEST(closed)
 {
 	struct role_env env = { .clock = T.rig.cclock, .rand = &T.rig.rand,
-	    .log = T.rig.log, .hub = T.rig.chub };
+	    .log = T.rig.log, .hub = T.rig.chub, .random = random_bytes };
+	FILE *to = open_memstream(&T.out, &T.out_n);
 	struct check_conf cc = { .env = &env, .managers = &T.rig.addr, .manager_n = 1,
-	    .to = stderr };
+	    .how = { .repair = true }, .to = to };
 
-	arrange(CLEAN);
+	arrange(_i == 0 ? CLEAN : _i == 1 ? NLINK : ALL_DIFFER);
 	for (unsigned steps = 0; !T.done; steps++) {
 		ck_assert_int_eq(check_open(&T.check, &cc, done, NULL), 0);
 		for (unsigned i = 0; i < steps && !T.done; i++)
@@ -470,6 +695,7 @@ START_TEST(closed)
 			ck_assert(!T.done);
 		}
 	}
+	fclose(to);
 }
 END_TEST
 
@@ -484,7 +710,9 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, finds, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, as_json);
-	tcase_add_test(tc, closed);
+	tcase_add_test(tc, repairs_as_json);
+	tcase_add_test(tc, repair_refused);
+	tcase_add_loop_test(tc, closed, 0, 3);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);

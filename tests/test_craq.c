@@ -807,6 +807,22 @@ START_TEST(repairs)
 	event(3, CRAQ_EV_INFO, 0, 0, 0, &(struct chunk_info){ .committed = 5,
 	    .pending = 6 });
 	expect("one is pending", "3: look\n3: reply ERR_BUSY\n");
+	/* An operator has said who is right. */
+	admit(5, CRAQ_REPAIR, 0, 5, 0, 0);
+	one.ops[5].force = true;
+	event(5, CRAQ_EV_INFO, 0, 0, 0, &v5);
+	event(5, CRAQ_EV_LOADED, 0, 0, 0, NULL);
+	event(5, CRAQ_EV_STORED, 0, 0, 8, NULL);
+	expect("forced: other bytes", "5: look\n5: fetch v5\n"
+	    "5: store kind4 v5 on v0 loaded\n5: commit v5\n5: reply ok v5\n");
+	admit(6, CRAQ_REPAIR, 0, 6, 0, 0);
+	one.ops[6].force = true;
+	event(6, CRAQ_EV_INFO, 0, 0, 0, &v5);
+	expect("forced: it has moved on", "6: look\n6: reply ESTALE\n");
+	admit(7, CRAQ_REPAIR, 0, 5, 0, 0);
+	one.ops[7].force = true;
+	event(7, CRAQ_EV_INFO, 0, 0, 0, NULL);
+	expect("forced: it has gone", "7: look\n7: reply ESTALE\n");
 	admit(4, CRAQ_REPAIR, 0, 0, 0, 0);
 	event(4, CRAQ_EV_INFO, 0, 0, 0, &v5);
 	event(4, CRAQ_EV_LOADED, 0, 0, 0, NULL);
