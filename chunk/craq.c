@@ -487,6 +487,21 @@ chunk_craq_doubts(const struct chunk_craq *c, const struct chunk_craq_target *t,
 }
 
 bool
+chunk_craq_doubts_from(const struct chunk_craq_target *t, struct chunk_id from,
+    uint32_t epoch)
+{
+	list_for_each(it, &t->doubts) {
+		const struct chunk_craq_entry *e = list_entry(it,
+		    struct chunk_craq_entry, in_doubts);
+
+		if (e->id.ino == from.ino && e->id.index >= from.index &&
+		    e->doubt_epoch < epoch)
+			return true;
+	}
+	return false;
+}
+
+bool
 chunk_craq_left(const struct chunk_craq *c, const struct chunk_craq_target *t,
     struct chunk_id id, const struct chunk_info *info)
 {

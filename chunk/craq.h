@@ -224,6 +224,10 @@ bool	chunk_craq_busy(const struct chunk_craq *c, const struct chunk_craq_target 
 bool	chunk_craq_doubts(const struct chunk_craq *c,
 	    const struct chunk_craq_target *t, struct chunk_id id);
 
+/* The same of any chunk of inode @from.ino from @from.index on, in an older epoch. */
+bool	chunk_craq_doubts_from(const struct chunk_craq_target *t, struct chunk_id from,
+	    uint32_t epoch);
+
 /* The last operation at the chunk left a version that may be committed or not, and nobody
  * works on it now: any operation at the head settles it. @info as above. */
 bool	chunk_craq_left(const struct chunk_craq *c, const struct chunk_craq_target *t,

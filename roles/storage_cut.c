@@ -72,8 +72,13 @@ remember(struct storage_worker *w, const struct msg_cut *m)
 static void
 finish(struct storage_cut *cut)
 {
+	const struct msg_cut *m = cut->req->msg;
 	struct msg_cut_rep rep = { .chunks = cut->touched, .more = cut->more };
 
+	/* What only the replicas behind us hold comes back to us, and is cut then. */
+	if (cut->rc == 0 && !cut->more && chunk_craq_doubts_from(&cut->t->craq,
+	    (struct chunk_id){ m->ino, m->index }, m->epoch))
+		cut->rc = ERR_BUSY;
 	net_reply(cut->req, cut->rc, cut->rc == 0 ? &rep : NULL, NULL, 0, NULL,
 	    NULL);
 	clock_undefer(cut->w->clock, &cut->again);

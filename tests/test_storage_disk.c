@@ -425,6 +425,31 @@ START_TEST(full_somewhere)
 }
 END_TEST
 
+/* The head cannot store what the others have: a cut does not pass it over. */
+START_TEST(cut_behind_the_head)
+{
+	struct sim_disk_faults *x;
+	struct host *h;
+	uint8_t b[LEN];
+
+	cluster_open(31, 1);
+	put_all();
+	h = &T.nodes[node_of(chain_of(8)->targets[0]) - 1];
+	x = sim_disk_faults(h->box, "/disk0");
+	x->full = true;			/* which it does not know yet */
+	fill(b, 8);
+	ck_assert_int_ne(put(8, 0, b, LEN, 100, 0), 0);
+	ck_assert_int_eq(cut(8, 8, 0, 1, 10), ERR_BUSY);
+	x->full = false;
+	sim_clock_run(T.world, 5 * NS_PER_S);
+	ck_assert_int_eq(cut(8, 8, 0, 1, 10), 0);
+	sim_clock_run(T.world, 5 * NS_PER_S);
+	for (unsigned k = 0; k < NODES; k++)
+		ck_assert_int_eq(look(k, 8), -ENOENT);
+	cluster_close();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -436,6 +461,7 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, read_finds_rot, 0, NODES);
 	tcase_add_test(tc, scrub_finds_rot);
+	tcase_add_test(tc, cut_behind_the_head);
 	tcase_add_loop_test(tc, full_somewhere, 0, NODES);
 	tcase_add_loop_test(tc, write_over_rot, 0, NODES);
 	tcase_add_loop_test(tc, unreadable, 0, NODES);
