@@ -223,6 +223,107 @@ START_TEST(commands_of_other_releases)
 }
 END_TEST
 
+/* Between a proposal and its turn in the log its node may have been registered by another
+ * process, a disk be another's, a target be taken: then it changes nothing. */
+static struct uid128 boot2;		/* of node 2, or of the one before it */
+
+static void
+down2(struct bytes_writer *w)
+{
+	manager_cmd_node_state(w, 2, &boot2, NODE_DOWN);
+}
+
+static void
+downs2(struct bytes_writer *w)
+{
+	manager_cmd_down(w, 1);
+	manager_cmd_down_node(w, 2, &boot2);
+}
+
+static void
+disk2(struct bytes_writer *w)
+{
+	manager_cmd_disk(w, 2, &boot2, &nodes[1].disks[0].disk, DISK_FAILED);
+}
+
+static void
+part2(struct bytes_writer *w)
+{
+	manager_cmd_part(w, 2, &boot2, 3, 3);
+}
+
+static const struct {
+	const char *what;
+	void (*cmd)(struct bytes_writer *w);
+	const char *shape;		/* when it is in time */
+} lates[] = {
+	{ "a node that said goodbye", down2, "1v2:1.3.2o t1v1:1 1+ 2- 3+" },
+	{ "a node whose lease ended", downs2, "1v2:1.3.2o t1v1:1 1+ 2- 3+" },
+	{ "a disk that failed", disk2, "1v2:1.3.2o t1v1:1 1+ 2+ 3+" },
+	{ "a replica that is not reached", part2, "1v2:1.2.3a t1v1:1 1+ 2+ 3+" },
+};
+
+static void
+propose(void (*cmd)(struct bytes_writer *w))
+{
+	struct bytes_writer w;
+	struct group_req req;
+	uint8_t bytes[128];
+
+	bytes_writer_init(&w, bytes, sizeof(bytes));
+	cmd(&w);
+	ck_assert_int_eq(group_propose(manager_group(t.m), &req, bytes,
+	    bytes_written(&w), no_answer), 0);
+	beat_ms(100, 7);
+}
+
+START_TEST(commands_that_are_late)
+{
+	three_nodes(1, 1);
+	beat_ms(1000, 7);
+	ck_assert_str_eq(shape(), "1v1:1.2.3 t1v1:1 1+ 2+ 3+");
+	boot2 = nodes[1].beat.boot;
+	boot2.b[0] ^= 1;
+	propose(lates[_i].cmd);
+	ck_assert_msg(strcmp(shape(), "1v1:1.2.3 t1v1:1 1+ 2+ 3+") == 0, "%s: %s",
+	    lates[_i].what, shape());
+	boot2.b[0] ^= 1;
+	propose(lates[_i].cmd);
+	ck_assert_msg(strcmp(shape(), lates[_i].shape) == 0, "%s: %s", lates[_i].what,
+	    shape());
+}
+END_TEST
+
+static void
+disk_of_1(struct bytes_writer *w)
+{
+	manager_cmd_disk(w, 2, &nodes[1].beat.boot, &nodes[0].disks[0].disk, DISK_FAILED);
+}
+
+static void
+form_of_used(struct bytes_writer *w)
+{
+	struct routing *r = routing();
+	const struct routing_chain *c = routing_chain_at(r, 0);
+	struct manager_plan plan = { 0 };
+
+	for (unsigned i = 0; i < 3; i++)
+		plan.targets[i] = c->targets[i];
+	manager_cmd_form(w, true, 3, &plan, 1);
+	routing_close(r);
+}
+
+START_TEST(commands_overtaken)
+{
+	three_nodes(1, 1);
+	beat_ms(1000, 7);
+	propose(disk_of_1);
+	ck_assert_str_eq(shape(), "1v1:1.2.3 t1v1:1 1+ 2+ 3+");
+	propose(form_of_used);
+	ck_assert_str_eq(shape(), "1v1:1.2.3 t1v1:1 1+ 2+ 3+");
+}
+END_TEST
+
 /* ---- leases ---- */
 
 START_TEST(silence_ends_a_lease)
@@ -563,6 +664,8 @@ main(void)
 	tcase_add_test(calm, a_broken_disk_ends_it);
 	tcase_add_loop_test(calm, commands_of_other_releases, 0,
 	    sizeof(others) / sizeof(others[0]));
+	tcase_add_loop_test(calm, commands_that_are_late, 0, N(lates));
+	tcase_add_test(calm, commands_overtaken);
 	tcase_add_test(calm, silence_ends_a_lease);
 	tcase_add_test(calm, a_shorter_lease_comes_with_a_registration);
 	tcase_add_test(calm, goodbye_is_at_once);
