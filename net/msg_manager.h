@@ -116,16 +116,18 @@ MSG_DECLARE(disk_info, MSG_DISK_INFO)
 #define MSG_SYNC_STATUS(F) \
 	F(u32, chain,       "chain id")                                         \
 	F(u32, target,      "replica that is syncing")                          \
-	F(u64, done,        "chunks compared so far")                           \
+	F(u64, done,        "chunks that are known to be equal by now")         \
 	F(u64, total,       "chunks in all, as far as known")                   \
-	F(u64, copied,      "chunks that had to be copied")                     \
+	F(u64, copied,      "chunks that had to be copied, and were")           \
 	F(u64, bytes,       "bytes of them")                                    \
-	F(u64, bytes_left,  "bytes not compared yet, at most")                  \
+	F(u64, bytes_left,  "bytes that are still to be copied, at most")       \
 	F(u64, ms,          "time since it began")                              \
 	F(i32, rc,          "told by the manager, not 0: it could not be brought " \
 	    "up to date, this is why")                                          \
 	F(u32, tries,       "then: how often in a row")                         \
-	F(u64, again_ms,    "then: time until it is tried again")
+	F(u64, again_ms,    "then: time until it is tried again")               \
+	F(u64, rate,        "bytes copied a second, lately")                    \
+	F(u64, left_ms,     "time that the rest takes at that pace; all ones: not known")
 MSG_DECLARE(sync_status, MSG_SYNC_STATUS)
 /* Told by the leader of a metadata group, as long as it is certain to lead. */
 #define MSG_GROUP_STATUS(F) \

@@ -344,13 +344,13 @@ cell_replicas(struct show *s, const struct msg_rt_chain *c)
 	cell(s, "%s", text);
 }
 
-/* What is compared, what had to be copied, how fast, and how long the rest takes at this
- * pace. */
+/* What is equal by now, what had to be copied for it, how fast, and how long the rest takes at
+ * this pace. */
 static void
 cell_sync(struct show *s, const struct admin_facts *f, uint32_t chain)
 {
 	const struct msg_sync_status *y = NULL;
-	double seconds, left;
+	char left[32];
 
 	for (uint32_t i = 0; i < f->status->syncs.n; i++) {
 		const struct msg_sync_status *at = &f->status->syncs.v[i];
@@ -367,13 +367,13 @@ cell_sync(struct show *s, const struct admin_facts *f, uint32_t chain)
 		    y->tries, err_text(y->rc), (double)y->again_ms / 1000);
 		return;
 	}
-	seconds = (double)y->ms / 1000;
-	left = y->done == 0 || y->total <= y->done ? 0 :
-	    seconds * (double)(y->total - y->done) / (double)y->done;
+	if (y->left_ms == UINT64_MAX)
+		snprintf(left, sizeof(left), "-");
+	else
+		snprintf(left, sizeof(left), "%.0f", (double)y->left_ms / 1000);
 	cell(s, "%" PRIu64 "/%" PRIu64 " chunks, %" PRIu64 " copied, %.1f MiB, "
-	    "%.1f MiB/s, %.0f s left", y->done, y->total, y->copied,
-	    (double)y->bytes / 1048576,
-	    seconds > 0 ? (double)y->bytes / 1048576 / seconds : 0, left);
+	    "%.1f MiB/s, %s s left", y->done, y->total, y->copied,
+	    (double)y->bytes / 1048576, (double)y->rate / 1048576, left);
 }
 
 void

@@ -146,13 +146,19 @@ struct storage_cut_row {
 
 /* See storage_pace.c. */
 struct storage_pace {
-	uint64_t window_ns, busy_ns;	/* when this window began; clients in it */
-	uint64_t fore_since_ns, fore_last_ns;
+	uint64_t at_ns;			/* all before it is accounted for */
+	unsigned state;			/* since then; the next four since it began: */
+	uint64_t state_ns, state_cost;	/* time; work of clients, */
+	uint64_t state_n, sync_cost;	/* requests of them, work of copies */
+	uint64_t quiet_ns;		/* since when no copy begins; 0: they may */
+	uint64_t quiet_left_ns, begin_ns;	/* for how long; not before */
 	unsigned fore_n;		/* requests of clients under way */
-	uint64_t fore_cost, sync_cost;	/* in this window */
-	uint64_t peak;			/* cost a second the worker was seen to do */
+	uint64_t fore_last_ns;
+	uint64_t alone_s, look_n;	/* clients without copies: work a second; requests */
+	uint64_t beside_s, sync_s;	/* with copies; these */
+	uint64_t peak;			/* work a second the worker was seen to do */
 	uint64_t rate;			/* of copies; 0: no limit */
-	uint64_t at_ns;
+	uint64_t asked_ns, token_ns;
 	int64_t	 tokens;
 };
 
@@ -512,7 +518,7 @@ void	storage_sync_start(struct storage_target *t);
 void	storage_sync_refused(struct storage_target *t, int rc, uint64_t since_ns);
 /* The chain has moved on, or we stop. */
 void	storage_sync_stop(struct storage_target *t);
-unsigned storage_sync_rows(const struct storage_worker *w, struct msg_sync_status *rows,
+unsigned storage_sync_rows(struct storage_worker *w, struct msg_sync_status *rows,
 	    unsigned max);
 /* What the syncing replica is asked for its list with; may be idle. */
 struct net_call *storage_sync_call(struct storage_sync *s);
@@ -522,7 +528,9 @@ void	storage_syncs_close(struct storage_worker *w);
 /* A client's request has begun, or ended after @bytes. */
 void	storage_fore_begin(struct storage_worker *w);
 void	storage_fore_end(struct storage_worker *w, uint64_t bytes);
-/* May a copy of about @bytes begin now: 0, and it counts as begun; else when to ask again. */
+/* May a copy of about @bytes begin now: 0, and it counts as begun until it is said to have
+ * ended; else when to ask again. */
 uint64_t storage_pace_wait(struct storage_worker *w, uint64_t bytes);
+void	storage_pace_end(struct storage_worker *w, uint64_t bytes);
 
 #endif

@@ -203,6 +203,14 @@ load(struct storage_op *op, uint64_t version)
 		load_event(op, rc == -ENOENT ? -EIO : rc);
 		return;
 	}
+	if (op->store.version == version && op->store.kind == UPDATE_WRITE &&
+	    op->store.offset == 0 && op->store.len == wh->len) {
+		/* What we have just stored is all of it. */
+		wh->data = op->data;
+		wh->crc = op->crc;
+		load_event(op, 0);
+		return;
+	}
 	op->load = (struct chunk_read){ .target = op->t->v.target,
 	    .id = op->craq.id, .version = version, .len = wh->len };
 	op->disk_tick = op->w->ticks;

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* storage_sync.c - the last serving replica brings the one that syncs behind it up to date.
  *
- *   QUEUED -> page by page: their list, ours -> merge (chunk/resync.c)
- *     ^         for each chunk that differs: a CRAQ_SYNC operation, some at a time
- *     |       end of both lists, all operations done -> tell the manager
- *     +------ any error: pause, then on from the page where it was
+ *   QUEUED -> page by page: their list, ours -> merge (chunk/resync.c) -> what differs: a queue
+ *     ^       each chunk in it: a CRAQ_SYNC operation, some at a time; one that fails goes
+ *     |	 to the end of it
+ *     |       end of both lists, nothing in the queue -> tell the manager
+ *     +------ nothing but errors: pause, then on from where it was
+ *
+ * Listing runs ahead of copying, so that it is known early how much there is to do.  Once the
+ * queue is full, the rest of the lists is only counted, and read again from there later.
  *
  * A replica that does not take what it is sent, as its disk is full or it cannot be reached,
  * would make every write of the chain wait: then the manager is told to go on without it.
@@ -22,6 +26,9 @@
 #include "roles/storage_impl.h"
 
 #define COPIES		8u		/* chunks of one chain in work at once */
+#define QUEUE		1024u		/* chunks that are known to differ */
+#define CHUNK_COST	(32u << 10)	/* bytes that take as long as a chunk does */
+#define RATE_NS		NS_PER_S	/* speed is taken over so long, at least */
 #define CALL_NS		(5 * NS_PER_S)
 #define COPY_NS		(30 * NS_PER_S)
 #define PAUSE_MIN_NS	(5 * NS_PER_MS)
@@ -32,10 +39,14 @@
 #define WATCH_NS	(NS_PER_S / 4)
 #define MEMORY_NS	(2 * NS_PER_MS)	/* ask again whether there is memory */
 
-struct copy {
-	struct storage_sync *s;
+struct item {
 	struct chunk_id	id;
 	uint32_t	bytes;
+};
+
+struct copy {
+	struct storage_sync *s;
+	struct item	what;
 	bool		busy, repair;
 };
 
@@ -45,20 +56,27 @@ struct storage_sync {
 	struct list	node;		/* w->syncs */
 	struct list	in_queue;
 	bool		active;		/* has one of the worker's places */
-	bool		advancing, ended, asking, differs;
+	bool		advancing, asking;
 	bool		refused;	/* the manager is being told */
 	uint32_t	version;
 	target_id	target;		/* that is brought up to date */
 	struct net_addr	addr;
 	unsigned	busy, tries;
+	unsigned	failed;		/* copies, since one was made */
 	int		rc;
 	struct chunk_resync merge;
-	struct msg_list_row *rows[2];	/* pages; while active */
-	struct chunk_id next;		/* to be copied, waits for its turn */
-	uint32_t	next_bytes;
-	struct chunk_id safe;		/* all up to it is equal, if any is */
-	bool		any_safe;
-	uint64_t	compared, compared_bytes, copied, copied_bytes;
+	struct msg_list_row *rows[2];	/* pages; while active and listing */
+	bool		listed;		/* as far as it goes in this pass */
+	bool		behind;		/* chunks after @resume are not in the queue */
+	struct chunk_id	resume;
+	unsigned	pass;
+	struct item    *queue;		/* a ring of QUEUE, with room for what is in work */
+	unsigned	queue_at, queue_n;
+	uint64_t	compared, compared_bytes;	/* in the first pass */
+	uint64_t	differ, differ_bytes;		/* of them */
+	uint64_t	copied, copied_bytes;
+	uint64_t	rate_ns, rate_cost, rate_bytes;	/* at the last look: time, sums */
+	uint64_t	cost_s, bytes_s;		/* and a second, lately */
 	uint64_t	began_ns, logged_ns;
 	uint64_t	silent_ns;	/* since when no list was answered; 0: it was */
 	struct net_call	list;
@@ -70,6 +88,15 @@ static void advance(struct storage_sync *s);
 static void pump(struct storage_worker *w);
 
 static void
+rows_free(struct storage_sync *s)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		free(s->rows[i]);
+		s->rows[i] = NULL;
+	}
+}
+
+static void
 release(struct storage_sync *s)
 {
 	list_remove(&s->node);
@@ -77,8 +104,8 @@ release(struct storage_sync *s)
 	net_call_cancel(&s->list);
 	clock_timer_stop(s->w->clock, &s->timer);
 	clock_timer_stop(s->w->clock, &s->watch);
-	free(s->rows[0]);
-	free(s->rows[1]);
+	rows_free(s);
+	free(s->queue);
 	free(s);
 }
 
@@ -108,10 +135,17 @@ copy_op(struct copy *c)
 	op->ctx = c;
 	op->shift = LAYOUT_SHIFT_MIN;
 	op->craq.kind = c->repair ? CRAQ_REPAIR : CRAQ_SYNC;
-	op->craq.id = c->id;
+	op->craq.id = c->what.id;
 	op->craq.chain_version = s->version;
 	op->craq.deadline_ns = clock_now(s->w->clock) + COPY_NS;
 	return storage_op_start(op);
+}
+
+static void
+queue_put(struct storage_sync *s, const struct item *what)
+{
+	assert(s->queue_n < QUEUE);
+	s->queue[(s->queue_at + s->queue_n++) % QUEUE] = *what;
 }
 
 static void
@@ -121,7 +155,7 @@ copy_end(struct copy *c, int rc)
 
 	c->busy = false;
 	s->busy--;
-	s->w->sync_bytes -= c->bytes;
+	storage_pace_end(s->w, c->what.bytes);
 	if (s->t == NULL) {
 		if (s->busy == 0)
 			release(s);
@@ -129,11 +163,17 @@ copy_end(struct copy *c, int rc)
 	}
 	if (rc == 0 && !c->repair) {
 		s->copied++;
-		s->copied_bytes += c->bytes;
+		s->copied_bytes += c->what.bytes;
+		s->failed = s->tries = 0;
 		stat_add(&s->w->stat.copied_chunks, 1);
-		stat_add(&s->w->stat.copied_bytes, c->bytes);
-	} else if (s->rc == 0) {
-		s->rc = rc != 0 ? rc : ERR_BUSY;	/* repaired: once more */
+		stat_add(&s->w->stat.copied_bytes, c->what.bytes);
+	} else {
+		/* The others come first; when there are no others, it is time to rest.
+		 * Repaired: once more. */
+		queue_put(s, &c->what);
+		if (rc != 0 && (++s->failed >= COPIES || s->failed >= s->queue_n) &&
+		    s->rc == 0)
+			s->rc = rc;
 	}
 	advance(s);
 }
@@ -162,10 +202,10 @@ copy_start(struct storage_sync *s)
 	while (c->busy)
 		c++;
 	assert(c < s->copies + COPIES);
-	*c = (struct copy){ .s = s, .id = s->next, .bytes = s->next_bytes,
-	    .busy = true };
+	*c = (struct copy){ .s = s, .what = s->queue[s->queue_at], .busy = true };
+	s->queue_at = (s->queue_at + 1) % QUEUE;
+	s->queue_n--;
 	s->busy++;
-	s->w->sync_bytes += c->bytes;
 	if ((rc = copy_op(c)) != 0)
 		copy_end(c, rc);
 }
@@ -196,6 +236,7 @@ listed(struct net_call *c, int rc)
 		if (rep->rows.n > 0)
 			memcpy(s->rows[RESYNC_THEIRS], rep->rows.v,
 			    rep->rows.n * sizeof(*rep->rows.v));
+		s->tries = 0;
 		take_page(s, RESYNC_THEIRS, rep->rows.n, rep->more != 0);
 	} else if (s->rc == 0) {
 		s->rc = rc;
@@ -205,7 +246,7 @@ listed(struct net_call *c, int rc)
 	advance(s);
 }
 
-/* The pages that are wanted.  Everything before them is equal by now. */
+/* The pages that are wanted. */
 static void
 pages(struct storage_sync *s)
 {
@@ -214,12 +255,6 @@ pages(struct storage_sync *s)
 	struct chunk_resync_list *theirs = &s->merge.lists[RESYNC_THEIRS];
 	int rc = 0;
 
-	if (s->merge.any && (!s->any_safe ||
-	    chunk_id_cmp(s->safe, s->merge.done) < 0)) {
-		s->safe = s->merge.done;
-		s->any_safe = true;
-		s->tries = 0;
-	}
 	if (chunk_resync_wants(&s->merge, RESYNC_OURS)) {
 		uint32_t n = 0;
 		bool more = false;
@@ -255,6 +290,8 @@ queue_again(struct clock_timer *timer)
 {
 	struct storage_sync *s = container_of(timer, struct storage_sync, timer);
 
+	if (s->silent_ns != 0)
+		storage_sync_refused(s->t, s->rc, s->silent_ns);
 	list_push_back(&s->w->sync_queue, &s->in_queue);
 	pump(s->w);
 }
@@ -269,6 +306,10 @@ give_up(struct storage_sync *s)
 	s->tries++;
 	if (ns > PAUSE_MAX_NS)
 		ns = PAUSE_MAX_NS;
+	/* Who has not answered for long enough is told of in time. */
+	if (s->silent_ns != 0 && now - s->silent_ns < REFUSED_NS &&
+	    ns > s->silent_ns + REFUSED_NS - now)
+		ns = s->silent_ns + REFUSED_NS - now;
 	if (s->tries > 6 && (s->logged_ns == 0 || now - s->logged_ns >= LOG_NS)) {
 		log_warn(&w->env->log, "replica not up to date yet",
 		    "chain=%u version=%u target=%u compared=%llu tries=%u rc=%s",
@@ -278,10 +319,7 @@ give_up(struct storage_sync *s)
 	}
 	if (err_next(s->rc) == ERR_NEXT_REFRESH && s->rc != ERR_CHAIN_RECOVERING)
 		storage_refresh(w);
-	for (unsigned i = 0; i < 2; i++) {
-		free(s->rows[i]);
-		s->rows[i] = NULL;
-	}
+	rows_free(s);
 	place_leave(s);
 	clock_timer_start(w->clock, &s->timer, now + ns, queue_again);
 	pump(w);
@@ -321,45 +359,99 @@ timer_over(struct clock_timer *timer)
 	advance(container_of(timer, struct storage_sync, timer));
 }
 
-/* The chunk at hand may be copied now; else the timer has been set. */
+/* The first of the queue may be copied now; else the timer has been set. */
 static bool
 may_copy(struct storage_sync *s)
 {
 	struct storage_worker *w = s->w;
 	uint64_t max = w->env->conf->storage_memory / 4, at;
+	uint32_t bytes = s->queue[s->queue_at].bytes;
 
-	if (w->sync_bytes > 0 && w->sync_bytes + s->next_bytes > max)
+	if (w->sync_bytes > 0 && w->sync_bytes + bytes > max)
 		at = clock_now(w->clock) + MEMORY_NS;
 	else
-		at = storage_pace_wait(w, s->next_bytes);
+		at = storage_pace_wait(w, bytes);
 	if (at == 0)
 		return true;
 	clock_timer_start(w->clock, &s->timer, at, timer_over);
 	return false;
 }
 
+/* The next chunk of both lists.  What it found in the first pass is what there is to do. */
 static void
 compare(struct storage_sync *s)
 {
+	struct chunk_id before = s->merge.done;
 	const struct msg_list_row *ours;
-	enum chunk_resync_next next = chunk_resync_next(&s->merge, &s->next, &ours);
+	struct item what = { 0 };
+	enum chunk_resync_next next = chunk_resync_next(&s->merge, &what.id, &ours);
 
 	switch (next) {
 	case RESYNC_PAGE:
 		pages(s);
 		return;
 	case RESYNC_END:
-		s->ended = true;
+		s->listed = true;
+		rows_free(s);
 		return;
 	case RESYNC_SAME:
 	case RESYNC_DIFFERS:
 		break;
 	}
-	s->compared++;
 	stat_add(&s->w->stat.compared_chunks, 1);
-	s->next_bytes = ours != NULL && ours->committed != 0 ? ours->len : 0;
-	s->compared_bytes += s->next_bytes;
-	s->differs = next == RESYNC_DIFFERS;
+	what.bytes = ours != NULL && ours->committed != 0 ? ours->len : 0;
+	if (s->pass == 0) {
+		s->compared++;
+		s->compared_bytes += what.bytes;
+	}
+	if (next == RESYNC_SAME)
+		return;
+	if (s->pass == 0) {
+		s->differ++;
+		s->differ_bytes += what.bytes;
+	}
+	if (s->behind)
+		return;
+	if (s->queue_n + COPIES < QUEUE) {
+		queue_put(s, &what);
+		return;
+	}
+	s->behind = true;
+	s->resume = before;		/* there is one: the queue is full of them */
+	s->listed = s->pass > 0;
+}
+
+static bool
+lists_begin(struct storage_sync *s, const struct chunk_id *after)
+{
+	chunk_resync_init(&s->merge, after);
+	for (unsigned i = 0; i < 2; i++)
+		if (s->rows[i] == NULL && (s->rows[i] = malloc(STORAGE_LIST_PAGE *
+		    sizeof(*s->rows[i]))) == NULL)
+			return false;
+	return true;
+}
+
+/* One thing that can be done now; false: there is none. */
+static bool
+one_step(struct storage_sync *s)
+{
+	if (s->queue_n > 0 && s->busy < COPIES && s->timer.pos == 0 && may_copy(s)) {
+		copy_start(s);
+		return true;
+	}
+	if (!s->listed && !s->asking) {
+		compare(s);
+		return true;
+	}
+	if (s->listed && s->behind && s->queue_n == 0 && s->busy == 0) {
+		s->listed = s->behind = false;
+		s->pass++;
+		if (!lists_begin(s, &s->resume))
+			s->rc = -ENOMEM;
+		return true;
+	}
+	return false;
 }
 
 static void
@@ -370,49 +462,38 @@ advance(struct storage_sync *s)
 		return;
 	s->advancing = true;
 	clock_timer_stop(s->w->clock, &s->timer);
-	while (s->rc == 0 && !s->ended && !s->asking && s->busy < COPIES) {
-		/* A page begins when all before it is equal: the place to go on from. */
-		if (!s->differs) {
-			if (s->busy > 0 && (chunk_resync_wants(&s->merge,
-			    RESYNC_OURS) || chunk_resync_wants(&s->merge,
-			    RESYNC_THEIRS)))
-				break;
-			compare(s);
-			continue;
-		}
-		if (!may_copy(s))
-			break;
-		s->differs = false;
-		copy_start(s);
-	}
+	while (s->rc == 0 && one_step(s))
+		;
 	s->advancing = false;
-	if (s->asking || s->busy > 0 || s->timer.pos != 0)
+	if (s->asking || s->busy > 0)
 		return;
-	if (s->rc != 0)
+	if (s->rc != 0) {
+		clock_timer_stop(s->w->clock, &s->timer);
 		give_up(s);
-	else if (s->ended)
+	} else if (s->timer.pos == 0 && s->queue_n == 0 && s->listed && !s->behind) {
 		done(s);
+	}
 }
 
 static void
 begin(struct storage_sync *s)
 {
 	struct storage_worker *w = s->w;
+	struct chunk_id from = s->merge.done;
 
 	w->syncing++;
 	s->active = true;
 	stat_set(&w->stat.syncing, w->syncing);
-	s->ended = s->differs = false;
 	s->rc = 0;
-	chunk_resync_init(&s->merge, s->any_safe ? &s->safe : NULL);
-	for (unsigned i = 0; i < 2; i++) {
-		s->rows[i] = malloc(STORAGE_LIST_PAGE * sizeof(*s->rows[i]));
-		if (s->rows[i] == NULL)
-			s->rc = -ENOMEM;
-	}
-	if (s->rc == 0 && !storage_lease(w))
+	s->failed = 0;
+	if (s->queue == NULL)
+		s->queue = malloc(QUEUE * sizeof(*s->queue));
+	if (s->queue == NULL || (!s->listed && !lists_begin(s, s->merge.any ? &from :
+	    NULL)))
+		s->rc = -ENOMEM;
+	else if (!storage_lease(w))
 		s->rc = ERR_NO_LEASE;
-	else if (s->rc == 0 && atomic_load(&s->t->disk->failed))
+	else if (atomic_load(&s->t->disk->failed))
 		s->rc = -EIO;
 	advance(s);
 }
@@ -465,7 +546,7 @@ storage_sync_start(struct storage_target *t)
 	s->version = t->v.version;
 	s->target = t->v.replicas[t->v.serving_n];
 	s->addr = t->v.addrs[t->v.serving_n];
-	s->began_ns = clock_now(w->clock);
+	s->began_ns = s->rate_ns = clock_now(w->clock);
 	list_push_back(&w->syncs, &s->node);
 	list_init(&s->in_queue);
 	t->sync = s;
@@ -513,29 +594,65 @@ storage_sync_stop(struct storage_target *t)
 		pump(w);
 }
 
+/* How fast it was lately. */
+static void
+speed(struct storage_sync *s, uint64_t now)
+{
+	uint64_t cost = s->copied_bytes + s->copied * CHUNK_COST;
+	uint64_t ms = (now - s->rate_ns) / NS_PER_MS, cost_s, bytes_s;
+
+	if (now - s->rate_ns < RATE_NS && (s->cost_s != 0 || ms < RATE_NS / NS_PER_MS / 4))
+		return;
+	cost_s = (cost - s->rate_cost) * 1000 / ms;
+	bytes_s = (s->copied_bytes - s->rate_bytes) * 1000 / ms;
+	s->cost_s = s->cost_s == 0 ? cost_s : (s->cost_s + cost_s) / 2;
+	s->bytes_s = s->bytes_s == 0 ? bytes_s : (s->bytes_s + bytes_s) / 2;
+	s->rate_ns = now;
+	s->rate_cost = cost;
+	s->rate_bytes = s->copied_bytes;
+}
+
+static struct msg_sync_status
+status(struct storage_sync *s, uint64_t now)
+{
+	struct msg_sync_status row = { .chain = s->t->v.chain, .target = s->target,
+	    .copied = s->copied, .bytes = s->copied_bytes,
+	    .ms = (now - s->began_ns) / NS_PER_MS };
+	uint64_t chunks, bytes, left, cost;
+
+	chunk_engine_count(s->t->disk->engine, s->t->v.target, &chunks, &bytes);
+	left = s->differ > s->copied ? s->differ - s->copied : 0;
+	row.done = s->compared > left ? s->compared - left : 0;
+	row.total = chunks > s->compared ? chunks : s->compared;
+	row.bytes_left = s->differ_bytes > s->copied_bytes ?
+	    s->differ_bytes - s->copied_bytes : 0;
+	/* What was not compared yet may have to be copied, all of it. */
+	if (s->pass == 0 && !s->listed && bytes > s->compared_bytes) {
+		row.bytes_left += bytes - s->compared_bytes;
+		left += row.total - s->compared;
+	}
+	speed(s, now);
+	cost = row.bytes_left + left * CHUNK_COST;
+	row.rate = s->bytes_s;
+	row.left_ms = cost == 0 ? 0 : s->cost_s < 1000 ? UINT64_MAX :
+	    cost / (s->cost_s / 1000);
+	return row;
+}
+
 unsigned
-storage_sync_rows(const struct storage_worker *w, struct msg_sync_status *rows,
-    unsigned max)
+storage_sync_rows(struct storage_worker *w, struct msg_sync_status *rows, unsigned max)
 {
 	uint64_t now = clock_now(w->clock);
 	unsigned n = 0;
 
 	list_for_each(it, &w->syncs) {
-		const struct storage_sync *s = list_entry(it, struct storage_sync, node);
-		uint64_t chunks, bytes;
+		struct storage_sync *s = list_entry(it, struct storage_sync, node);
 
 		if (s->t == NULL)
 			continue;
 		if (n == max)
 			break;
-		chunk_engine_count(s->t->disk->engine, s->t->v.target, &chunks, &bytes);
-		rows[n++] = (struct msg_sync_status){ .chain = s->t->v.chain,
-		    .target = s->target, .done = s->compared,
-		    .total = chunks > s->compared ? chunks : s->compared,
-		    .copied = s->copied, .bytes = s->copied_bytes,
-		    .bytes_left = bytes > s->compared_bytes ?
-			bytes - s->compared_bytes : 0,
-		    .ms = (now - s->began_ns) / NS_PER_MS };
+		rows[n++] = status(s, now);
 	}
 	return n;
 }

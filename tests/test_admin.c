@@ -100,7 +100,7 @@ status_rep(struct net_req *req)
 	struct msg_sync_status syncs[] = {
 		{ .chain = 2, .target = 3, .rc = -EIO, .tries = 2, .again_ms = 100 },
 		{ .chain = 2, .target = 2, .done = 50, .total = 200, .copied = 5,
-		    .bytes = 10 << 20, .ms = 2000 },
+		    .bytes = 10 << 20, .ms = 2000, .rate = 5 << 20, .left_ms = 6000 },
 		{ .chain = 3, .target = 3, .rc = -ENOSPC, .tries = 4,
 		    .again_ms = 7600 },
 	};

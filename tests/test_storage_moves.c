@@ -95,6 +95,43 @@ START_TEST(returns)
 }
 END_TEST
 
+/* It lacks more chunks than are remembered at once, in one pass over the lists; an error now and
+ * then does not hold the others up. */
+START_TEST(returns_long)
+{
+	static uint8_t a[100], b[100];
+	unsigned n, many = 2600;
+	uint32_t i;
+
+	cluster_open(28, 1);
+	memset(a, 'a', sizeof(a));
+	for (i = 0; i < many; i++)
+		ck_assert_int_eq(put(i, 0, a, sizeof(a), i + 1, 0), 0);
+	n = node_at(0, 1);
+	host_down(&T.nodes[n - 1], KILL);
+	wait_serving(NODES - 1);
+	replace_disk(n);
+	storage_up(&T.nodes[n - 1]);
+	wait_state(TARGET_SYNCING);
+	for (i = 0; i < 3; i++) {
+		sim_net_path(T.net, node_at(0, NODES - 2), n, SIM_NET_RESET);
+		sim_clock_run(T.world, 30 * NS_PER_MS);
+		sim_net_heal(T.net);
+		sim_clock_run(T.world, 100 * NS_PER_MS);
+	}
+	wait_serving(NODES);
+	for (unsigned r = 0; r < NODES; r++) {
+		for (i = 0; i < many; i++) {
+			ck_assert_int_eq(get(r, i, 0, b, sizeof(b)), 0);
+			ck_assert_int_eq(R.item_rc, 0);
+			ck_assert(memcmp(a, b, sizeof(a)) == 0);
+		}
+	}
+	ck_assert_uint_eq(T.errors, 0);
+	cluster_close();
+}
+END_TEST
+
 /* A replica that returns does not take what it is sent: its disk is too small for it, or the
  * one before it does not reach it.  Writes wait a second at most; later it comes back. */
 START_TEST(returns_in_vain)
@@ -675,6 +712,7 @@ main(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, returns, 0, 6);
+	tcase_add_test(tc, returns_long);
 	tcase_add_loop_test(tc, returns_in_vain, 0, 2);
 	tcase_add_loop_test(tc, interrupted, 0, 5);
 	tcase_add_loop_test(tc, lone_survivor, 0, 3);

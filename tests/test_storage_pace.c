@@ -57,6 +57,7 @@ work(unsigned client, unsigned ms)
 			if (storage_pace_wait(W, CHUNK) == 0) {
 				copied += CHUNK;
 				sim_clock_run(world, each);
+				storage_pace_end(W, CHUNK);
 			}
 			sim_clock_run(world, each);
 			storage_fore_end(W, CHUNK);
@@ -67,6 +68,7 @@ work(unsigned client, unsigned ms)
 			if (at == 0) {
 				copied += CHUNK;
 				sim_clock_run(world, each);
+				storage_pace_end(W, CHUNK);
 			} else {
 				ck_assert_uint_gt(at, clock_now(W->clock));
 				if (at > window)
