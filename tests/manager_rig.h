@@ -374,7 +374,7 @@ register_node(struct node *n)
 	return 0;
 }
 
-static void
+static inline void
 three_nodes(unsigned disks, unsigned slots)
 {
 	for (unsigned i = 0; i < 3; i++)
