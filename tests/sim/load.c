@@ -284,6 +284,8 @@ judge_block(struct actor *a, uint32_t file, uint32_t block, const uint8_t *p,
 		if (end < x->over_ns)
 			x->over_ns = end;
 	}
+	if (w != NULL && w->known_ns == UINT64_MAX)
+		sim_plot_seen(l->s);
 	if (w != NULL && end < w->known_ns)
 		w->known_ns = end;
 }

@@ -596,7 +596,15 @@ lister_act(struct more *a)
 	if (a->cookie == 0 && a->made < STAY_MAX && (a->made < 20 ||
 	    rand_chance(&a->rand, 4, 5))) {
 		snprintf(name, sizeof(name), "stay%u", a->made);
-		begin(a, lister_made, "lister mknod %s", name);
+		begin(a, lister_made, "lister makes %s", name);
+		/* A command that takes more than one sector of the log. */
+		if (a->made % 2 == 1) {
+			memset(a->data, 'x', 3000);
+			a->data[1 + rand_below(&a->rand, 2999)] = '\0';
+			client_symlink(c, &a->op, op_done, &root, a->dir, name,
+			    (const char *)a->data);
+			return;
+		}
 		client_mknod(c, &a->op, op_done, &root, a->dir, name, S_IFREG | 0600, 0);
 		return;
 	}

@@ -254,16 +254,23 @@ pauses(struct sim *s)
 /* ---- power ---- */
 
 static void
-lights_out(struct sim *s)
+lights_out(struct sim *s, bool seen)
 {
-	unsigned kind = (unsigned)rand_below(&s->rand, 4);
+	unsigned kind = seen ? 2 + (unsigned)rand_below(&s->rand, 2) :
+	    (unsigned)rand_below(&s->rand, 4);
+	bool there[SIM_NODES] = { false };
 	unsigned from = kind == 1 ? SIM_METADATA0 : kind == 2 ? SIM_STORAGE0 : 0;
 	unsigned to = kind == 0 ? SIM_METADATA0 : kind == 1 ? SIM_STORAGE0 : SIM_CLIENT0;
 	unsigned spared = SIM_NODES;
 
 	/* One of a group goes on. */
-	if (rand_chance(&s->rand, 1, 3))
+	if (!seen && rand_chance(&s->rand, 1, 3))
 		spared = node(s, from, to - from)->id;
+	/* Who was writing may not be the first to come back. */
+	there[node(s, SIM_CLIENT0, SIM_CLIENTS)->id] = true;
+	if (rand_chance(&s->rand, 1, 2))
+		part(s, there, some(s, 200, 3000));
+	hot(s, 2500);
 	sim_trace(s, "power cut of %u-%u, not %u", from, to, spared);
 	for (unsigned i = from; i < to; i++)
 		if (!s->nodes[i].absent && i != spared)
@@ -301,7 +308,17 @@ sim_plot_acked(struct sim *s)
 	if (s->plot == SIM_PLOT_VOTES)
 		headless(s);
 	else
-		lights_out(s);
+		lights_out(s, false);
+}
+
+/* Somebody has read what nobody has acknowledged: it must not be lost either. */
+void
+sim_plot_seen(struct sim *s)
+{
+	if (s->plot == SIM_PLOT_POWER && s->spark > 0 && rand_chance(&s->rand, 1, 2)) {
+		s->spark = 0;
+		lights_out(s, true);
+	}
 }
 
 /* The power fails right behind an acknowledgement, while some disks lag behind others. */
@@ -391,6 +408,47 @@ alone(struct sim *s)
 
 /* ---- chains ---- */
 
+/* One replica goes, or two, with all that is not durable there. */
+static void
+take_out(struct sim *s, const struct routing_chain *c)
+{
+	unsigned n = c->target_n, at = (unsigned)rand_below(&s->rand, n);
+	struct sim_node *tail = node_of(s, c->targets[at == n - 1 ? n - 2 : n - 1]);
+	struct sim_node *last = node_of(s, c->targets[at]), *asker;
+	bool there[SIM_NODES] = { false };
+
+	if (tail == NULL || last == NULL)
+		return;
+	s->style = (unsigned)rand_below(&s->rand, 5);
+	s->blows = s->style == 1 || s->style == 2 ? 0 : 1 + (unsigned)rand_below(&s->rand, 2);
+	asker = node(s, SIM_CLIENT0, SIM_CLIENTS);
+	switch (s->style) {
+	case 0:				/* the word that it is back comes late */
+		lag(tail, false, SIM_MANAGER0, SIM_METADATA0, some(s, 200, 550), 3000);
+		break;
+	case 1:				/* who brings it back hears late, and so does a reader */
+		lag(tail, true, 0, SIM_CLIENT0, some(s, 10, 200), 3000);
+		lag(asker, true, SIM_MANAGER0, SIM_METADATA0, some(s, 10, 300), 3000);
+		break;
+	case 2:				/* nobody asks again for what two others lost */
+		for (unsigned i = SIM_STORAGE0; i < SIM_CLIENT0; i++)
+			sim_fault_speed(&s->nodes[i], &s->nodes[i] == last ? 1 :
+			    (unsigned)some(s, 10, 60));
+		there[asker->id] = true;
+		if (rand_chance(&s->rand, 1, 2))
+			there[node(s, SIM_CLIENT0, SIM_CLIENTS)->id] = true;
+		part(s, there, some(s, 1000, 4000));
+		if (at > 0 && node_of(s, c->targets[at - 1]) != NULL)
+			sim_fault_crash(node_of(s, c->targets[at - 1]), true,
+			    some(s, 500, 2500));
+		break;
+	default:
+		break;
+	}
+	sim_fault_crash(last, s->style == 2 || rand_chance(&s->rand, 1, 2),
+	    some(s, 1, rand_chance(&s->rand, 1, 2) ? 50 : 1500));
+}
+
 /* Replicas go and come back, and are hit again while they are brought up to date. */
 static uint64_t
 resync(struct sim *s)
@@ -399,35 +457,28 @@ resync(struct sim *s)
 	struct sim_node *tail, *last;
 	unsigned n;
 
-	hot(s, 200);
+	hot(s, 100);
 	if (c == NULL || (n = routing_serving_n(c)) == 0)
 		return 50;
-	tail = node_of(s, c->targets[n - 1]);
-	if (tail == NULL)
-		return 50;
-	if (n == c->target_n || c->states[n] != TARGET_SYNCING) {
-		if (n == c->target_n && rand_chance(&s->rand, 1, 2)) {
-			/* What was under way is durable at some. */
-			for (unsigned i = SIM_STORAGE0; i < SIM_CLIENT0; i++)
-				sim_fault_speed(&s->nodes[i], 1 + (unsigned)rand_below(
-				    &s->rand, rand_chance(&s->rand, 1, 2) ? 2 : 60));
-			sim_fault_crash(a_storage(s), true, some(s, 1, 1500));
-			if (rand_chance(&s->rand, 1, 3))
-				sim_fault_crash(a_storage(s), true, some(s, 1, 1500));
-			/* And the word that it is back will come late. */
-			if (rand_chance(&s->rand, 1, 3))
-				lag(tail, false, SIM_MANAGER0, SIM_METADATA0,
-				    some(s, 50, 500), some(s, 1000, 3000));
-			else if (rand_chance(&s->rand, 1, 3))
-				lag_some(tail, true, some(s, 10, 300), some(s, 1000, 3000));
-			return some(s, 1, 500);
-		}
-		return some(s, 1, n < c->target_n ? 10 : 200);
+	if (n == c->target_n) {
+		if (rand_chance(&s->rand, 1, 3))
+			take_out(s, c);
+		return some(s, 1, 300);
 	}
+	if (c->states[n] != TARGET_SYNCING || s->blows == 0)
+		return some(s, 1, 10);
+	tail = node_of(s, c->targets[n - 1]);
 	last = node_of(s, c->targets[n]);
-	if (last == NULL)
+	if (tail == NULL || last == NULL)
 		return 50;
-	switch (rand_below(&s->rand, 8)) {
+	if (rand_chance(&s->rand, 1, 2))
+		return some(s, 1, 50);
+	s->blows--;
+	if (s->style == 0) {
+		sim_fault_crash(last, true, some(s, 1, 20));
+		return some(s, 1, 50);
+	}
+	switch (rand_below(&s->rand, 4)) {
 	case 0: case 1:
 		sim_fault_fuse(last, (unsigned)some(s, 1, 60), rand_chance(&s->rand, 1, 2),
 		    some(s, 1, rand_chance(&s->rand, 1, 2) ? 50 : 900));
@@ -435,13 +486,8 @@ resync(struct sim *s)
 	case 2:
 		sim_fault_crash(tail, rand_chance(&s->rand, 1, 2), some(s, 1, 900));
 		break;
-	case 3:
-		sim_fault_pause(tail, some(s, 20, 500));
-		break;
-	case 4: case 5:
-		lag_some(tail, rand_chance(&s->rand, 2, 3), some(s, 5, 400), some(s, 200, 1500));
-		break;
 	default:
+		sim_fault_pause(tail, some(s, 20, 500));
 		break;
 	}
 	return some(s, 1, 50);
@@ -533,15 +579,17 @@ sim_plot_draw(struct sim *s)
 	struct rand *r = &s->rand;
 	const char *one = getenv("SIM_PLOT");
 
-	s->plot = rand_chance(r, 3, 4) ? 1 + (unsigned)rand_below(r, SIM_PLOTS - 1) : 0;
+	s->plot = rand_chance(r, 2, 3) ? 1 + (unsigned)rand_below(r, SIM_PLOTS - 1) : 0;
 	s->plot_of = (unsigned)rand_below(r, 3);
 	if (one != NULL)
 		for (s->plot = SIM_PLOTS - 1; s->plot > 0 && strcmp(one, plots[s->plot]) != 0;)
 			s->plot--;
-	if (s->frail != SIM_NODES || s->faults == 0)
+	if (s->faults == 0)
 		s->plot = SIM_PLOT_NONE;
 	if (s->plot == SIM_PLOT_NONE)
 		return;
+	s->faults &= ~(unsigned)SIM_ROT;
+	s->frail = SIM_NODES;
 	/* Little noise, so that a plot gets where it wants to. */
 	s->faults &= (unsigned)rand_below(r, SIM_ALL + 1);
 	s->fault_ns = (1000 + rand_below(r, 4000)) * NS_PER_MS;
@@ -554,6 +602,8 @@ sim_plot_draw(struct sim *s)
 		s->manager_n = 3;
 	if (s->plot == SIM_PLOT_VOTES && s->plot_of != 0)
 		s->metadata_n = 3;
+	if (s->plot == SIM_PLOT_VOTES)
+		s->metadata_late = 0;
 }
 
 void

@@ -99,8 +99,9 @@ void	sim_fail(struct sim *s, const char *fmt, ...)
 /* How long to think instead of @ns: next to nothing while something is going on. */
 bool	sim_plotted(const struct sim *s);
 uint64_t sim_pace(const struct sim *s, uint64_t ns);
-/* An operation of the load was answered. */
+/* An operation of the load was answered; a read has shown what was not acknowledged. */
 void	sim_plot_acked(struct sim *s);
+void	sim_plot_seen(struct sim *s);
 /* Into the trace (and with SIM_TRACE=1 in the environment, to stderr). */
 void	sim_trace(struct sim *s, const char *fmt, ...)
 	    __attribute__((format(printf, 2, 3)));
