@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/arena.h"
 #include "conf/err.h"
 
 #define CLASSES 15u			/* 4 KiB << 0 .. 4 KiB << 14 = 64 MiB */
@@ -21,6 +22,7 @@ struct mem_pool {
 	size_t		 used_bytes;	/* out */
 	size_t		 kept_bytes;	/* in the free lists */
 	struct free_buf *free[CLASSES];
+	struct arena	*arena;		/* in place of the lists; NULL: none */
 };
 
 static unsigned
@@ -46,12 +48,20 @@ mem_pool_open(struct mem_pool **out, size_t max_bytes, size_t keep_bytes)
 	return 0;
 }
 
+int
+mem_pool_arena(struct mem_pool *p, const struct arena_owner *owner)
+{
+	assert(p->used_bytes == 0 && p->kept_bytes == 0 && p->arena == NULL);
+	return arena_open(&p->arena, owner, p->keep_bytes);
+}
+
 void
 mem_pool_close(struct mem_pool *p)
 {
 	if (p == NULL)
 		return;
 	assert(p->used_bytes == 0);
+	arena_close(p->arena);
 	for (unsigned c = 0; c < CLASSES; c++) {
 		while (p->free[c] != NULL) {
 			struct free_buf *b = p->free[c];
@@ -76,7 +86,10 @@ mem_get(struct mem_pool *p, size_t len, struct mem_buf *out)
 	size = (size_t)MEM_BUF_MIN << c;
 	if (p->used_bytes + size > p->max_bytes)
 		return ERR_BUSY;
-	if (p->free[c] != NULL) {
+	if (p->arena != NULL) {
+		if ((out->p = arena_get(p->arena, size)) == NULL)
+			return -ENOMEM;
+	} else if (p->free[c] != NULL) {
 		out->p = (uint8_t *)p->free[c];
 		p->free[c] = p->free[c]->next;
 		p->kept_bytes -= size;
@@ -97,7 +110,9 @@ mem_put(struct mem_buf *b)
 		return;
 	assert(p->used_bytes >= b->size);
 	p->used_bytes -= b->size;
-	if (p->kept_bytes + b->size <= p->keep_bytes) {
+	if (p->arena != NULL) {
+		arena_put(p->arena, b->p, b->size);
+	} else if (p->kept_bytes + b->size <= p->keep_bytes) {
 		struct free_buf *f = (struct free_buf *)(void *)b->p;
 		unsigned c = class_of(b->size);
 

@@ -12,6 +12,7 @@
 #define MEM_BUF_MIN	4096u
 #define MEM_BUF_MAX	(64u << 20)
 
+struct arena_owner;
 struct mem_pool;
 
 struct mem_buf {
@@ -22,6 +23,9 @@ struct mem_buf {
 
 /* @max_bytes bounds all buffers that are out; @keep_bytes what is kept free. */
 int	mem_pool_open(struct mem_pool **out, size_t max_bytes, size_t keep_bytes);
+/* Take the buffers from large pieces that @owner is told of (conf/arena.h), for devices that
+ * must know memory; before the first one.  0 or -ENOMEM. */
+int	mem_pool_arena(struct mem_pool *p, const struct arena_owner *owner);
 /* All buffers must be back. NULL is fine. */
 void	mem_pool_close(struct mem_pool *p);
 /* A buffer of at least @len bytes, contents undefined.  0; ERR_BUSY over the

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/* arena.c - buddies in pieces.
+ *
+ *   order k: blocks of ARENA_MIN << k; a piece is one block of the highest order
+ *
+ * Which blocks are free is kept beside the memory, not in it, so that memory which has not
+ * been used costs nothing: state[i] tells of the block that begins at page i of its piece. */
+#include "conf/arena.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "conf/list.h"
+
+#define PAGES	(ARENA_PIECE / ARENA_MIN)
+#define ORDERS	15u			/* 4 KiB << 14 = 64 MiB */
+#define FREE	0x80u			/* state: a free block of this order begins here */
+
+_Static_assert((size_t)ARENA_MIN << (ORDERS - 1) == ARENA_PIECE, "orders");
+
+struct piece {
+	struct list node;
+	uint8_t	   *mem;
+	void	   *mark;
+	uint32_t    used;		/* pages */
+	uint32_t    first[ORDERS];	/* free blocks by order: page + 1; 0: none */
+	uint32_t    next[PAGES], prev[PAGES];
+	uint8_t	    state[PAGES];
+};
+
+struct arena {
+	struct arena_owner owner;
+	size_t		   keep_bytes, free_bytes;
+	struct list	   pieces;
+};
+
+static unsigned
+order_of(size_t size)
+{
+	unsigned k = 0;
+
+	while (((size_t)ARENA_MIN << k) < size)
+		k++;
+	assert(((size_t)ARENA_MIN << k) == size && k < ORDERS);
+	return k;
+}
+
+/* ---- free blocks ---- */
+
+static void
+push(struct piece *p, uint32_t page, unsigned k)
+{
+	uint32_t head = p->first[k];
+
+	p->next[page] = head;
+	p->prev[page] = 0;
+	if (head != 0)
+		p->prev[head - 1] = page + 1;
+	p->first[k] = page + 1;
+	p->state[page] = (uint8_t)(FREE | k);
+}
+
+static void
+take(struct piece *p, uint32_t page, unsigned k)
+{
+	uint32_t next = p->next[page], prev = p->prev[page];
+
+	if (next != 0)
+		p->prev[next - 1] = prev;
+	if (prev != 0)
+		p->next[prev - 1] = next;
+	else
+		p->first[k] = next;
+	p->state[page] = 0;
+}
+
+/* ---- pieces ---- */
+
+/* Aligned to its size, so that blocks are aligned to theirs. */
+static uint8_t *
+map_piece(void)
+{
+	size_t room = 2 * (size_t)ARENA_PIECE;
+	uint8_t *all, *mem;
+
+	all = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+	    -1, 0);
+	if (all == MAP_FAILED)
+		return NULL;
+	mem = (uint8_t *)(((uintptr_t)all + ARENA_PIECE - 1) &
+	    ~(uintptr_t)(ARENA_PIECE - 1));
+	if (mem > all)
+		munmap(all, (size_t)(mem - all));
+	if (mem + ARENA_PIECE < all + room)
+		munmap(mem + ARENA_PIECE, (size_t)(all + room - mem - ARENA_PIECE));
+	if (mmap(mem, ARENA_PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+	    MAP_FIXED | MAP_HUGETLB, -1, 0) != MAP_FAILED)
+		return mem;
+	if (mmap(mem, ARENA_PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+	    MAP_FIXED, -1, 0) == MAP_FAILED) {
+		munmap(mem, ARENA_PIECE);
+		return NULL;
+	}
+	return mem;
+}
+
+static void
+free_piece(struct arena *a, struct piece *p)
+{
+	list_remove(&p->node);
+	a->owner.del(a->owner.ctx, p->mark);
+	munmap(p->mem, ARENA_PIECE);
+	a->free_bytes -= ARENA_PIECE;
+	free(p);
+}
+
+static struct piece *
+add_piece(struct arena *a)
+{
+	struct piece *p = calloc(1, sizeof(*p));
+
+	if (p == NULL)
+		return NULL;
+	if ((p->mem = map_piece()) == NULL) {
+		free(p);
+		return NULL;
+	}
+	if (a->owner.add(a->owner.ctx, p->mem, ARENA_PIECE, &p->mark) != 0) {
+		munmap(p->mem, ARENA_PIECE);
+		free(p);
+		return NULL;
+	}
+	push(p, 0, ORDERS - 1);
+	list_push_back(&a->pieces, &p->node);
+	a->free_bytes += ARENA_PIECE;
+	return p;
+}
+
+/* ---- blocks ---- */
+
+static void *
+get_from(struct piece *p, unsigned k)
+{
+	unsigned from = k;
+	uint32_t page;
+
+	while (from < ORDERS && p->first[from] == 0)
+		from++;
+	if (from == ORDERS)
+		return NULL;
+	page = p->first[from] - 1;
+	take(p, page, from);
+	while (from > k) {
+		from--;
+		push(p, page + (1u << from), from);
+	}
+	p->used += 1u << k;
+	return p->mem + (size_t)page * ARENA_MIN;
+}
+
+void *
+arena_get(struct arena *a, size_t size)
+{
+	unsigned k = order_of(size);
+	struct piece *p;
+	void *got = NULL;
+
+	list_for_each(l, &a->pieces)
+		if ((got = get_from(list_entry(l, struct piece, node), k)) != NULL)
+			break;
+	if (got == NULL && (p = add_piece(a)) != NULL)
+		got = get_from(p, k);
+	if (got != NULL)
+		a->free_bytes -= size;
+	return got;
+}
+
+static struct piece *
+piece_of(struct arena *a, const uint8_t *at)
+{
+	list_for_each(l, &a->pieces) {
+		struct piece *p = list_entry(l, struct piece, node);
+
+		if (at >= p->mem && at < p->mem + ARENA_PIECE)
+			return p;
+	}
+	assert(!"a block of no piece");
+	return NULL;
+}
+
+void
+arena_put(struct arena *a, void *at, size_t size)
+{
+	struct piece *p = piece_of(a, at);
+	uint32_t page = (uint32_t)(((uint8_t *)at - p->mem) / ARENA_MIN);
+	unsigned k = order_of(size);
+
+	assert(page % (1u << k) == 0 && p->used >= 1u << k);
+	p->used -= 1u << k;
+	while (k < ORDERS - 1 && p->state[page ^ (1u << k)] == (FREE | k)) {
+		take(p, page ^ (1u << k), k);
+		page &= ~(1u << k);
+		k++;
+	}
+	push(p, page, k);
+	a->free_bytes += size;
+	if (p->used == 0 && a->free_bytes >= a->keep_bytes + ARENA_PIECE)
+		free_piece(a, p);
+}
+
+int
+arena_open(struct arena **out, const struct arena_owner *owner, size_t keep_bytes)
+{
+	struct arena *a = calloc(1, sizeof(*a));
+
+	*out = a;
+	if (a == NULL)
+		return -ENOMEM;
+	a->owner = *owner;
+	a->keep_bytes = keep_bytes;
+	list_init(&a->pieces);
+	return 0;
+}
+
+void
+arena_close(struct arena *a)
+{
+	if (a == NULL)
+		return;
+	while (!list_empty(&a->pieces)) {
+		struct piece *p = list_entry(a->pieces.next, struct piece, node);
+
+		assert(p->used == 0);
+		free_piece(a, p);
+	}
+	free(a);
+}

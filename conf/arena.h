@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* arena.h - powers of two out of large pieces of memory, each of which somebody is told of
+ * once: a device that must know the memory it moves.
+ *
+ * A binary buddy allocator (Knowlton 1965): a block is split in halves until it fits, and
+ * halves that are both free become one again.  Pieces are ARENA_PIECE bytes, of huge pages
+ * when the system has any to spare. */
+#ifndef CONF_ARENA_H
+#define CONF_ARENA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ARENA_PIECE	(64u << 20)
+#define ARENA_MIN	4096u
+
+struct arena;
+
+/* Told of a new piece, and before it goes.  add: 0, or -errno when the piece is not to be
+ * used; *mark is handed to del. */
+struct arena_owner {
+	int  (*add)(void *ctx, void *p, size_t n, void **mark);
+	void (*del)(void *ctx, void *mark);
+	void  *ctx;
+};
+
+/* @keep_bytes: so much stays when it is free.  0 or -ENOMEM. */
+int	arena_open(struct arena **out, const struct arena_owner *owner, size_t keep_bytes);
+/* All blocks must be back. NULL is fine. */
+void	arena_close(struct arena *a);
+/* @size: a power of two, ARENA_MIN to ARENA_PIECE.  A block aligned to its size, or NULL. */
+void   *arena_get(struct arena *a, size_t size);
+void	arena_put(struct arena *a, void *p, size_t size);
+
+#endif

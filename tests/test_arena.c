@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* test_arena.c - blocks out of pieces: they never overlap, come together again, and go back. */
+#include <check.h>
+#include <errno.h>
+#include <string.h>
+
+#include "conf/arena.h"
+#include "conf/mem.h"
+#include "conf/rand.h"
+
+#define HELD_MAX 512u
+
+static unsigned pieces, refused;
+
+static int
+add(void *ctx, void *p, size_t n, void **mark)
+{
+	(void)ctx;
+	ck_assert_uint_eq(n, ARENA_PIECE);
+	ck_assert_uint_eq((uintptr_t)p % ARENA_PIECE, 0);
+	if (refused > 0)
+		return -ENOMEM;
+	*mark = p;
+	pieces++;
+	return 0;
+}
+
+static void
+del(void *ctx, void *mark)
+{
+	(void)ctx;
+	memset(mark, 1, 1);		/* it is still there */
+	pieces--;
+}
+
+static const struct arena_owner owner = { .add = add, .del = del };
+
+/* Every block keeps what was written to its ends while others come and go. */
+START_TEST(blocks_do_not_overlap)
+{
+	struct { uint64_t *p; size_t n; uint64_t mark; } held[HELD_MAX];
+	struct rand rand;
+	struct arena *a;
+	unsigned n = 0;
+
+	pieces = refused = 0;
+	rand_seed(&rand, 7 + (uint64_t)_i);
+	ck_assert_int_eq(arena_open(&a, &owner, 0), 0);
+	for (uint64_t i = 1; i < 20000; i++) {
+		if (n < HELD_MAX && (n == 0 || rand_below(&rand, 100) < 52)) {
+			size_t size = (size_t)ARENA_MIN << rand_below(&rand, 11);
+			uint64_t *p = arena_get(a, size);
+
+			ck_assert_ptr_nonnull(p);
+			ck_assert_uint_eq((uintptr_t)p % size, 0);
+			held[n].p = p;
+			held[n].n = size / sizeof(*p);
+			held[n].mark = p[0] = p[size / sizeof(*p) - 1] = i;
+			n++;
+		} else {
+			unsigned k = (unsigned)rand_below(&rand, n);
+
+			ck_assert_uint_eq(held[k].p[0], held[k].mark);
+			ck_assert_uint_eq(held[k].p[held[k].n - 1], held[k].mark);
+			arena_put(a, held[k].p, held[k].n * sizeof(*held[k].p));
+			held[k] = held[--n];
+		}
+	}
+	while (n-- > 0)
+		arena_put(a, held[n].p, held[n].n * sizeof(*held[n].p));
+	/* All halves have found each other: nothing is kept, so all pieces have gone. */
+	ck_assert_uint_eq(pieces, 0);
+	arena_close(a);
+}
+END_TEST
+
+START_TEST(a_whole_piece_splits_and_joins)
+{
+	struct arena *a;
+	void *small[3], *whole;
+
+	pieces = refused = 0;
+	ck_assert_int_eq(arena_open(&a, &owner, ARENA_PIECE), 0);
+	for (unsigned i = 0; i < 3; i++)
+		small[i] = arena_get(a, ARENA_MIN);
+	ck_assert_uint_eq(pieces, 1);
+	whole = arena_get(a, ARENA_PIECE);
+	ck_assert_uint_eq(pieces, 2);
+	arena_put(a, whole, ARENA_PIECE);
+	for (unsigned i = 0; i < 3; i++)
+		arena_put(a, small[i], ARENA_MIN);
+	ck_assert_uint_eq(pieces, 1);	/* one is kept */
+	whole = arena_get(a, ARENA_PIECE);
+	ck_assert_uint_eq(pieces, 1);
+	refused = 1;
+	ck_assert_ptr_null(arena_get(a, ARENA_MIN));
+	arena_put(a, whole, ARENA_PIECE);
+	arena_close(a);
+	ck_assert_uint_eq(pieces, 0);
+}
+END_TEST
+
+START_TEST(a_pool_over_an_arena)
+{
+	struct mem_pool *pool;
+	struct mem_buf b, c;
+
+	pieces = refused = 0;
+	ck_assert_int_eq(mem_pool_open(&pool, 1u << 20, 0), 0);
+	ck_assert_int_eq(mem_pool_arena(pool, &owner), 0);
+	ck_assert_int_eq(mem_get(pool, 5000, &b), 0);
+	ck_assert_uint_eq(b.size, 8192);
+	ck_assert_int_eq(mem_get(pool, 512u << 10, &c), 0);
+	ck_assert_uint_eq(pieces, 1);
+	mem_put(&b);
+	mem_put(&c);
+	mem_pool_close(pool);
+	ck_assert_uint_eq(pieces, 0);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("arena");
+	TCase *t = tcase_create("arena");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_add_loop_test(t, blocks_do_not_overlap, 0, 4);
+	tcase_add_test(t, a_whole_piece_splits_and_joins);
+	tcase_add_test(t, a_pool_over_an_arena);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
