@@ -16,15 +16,20 @@ WARN	 = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow \
 	   -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wswitch-enum \
 	   -Wno-format-truncation
 DEFS	 = -DFUSE_USE_VERSION=314
-LIBS	 = -lfuse3 -llmdb -luring -lmsgpackc -lsodium -lxxhash -luv -lpthread -ldl -lrt
+# A static program takes all providers of devices along.
+VERBS	 = -Wl,--start-group -libverbs -lmlx5 -lmlx4 -lbnxt_re-rdmav34 -lcxgb4-rdmav34 -lefa \
+	   -lerdma-rdmav34 -lhfi1verbs-rdmav34 -lhns-rdmav34 -lipathverbs-rdmav34 \
+	   -lirdma-rdmav34 -lmana -lmthca-rdmav34 -locrdma-rdmav34 -lqedr-rdmav34 -lrxe-rdmav34 \
+	   -lsiw-rdmav34 -lvmw_pvrdma-rdmav34 -lnl-route-3 -lnl-3 -Wl,--end-group
+LIBS	 = -lfuse3 -llmdb -luring -lmsgpackc -lsodium -lxxhash -luv -libverbs -lpthread -ldl -lrt
 ifneq ($(STATIC),)
 LIBS	:= $(LIBS:-luv=-luv_a)
-# The linker warns of look-ups in libuv and libfuse that need shared libraries: we call
-# neither getpwuid nor modules of libfuse.
-STATIC	+= -Wl,--no-warnings
+LIBS	:= $(LIBS:-libverbs=$(VERBS))
+DEFS	+= -DRDMA_STATIC_PROVIDERS=all
 endif
 PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-dev \
-	   libsodium-dev libxxhash-dev libuv1-dev
+	   libsodium-dev libxxhash-dev libuv1-dev libibverbs-dev \
+	   libnl-3-dev libnl-route-3-dev
 PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin iproute2
 LAYERS	 = conf net chunk meta roles
 LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
@@ -34,9 +39,15 @@ BENCHES	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/bench_*.c)))
 FUZZERS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz_*.c)))
 RUN	 = $(foreach t,$(TESTS) $(FUZZERS),$(if $(T),$(if $(findstring $(T),$t),$t),$t))
 
+# The linker warns of look-ups in libuv, libfuse and libnl that need shared libraries: we call
+# none of them.  Its own way to keep quiet hides errors too.
+LINK	 = $(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(1) $(LIBS) 2>$@.said || \
+	   { grep -v "warning: Using\|: in function" $@.said >&2; rm -f $@.said; exit 1; }; \
+	   rm -f $@.said
+
 all: $(B)/fsd
 $(B)/fsd: $(B)/fsd.o $(B)/libfsd.a
-	$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@$(call LINK)
 $(B)/libfsd.a: $(LIB)
 	@rm -f $@
 	@ar crs $@ $^
@@ -44,11 +55,11 @@ $(B)/libsim.a: $(SIM)
 	@rm -f $@
 	@ar crs $@ $^
 $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/libsim.a $(B)/libfsd.a
-	$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lm $(LIBS)
+	@$(call LINK,-lcheck -lsubunit -lm)
 $(B)/tests/bench_%: $(B)/tests/bench_%.o $(B)/libsim.a $(B)/libfsd.a
-	$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@$(call LINK)
 $(B)/tests/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libsim.a $(B)/libfsd.a
-	$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@$(call LINK)
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $(DEFS) -I. -MMD -MP -c -o $@ $<
