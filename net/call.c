@@ -484,11 +484,14 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 		return n;
 	if ((p = get_peer(hub, to)) == NULL)
 		return -ENOMEM;
-	if (p->state == PEER_UP && bulk == 0 && (unsigned)n <= NET_OUT_SMALL) {
+	/* One-sided transports must know where the reply's payload may go. */
+	if (p->state == PEER_UP && bulk == 0 && (unsigned)n <= NET_OUT_SMALL &&
+	    (room == 0 || !p->conn.chan->one_sided)) {
 		if ((rc = map_put(&hub->calls, c->id, c)) != 0)
 			return rc;
 		seal(c, hub->scratch, (uint32_t)n, 0);
-		rc = net_conn_copy(&p->conn, hub->scratch, (uint32_t)n);
+		rc = net_conn_copy(&p->conn, hub->scratch, (uint32_t)n,
+		    NULL);
 		c->state = CALL_SENT;
 		c->sent_ns = now_of(hub);
 	} else {
@@ -670,7 +673,10 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 	struct net_call *c = map_get(&p->hub->calls, f->id);
 	int rc = 0;
 
-	assert(far == NULL);		/* only requests offer memory */
+	if (far != NULL) {		/* only requests offer memory */
+		peer_failed(p, -ECONNRESET);
+		return;
+	}
 	p->fails = 0;
 	if (c == NULL || c->peer != p || c->state != CALL_SENT || c->kept != NULL) {
 		if (rx != NULL)		/* late: timed out or cancelled */

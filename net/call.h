@@ -73,6 +73,10 @@ void	net_hub_close(struct net_hub *hub);
 struct net_mem_set;
 int	net_mem_add(struct net_hub *hub, void *p, size_t n, struct net_mem_set **out);
 void	net_mem_del(struct net_hub *hub, struct net_mem_set *m);	/* NULL is fine */
+/* Have all buffers of @pool known so, where any transport has need of that; before the first
+ * one is taken.  The pool must be closed before the hub.  0 or -ENOMEM. */
+struct mem_pool;
+int	net_mem_pool(struct net_hub *hub, struct mem_pool *pool);
 /* What is in flight, and connections that are up; for counters and tests. */
 uint32_t net_hub_calls(const struct net_hub *hub);
 uint32_t net_hub_conns(const struct net_hub *hub);

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "conf/err.h"
+#include "net/rdma.h"
 
 #define AUTH_LOG_NS	(10 * NS_PER_S)
 #define OUT_MARK	(16u << 20)	/* queued bytes that stop a server's reading */
@@ -38,9 +39,9 @@ pause_reading(struct net_conn *c, bool paused)
 }
 
 int
-net_conn_copy(struct net_conn *c, const uint8_t *head, uint32_t n)
+net_conn_copy(struct net_conn *c, const uint8_t *head, uint32_t n, struct net_far *far)
 {
-	struct net_tx tx = { .head = head, .head_len = n };
+	struct net_tx tx = { .head = head, .head_len = n, .far = far };
 	struct net_out *o;
 
 	list_init(&tx.node);
@@ -53,6 +54,7 @@ net_conn_copy(struct net_conn *c, const uint8_t *head, uint32_t n)
 	if ((o = net_out_new(c->hub, n, 0)) == NULL)
 		return -ENOMEM;
 	memcpy(o->head, head, n);
+	o->tx.far = far;
 	c->outs_n++;
 	if (net_conn_send(c, o)) {
 		c->outs_n--;
@@ -78,7 +80,7 @@ net_conn_ping(struct net_conn *c)
 	uint8_t head[NET_HEAD];
 
 	net_frame_encode(&f, head);
-	return net_conn_copy(c, head, sizeof(head));
+	return net_conn_copy(c, head, sizeof(head), NULL);
 }
 
 static void
@@ -146,15 +148,110 @@ hello_is_late(struct clock_timer *t)
 	broke(c, -ETIMEDOUT);
 }
 
+/* All is set up, on the channel it stays on. */
 static void
-hello_done(struct net_conn *c)
+is_up(struct net_conn *c)
 {
-	free(c->hello);
-	c->hello = NULL;
 	clock_timer_stop(c->hub->conf.clock, &c->timer);
 	c->chan->head_max = NET_HEAD_MAX;
 	c->chan->bulk_max = NET_BULK_MAX;
 	c->ops->up(c);
+}
+
+/* ---- from TCP to RDMA ---- */
+
+static int
+say_rdma(struct net_conn *c, uint8_t *frame, uint32_t n)
+{
+	struct net_frame f = { .kind = NET_FRAME_RDMA, .msg_len = n };
+
+	net_frame_encode(&f, frame);
+	return net_conn_copy(c, frame, NET_HEAD + n, NULL);
+}
+
+static int
+offer_rdma(struct net_conn *c)
+{
+	uint8_t frame[NET_HEAD + NET_RDMA_WORDS];
+	uint32_t n;
+	int rc = net_rdma_offer(c->hub->rdma, &c->rdma, frame + NET_HEAD, &n);
+
+	c->chan->head_max = sizeof(frame);
+	return rc == 0 ? say_rdma(c, frame, n) : rc;
+}
+
+static void
+move_to_rdma(struct net_conn *c)
+{
+	struct net_chan *tcp = c->chan;
+	const struct net_chan_up *up = tcp->up;
+
+	c->chan = net_rdma_chan(c->rdma, tcp);
+	c->rdma = NULL;
+	c->chan->up = up;
+	c->chan->owner = c;
+	c->chan->head_max = NET_HEAD_MAX;
+	c->chan->bulk_max = NET_BULK_MAX;
+	c->chan->out_mark = OUT_MARK;
+}
+
+static void
+rdma_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
+{
+	uint8_t answer[NET_HEAD + NET_RDMA_WORDS];
+	uint32_t answer_n = 0;
+	int rc, sent = 0;
+
+	if (c->began || (c->client && c->rdma == NULL)) {
+		broke(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	if (c->hub->rdma == NULL) {
+		answer_n = net_rdma_decline(answer + NET_HEAD);
+		rc = 2;
+	} else {
+		rc = net_rdma_take(c->hub->rdma, &c->rdma, head + NET_HEAD,
+		    n - NET_HEAD, answer + NET_HEAD, &answer_n);
+	}
+	if (rc >= 0 && answer_n > 0)
+		sent = say_rdma(c, answer, answer_n);
+	if (rc < 0 || sent != 0) {
+		broke(c, rc < 0 ? rc : sent);
+		return;
+	}
+	if (rc == 1) {
+		move_to_rdma(c);
+	} else if (rc == 2) {
+		net_rdma_abandon(c->rdma);
+		c->rdma = NULL;
+	}
+	if (rc != 0) {
+		c->began = true;
+		if (c->client)
+			is_up(c);
+	}
+}
+
+/* Do both ends reach each other by a network, and do we have something better for it? */
+static bool
+may_offer_rdma(const struct net_conn *c)
+{
+	return c->client && c->hub->rdma != NULL && c->wire >= 2 &&
+	    (c->chan->peer.kind == NET_ADDR_TCP4 || c->chan->peer.kind == NET_ADDR_TCP6);
+}
+
+static void
+hello_done(struct net_conn *c)
+{
+	int rc;
+
+	c->wire = c->hello->version;
+	free(c->hello);
+	c->hello = NULL;
+	if (!may_offer_rdma(c))
+		is_up(c);
+	else if ((rc = offer_rdma(c)) != 0)
+		broke(c, rc);
 }
 
 static void
@@ -167,7 +264,7 @@ chan_connected(struct net_chan *chan)
 	net_hub_nonce(c->hub, nonce);
 	net_hello_ask(c->hello, c->hub->conf.key, c->hub->tag, NET_WIRE_MIN, FSD_WIRE,
 	    nonce, one);
-	if ((rc = net_conn_copy(c, one, sizeof(one))) != 0)
+	if ((rc = net_conn_copy(c, one, sizeof(one), NULL)) != 0)
 		broke(c, rc);
 }
 
@@ -181,7 +278,7 @@ hello_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
 	net_hub_nonce(c->hub, nonce);
 	rc = net_hello_take(c->hello, head, n, nonce, answer, &answer_len);
 	if (rc >= 0 && answer_len > 0)
-		sent = net_conn_copy(c, answer, answer_len);
+		sent = net_conn_copy(c, answer, answer_len, NULL);
 	if (c->hello->refused != 0 && sent == 0)
 		log_hello_failed(c, c->hello->refused);
 	if (rc < 0 || sent < 0)
@@ -204,7 +301,13 @@ chan_frame(struct net_chan *chan, const uint8_t *head, uint32_t n,
 		hello_frame(c, head, n);
 		return;
 	}
-	if (rc == 0 && f.kind == (c->client ? NET_FRAME_REPLY : NET_FRAME_REQUEST)) {
+	if (rc == 0 && f.kind == NET_FRAME_RDMA) {
+		rdma_frame(c, head, n);
+		return;
+	}
+	if (rc == 0 && f.kind == (c->client ? NET_FRAME_REPLY : NET_FRAME_REQUEST) &&
+	    c->rdma == NULL) {
+		c->began = true;
 		c->ops->frame(c, head, &f, rx, far);
 		return;
 	}
@@ -213,7 +316,7 @@ chan_frame(struct net_chan *chan, const uint8_t *head, uint32_t n,
 
 		f.kind = NET_FRAME_PONG;
 		net_frame_encode(&f, pong);
-		if ((rc = net_conn_copy(c, pong, sizeof(pong))) == 0)
+		if ((rc = net_conn_copy(c, pong, sizeof(pong), NULL)) == 0)
 			return;
 	} else if (rc == 0 && c->client && f.kind == NET_FRAME_PONG) {
 		return;
@@ -313,6 +416,8 @@ net_conn_close(struct net_conn *c, struct list *unsent, bool linger)
 		return;
 	clock_timer_stop(c->hub->conf.clock, &c->timer);
 	list_init(&all);
+	net_rdma_abandon(c->rdma);
+	c->rdma = NULL;
 	c->chan->ops->close(c->chan, &all, linger);
 	c->chan = NULL;
 	free(c->hello);

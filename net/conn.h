@@ -20,6 +20,7 @@ struct net_hub {
 	struct net_hub_conf conf;
 	uint8_t	    tag[NET_TAG];
 	struct list transports;
+	struct net_transport *rdma;	/* of those; NULL: none */
 	uint8_t	   *scratch;		/* NET_HEAD_MAX: frames are made here */
 	struct list outs;		/* spare struct net_out of the small size */
 	unsigned    outs_n;
@@ -88,6 +89,9 @@ struct net_conn {
 	uint32_t	  outs_n;	/* frames nobody waits for, not sent yet */
 	uint32_t	  outs_max;	/* over it, or out_mark: no more is read; 0: never */
 	bool		  client, paused;
+	uint16_t	  wire;		/* version agreed on, after the hello */
+	bool		  began;	/* requests have come or gone */
+	struct net_rdma_setup *rdma;	/* under way */
 };
 
 /* Connect and say hello, all within @hello_ms.  0 or -errno, then it is closed. */
@@ -102,9 +106,10 @@ int	net_conn_accept(struct net_conn *c, struct net_hub *hub,
  * tx.node), others freed.  A closed one is fine. */
 void	net_conn_close(struct net_conn *c, struct list *unsent, bool linger);
 
-/* Send a frame that is in memory of the caller's, which is free afterwards.
- * 0 or -ENOMEM. */
-int	net_conn_copy(struct net_conn *c, const uint8_t *head, uint32_t n);
+/* Send a frame that is in memory of the caller's, which is free afterwards; @far: of the
+ * request it answers, or NULL.  0 or -ENOMEM; then @far is still open. */
+int	net_conn_copy(struct net_conn *c, const uint8_t *head, uint32_t n,
+	    struct net_far *far);
 /* Send @o. True: it has left, and is the caller's again; false: ops->sent tells. */
 bool	net_conn_send(struct net_conn *c, struct net_out *o);
 /* Is the peer there? Its pong counts as bytes received. */

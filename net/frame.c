@@ -61,6 +61,7 @@ kind_is_sound(const struct net_frame *f)
 	case NET_FRAME_HELLO1:
 	case NET_FRAME_HELLO2:
 	case NET_FRAME_HELLO3:
+	case NET_FRAME_RDMA:
 		return f->bulk_len == 0 && f->id == 0 && f->method == 0 &&
 		    f->pieces == 0 && f->arg == 0;
 	case NET_FRAME_REQUEST:

@@ -39,7 +39,8 @@ enum net_frame_kind {
 	NET_FRAME_REQUEST = 4,
 	NET_FRAME_REPLY = 5,
 	NET_FRAME_PING = 6,		/* answered by a pong at once, empty */
-	NET_FRAME_PONG = 7
+	NET_FRAME_PONG = 7,
+	NET_FRAME_RDMA = 8		/* set-up (net/rdma.h), before any request */
 };
 
 struct net_frame {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "net/conn.h"
+#include "net/rdma.h"
 
 STAT_DEFINE(net_hub, NET_HUB_STATS)
 
@@ -125,9 +126,12 @@ net_hub_close(struct net_hub *hub)
 	hub->closed = true;
 	stat_remove(&hub->stat_set);
 	net_calls_close(hub);
-	for (struct list *l; (l = list_pop_front(&hub->transports)) != NULL;) {
-		struct net_transport *t = list_entry(l, struct net_transport, node);
+	/* The last added first: RDMA's connections hold one of TCP each. */
+	while (!list_empty(&hub->transports)) {
+		struct net_transport *t = list_entry(hub->transports.prev,
+		    struct net_transport, node);
 
+		list_remove(&t->node);
 		t->ops->close(t);
 	}
 	net_hub_put(hub);
@@ -160,6 +164,8 @@ void
 net_hub_add(struct net_hub *hub, struct net_transport *t)
 {
 	list_push_back(&hub->transports, &t->node);
+	if (net_rdma_is(t))
+		hub->rdma = t;
 }
 
 struct net_transport *
@@ -190,51 +196,4 @@ const struct net_hub_stat *
 net_hub_stats(const struct net_hub *hub)
 {
 	return &hub->stat;
-}
-
-/* ---- memory known to devices ---- */
-
-#define MEM_TRANSPORTS	4u
-
-struct net_mem_set {
-	struct {
-		struct net_transport *t;
-		struct net_mem	     *mem;
-	} at[MEM_TRANSPORTS];
-	unsigned n;
-};
-
-int
-net_mem_add(struct net_hub *hub, void *p, size_t n, struct net_mem_set **out)
-{
-	struct net_mem_set *m = calloc(1, sizeof(*m));
-	int rc;
-
-	if (m == NULL)
-		return -ENOMEM;
-	list_for_each(l, &hub->transports) {
-		struct net_transport *t = list_entry(l, struct net_transport, node);
-
-		if (t->ops->mem_add == NULL)
-			continue;
-		assert(m->n < MEM_TRANSPORTS);
-		if ((rc = t->ops->mem_add(t, p, n, &m->at[m->n].mem)) != 0) {
-			net_mem_del(hub, m);
-			return rc;
-		}
-		m->at[m->n++].t = t;
-	}
-	*out = m;
-	return 0;
-}
-
-void
-net_mem_del(struct net_hub *hub, struct net_mem_set *m)
-{
-	(void)hub;
-	if (m == NULL)
-		return;
-	for (unsigned i = 0; i < m->n; i++)
-		m->at[i].t->ops->mem_del(m->at[i].t, m->at[i].mem);
-	free(m);
 }

@@ -302,7 +302,7 @@ reply_code(struct sconn *sc, uint64_t id, int rc)
 
 	count_error(sc->srv, rc);
 	net_frame_encode(&f, head);
-	if (net_conn_copy(&sc->conn, head, sizeof(head)) != 0)
+	if (net_conn_copy(&sc->conn, head, sizeof(head), NULL) != 0)
 		close_conn(sc, false);
 }
 
@@ -693,8 +693,10 @@ send_reply(struct req *r, int rc, const void *rep, const struct net_piece *piece
 	f.arg = (uint32_t)rc;
 	net_frame_encode(&f, head);
 	if (f.bulk_len == 0 && len <= (int)NET_OUT_SMALL) {
-		if (net_conn_copy(&sc->conn, head, (uint32_t)len) == 0)
+		if (net_conn_copy(&sc->conn, head, (uint32_t)len, r->far) == 0) {
+			r->far = NULL;
 			return true;
+		}
 	} else if ((o = make_reply(r, head, (uint32_t)len, pieces, n,
 	    f.bulk_len)) != NULL) {
 		r->state = REQ_REPLYING;

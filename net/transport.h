@@ -121,6 +121,7 @@ struct net_chan {
 	uint64_t rx_since_ns;	/* a head or a pull is incomplete since then; 0: none */
 	uint64_t tx_since_ns;	/* queued output has not moved since; 0: none queued */
 	struct net_addr peer;	/* as far as known */
+	bool	 one_sided;	/* looks at room, far and dst_off of a tx */
 };
 
 /* A new channel, connected; the callee's from here on. */

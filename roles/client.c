@@ -318,7 +318,7 @@ session_answered(struct net_call *call, int rc)
 			    node)->inode);
 		client_write_lost(c);
 	}
-	if (client_where_answered(c, s->server, s->via, rc, &s->tries)) {
+	if (client_where_answered(c, s->server, rc, &s->tries)) {
 		session_send(c);
 		return;
 	}
@@ -390,9 +390,7 @@ session_send(struct client *c)
 		opts.deadline_ns = clock_now(c->clock) + SESSION_LEAVE_NS;
 	s->sent_ns = clock_now(c->clock);
 	rc = -EHOSTUNREACH;
-	s->server = client_where(c, &to, &s->via);
-	req.via = s->via;
-	if (s->server != 0)
+	if ((s->server = client_where(c, &to)) != 0)
 		rc = net_call_start(&s->call, c->env.hub, &to, MSG_session,
 		    &req, &opts, session_answered);
 	if (rc == 0) {
@@ -537,6 +535,7 @@ client_open(struct client **out, const struct role_env *env,
 	mc.ctx = c;
 	if ((rc = mem_pool_open(&c->pool, c->conf->client_memory,
 	    c->conf->client_buffer_keep)) != 0 ||
+	    (rc = net_mem_pool(env->hub, c->pool)) != 0 ||
 	    (rc = member_open(&c->member, &mc)) != 0) {
 		client_close(c);
 		return rc;

@@ -20,6 +20,7 @@
 #include "conf/err.h"
 #include "net/local.h"
 #include "net/loop.h"
+#include "net/rdma.h"
 #include "net/tcp.h"
 
 #define OWN_WAIT_MS	3000u
@@ -90,6 +91,38 @@ loop_free(struct process_loop *l)
 	free(l);
 }
 
+/* RDMA when there is any; said once, by the first loop. */
+static int
+rdma_open(struct process_loop *l)
+{
+	const struct conf *conf = l->process->conf;
+	struct net_rdma_conf rc = {
+		.devices = conf->rdma_devices, .stats = &l->process->stats,
+		.credits = (uint32_t)conf->rdma_credits
+	};
+	bool first = l->process->loop_n == 0;
+	struct net_transport *t;
+	int rc_open;
+
+	if (strcmp(conf->rdma_devices, "none") == 0)
+		return 0;
+	if ((rc_open = net_rdma_open(&t, l->loop, &l->env.log, &rc)) == 0) {
+		char devices[256];
+
+		net_rdma_devices(t, devices, sizeof(devices));
+		if (first)
+			log_info(&l->env.log, "RDMA", "devices=\"%s\"", devices);
+		net_hub_add(l->hub, t);
+	} else if (rc_open == -ENODEV && first) {
+		if (*conf->rdma_devices != '\0')
+			log_warn(&l->env.log, "none of the named RDMA devices, over TCP",
+			    "devices=\"%s\"", conf->rdma_devices);
+		else
+			log_info(&l->env.log, "no RDMA device, over TCP", "%s", "");
+	}
+	return rc_open == -ENODEV ? 0 : rc_open;
+}
+
 static int
 hub_open(struct process_loop *l)
 {
@@ -112,7 +145,7 @@ hub_open(struct process_loop *l)
 	if ((rc = net_local_open(&t, loop_clock(l->loop))) != 0)
 		return rc;
 	net_hub_add(l->hub, t);
-	return 0;
+	return rdma_open(l);
 }
 
 struct role_env *

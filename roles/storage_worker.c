@@ -39,6 +39,8 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 	list_init(&w->syncs);
 	list_init(&w->sync_queue);
 	rc = mem_pool_open(&w->pool, c->storage_memory, c->storage_buffer_keep);
+	if (rc == 0)
+		rc = net_mem_pool(w->env->hub, w->pool);
 	if (rc != 0)
 		return rc;
 	/* A request is at most one chunk in work, a cut CUT_OPS and more of them. */

@@ -232,20 +232,65 @@ start_fetch(struct ask *a, const struct iovec *send, unsigned send_n,
 	return start(a, MSG_fetch, &m, send, send_n, recv, recv_n, ms);
 }
 
+static struct net_mem_set *known[3];
+
+static void
+know(struct net_hub *hub, uint8_t *p, struct net_mem_set **out)
+{
+	ck_assert_int_eq(net_mem_add(hub, p, BIG, out), 0);
+}
+
+static void
+forget(struct net_hub *hub, unsigned i)
+{
+	net_mem_del(hub, known[i]);
+	known[i] = NULL;
+}
+
+/* Close a hub within a test. */
+static inline void
+close_client(void)
+{
+	forget(rig.chub, 0);
+	forget(rig.chub, 1);
+	net_hub_close(rig.chub);
+}
+
+static inline void
+close_served(void)
+{
+	forget(rig.shub, 2);
+	net_hub_close(rig.shub);
+}
+
 static void
 open_rig(int kind)
 {
 	rig_open(&rig, (enum rig_kind)kind, 1);
+	if (kind == RIG_ONE_SIDED) {
+		know(rig.chub, src, &known[0]);
+		know(rig.chub, dst, &known[1]);
+		know(rig.shub, shelf, &known[2]);
+	}
 	held_n = served = pulled = pull_failed = sent_n = done = 0;
 	on_fetch = NULL;
 	in_pull = NULL;
 }
 
 static void
+end_rig(void)
+{
+	forget(rig.chub, 0);
+	forget(rig.chub, 1);
+	forget(rig.shub, 2);
+	rig_close(&rig);
+}
+
+static void
 close_rig(void)
 {
 	ck_assert_uint_eq(net_hub_calls(rig.chub), 0);
-	rig_close(&rig);
+	end_rig();
 }
 
 static void

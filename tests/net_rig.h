@@ -22,14 +22,25 @@
 #include "net/local.h"
 #include "net/loop.h"
 #include "net/msg_all.h"
+#include "net/rdma.h"
 #include "net/serve.h"
 #include "net/tcp.h"
 #include "tests/sim/clock.h"
 #include "tests/sim/net.h"
 
-enum rig_kind { RIG_SIM, RIG_LOCAL, RIG_TCP, RIG_KINDS };
+/* The last two need a device: RDMA with payloads in memory that it does not know, which are
+ * sent and copied, and in memory that it knows. */
+enum rig_kind { RIG_SIM, RIG_LOCAL, RIG_TCP, RIG_RDMA, RIG_ONE_SIDED, RIG_KINDS };
 
-static const char *const rig_names[] = { "sim", "local", "tcp" };
+static const char *const rig_names[] = { "sim", "local", "tcp", "rdma", "one-sided" };
+
+/* How many of them can be tested here: FSD_TEST_RDMA=1 says that there is a device, and
+ * gives its address. */
+static inline int
+rig_kinds(void)
+{
+	return getenv("FSD_TEST_RDMA") != NULL ? RIG_KINDS : RIG_RDMA;
+}
 
 struct rig {
 	enum rig_kind	  kind;
@@ -81,6 +92,12 @@ rig_hub(struct rig *r, struct clock *clock, uint32_t node)
 	else
 		ck_assert_int_eq(net_tcp_open(&t, r->loop, &r->log), 0);
 	net_hub_add(hub, t);
+	if (r->kind >= RIG_RDMA) {
+		struct net_rdma_conf rdma = { .credits = 16 };
+
+		ck_assert_int_eq(net_rdma_open(&t, r->loop, &r->log, &rdma), 0);
+		net_hub_add(hub, t);
+	}
 	return hub;
 }
 

@@ -164,7 +164,7 @@ close_hub_fn(struct net_call *c, int rc)
 {
 	(void)rc;
 	ck_assert_ptr_nonnull(c->rep);
-	net_hub_close(rig.chub);
+	close_client();
 	done++;
 }
 
@@ -192,7 +192,7 @@ START_TEST(close_hub_in_fn)
 		for (unsigned i = 0; i < held_n; i++)
 			net_req_drop(held[i]);
 		rig.chub = NULL;
-		rig_close(&rig);
+		end_rig();
 	}
 }
 END_TEST
@@ -345,7 +345,7 @@ START_TEST(death_anywhere)
 			for (unsigned i = 0; i < steps; i++)
 				rig_step(&rig, false);
 			if (client) {
-				net_hub_close(rig.chub);
+				close_client();
 				rig.chub = rig_hub(&rig, rig.cclock, 1);
 				memset(src, 0x5a, BIG);
 				rig_pass(&rig, 20);
@@ -403,7 +403,7 @@ START_TEST(caller_gone_before_pull)
 	pulling = NULL;
 	ck_assert_int_eq(start_fetch(&a, &from, 1, NULL, 0, 5000), 0);
 	rig_until(&rig, &served, 1);
-	net_hub_close(rig.chub);
+	close_client();
 	rig.chub = rig_hub(&rig, rig.cclock, 1);
 	rig_pass(&rig, 20);
 	net_pull_start(pulling, &to, 1, never_pulled);
@@ -489,7 +489,7 @@ START_TEST(wrong_key)
 	rig_until(&rig, &done, 2);
 	ck_assert_uint_eq(served, 0);
 	ck_assert_ptr_nonnull(strstr(rig.logged, "hello failed"));
-	net_hub_close(rig.chub);
+	close_client();
 	rig.chub = good;
 	check_alive();
 	close_rig();
@@ -501,7 +501,7 @@ START_TEST(wrong_cluster)
 	struct ask a = { .rc = 0 };
 
 	open_served(_i);
-	net_hub_close(rig.chub);
+	close_client();
 	rig.hub_conf.cluster = "other";
 	rig.chub = rig_hub(&rig, rig.cclock, 1);
 	ck_assert_int_eq(start_echo(&a, 1, 1, 5000), 0);
@@ -532,7 +532,7 @@ main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		tcase_add_loop_test(t, all[i], 0, RIG_KINDS);
+		tcase_add_loop_test(t, all[i], 0, rig_kinds());
 	suite_add_tcase(s, t);
 	srunner_set_fork_status(sr, CK_NOFORK);
 	srunner_run_all(sr, CK_NORMAL);

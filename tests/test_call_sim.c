@@ -97,7 +97,7 @@ START_TEST(host_vanishes)
 	sim_net_host_down(rig.net, 2);
 	net_req_drop(held[0]);
 	net_server_close(rig.server);
-	net_hub_close(rig.shub);
+	close_served();
 	sim_clock_run(rig.world, 2 * NS_PER_S);
 	ck_assert_uint_eq(done, 0);
 	sim_clock_run(rig.world, NS_PER_S);

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* rdma.h - frames and payloads over verbs (reliable connections).
+ *
+ * A connection begins on TCP.  When both ends have proved themselves (net/hello.h) and both
+ * have a port that matches, it goes on over a queue pair; the TCP connection stays, silent,
+ * and tells at once when the peer's process is gone.  Otherwise all goes on over TCP:
+ *
+ *	client                                            server
+ *	offer: ports                                  ->           net_rdma_offer
+ *	            <-  answer: which port, queue pair      net_rdma_take
+ *	ready: queue pair                             ->  (client ready to receive)
+ *	            <-  go                                        (server too)
+ *
+ * Frame heads are SENDs into a shared receive queue, under credits (net/credit.h).  A
+ * request names the memory of its payload and of its reply's when that is registered
+ * (net_mem_add()): the server READs the one and WRITEs to the other.  What is not registered
+ * follows its head in SENDs and is copied at both ends; net_rdma_stat counts that. */
+#ifndef NET_RDMA_H
+#define NET_RDMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf/stat.h"
+
+struct log;
+struct loop;
+struct net_chan;
+struct net_transport;
+struct net_rdma_setup;
+
+#define NET_RDMA_WORDS	2048u		/* longest message of the set-up */
+
+struct net_rdma_conf {
+	const char *devices;	/* names, "mlx5_0, mlx5_1:2" (a port); "" or NULL: all */
+	uint32_t    credits;	/* receives promised to each peer, 4 to 1024 */
+	uint32_t    spin_us;	/* poll so long for more before sleeping */
+	struct stat_registry *stats;	/* NULL: nowhere; borrowed */
+};
+
+#define NET_RDMA_STATS(X) \
+	X(counter, sends,        "messages sent")                                \
+	X(counter, read_bytes,   "payload taken from peers by RDMA READ")        \
+	X(counter, write_bytes,  "payload given to peers by RDMA WRITE")         \
+	X(counter, copied_bytes, "payload copied, for it lay in memory unknown to the device") \
+	X(counter, errors,       "connections broken by a completion in error")  \
+	X(counter, refusals,     "set-ups that ended on TCP")                    \
+	X(gauge,   connections,  "queue pairs")                                  \
+	X(gauge,   regions,      "registered pieces of memory")                  \
+	X(gauge,   posted,       "receives posted")
+STAT_DECLARE(net_rdma, NET_RDMA_STATS)
+
+/* Open every device that conf names.  For net_hub_add(), which owns it then; borrowed:
+ * @loop, @log.  0, -ENOMEM; -ENODEV with the reason in the log when there is none: then
+ * everything goes over TCP. */
+int	net_rdma_open(struct net_transport **out, struct loop *loop,
+	    const struct log *log, const struct net_rdma_conf *conf);
+/* "rxe0:1 mlx5_0:1": what has been opened. */
+void	net_rdma_devices(const struct net_transport *t, char *out, size_t n);
+bool	net_rdma_is(const struct net_transport *t);
+const struct net_rdma_stat *net_rdma_stats(const struct net_transport *t);
+
+/* Client, on @tcp, of which nobody has been sent a request: the first words, at most
+ * NET_RDMA_WORDS.  0 or -ENOMEM. */
+int	net_rdma_offer(struct net_transport *t, struct net_rdma_setup **out,
+	    uint8_t *words, uint32_t *n);
+/* Take what the peer said, and give the answer (*out_n 0: none).  *s is NULL with a
+ * server at first.  Returns
+ *   0                 more must come
+ *   1                 done: send the answer, then go on with net_rdma_chan()
+ *   2                 done: send the answer, then go on over TCP
+ *   ERR_BAD_MESSAGE   not the words that were due: close */
+int	net_rdma_take(struct net_transport *t, struct net_rdma_setup **s,
+	    const uint8_t *in, uint32_t in_n, uint8_t *words, uint32_t *out_n);
+/* The words of who has no device, to an offer.  Bytes. */
+uint32_t net_rdma_decline(uint8_t *words);
+/* The channel that has been set up; @s and @tcp are its own from here on. The caller sets
+ * up, owner and limits as of an accepted one. */
+struct net_chan *net_rdma_chan(struct net_rdma_setup *s, struct net_chan *tcp);
+void	net_rdma_abandon(struct net_rdma_setup *s);	/* NULL is fine */
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/* rdma_impl.h - what the files of net/rdma share.  Nobody else includes this.
+ *
+ *   rdma --- rdma_dev --- rdma_chan       device: protection domain, completion queue,
+ *     \--- net_mem  (registered ranges)    shared receive queue, slots of SLOT bytes
+ *
+ * A message is one slot: a prefix, and bytes of a record or of a payload.
+ *   off size
+ *    0    2  credits that come back
+ *    2    1  kind, enum word_kind
+ *    3    1  zero
+ *    4    4  FIRST: bytes of the record, of which the rest follows in NEXTs
+ * A record (enum record_kind), little-endian:
+ *    0    1  kind
+ *    1    1  rows of the request's payload     2  1  rows of room for the reply's
+ *    3    1  flags, RECORD_*
+ *    4    4  bytes of the frame's head         8  4  bytes of its payload
+ *   12    4  number of what is offered        16  4  number of what is answered; 0: none
+ *   20    4  zero
+ *   24       rows {u64 address, u32 length, u32 rkey}, then the head
+ *
+ * 1. Every WR has an entry in c->wrs, in order; one completion ends all before it.
+ * 2. A slot is free, or in c->wrs, or posted to the SRQ, or in c->held.
+ * 3. Memory of an offer (tx with rows) is the peer's until it is answered, revoked by the
+ *    peer's DONE, or the queue pair has been destroyed.
+ * 4. Upcalls come from poll_device() and work() only, with the channel held; each looks
+ *    at c->closed afterwards. */
+#ifndef NET_RDMA_IMPL_H
+#define NET_RDMA_IMPL_H
+
+#include <infiniband/verbs.h>
+
+#include "conf/bytes.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+#include "conf/map.h"
+#include "net/call.h"
+#include "net/credit.h"
+#include "net/frame.h"
+#include "net/loop.h"
+#include "net/rdma.h"
+#include "net/transport.h"
+
+#define DEVS_MAX	16u
+#define PORTS_MAX	16u
+#define SLOT		4096u
+#define PREFIX		8u
+#define RECORD		24u
+#define ROW		16u
+#define ROWS_MAX	64u
+#define WRS		128u		/* of one queue pair in flight */
+#define SIGNAL_EACH	16u
+#define SGES		4u
+#define ONE_SIDED_MAX	(1u << 20)	/* bytes of one READ or WRITE */
+#define TURN_READ	(8u << 20)	/* READs of one channel in flight, bytes */
+#define INLINE		220u
+#define RDMA_RECV	(1ull << 63)	/* wr_id of a receive; the rest: its place */
+
+enum word_kind { WORD_FIRST = 1, WORD_NEXT, WORD_BULK, WORD_CREDIT };
+enum record_kind { RECORD_FRAME = 1, RECORD_DONE, RECORD_REVOKE };
+enum { RECORD_STREAM = 1 };	/* the payload follows in BULKs */
+
+/* A slab of slots, registered as one. */
+struct slab {
+	struct list    node;
+	struct ibv_mr *mr;
+	uint8_t	      *mem;
+	size_t	       bytes;
+	struct slot   *slots;
+};
+
+struct slot {
+	struct list  node;
+	struct slab *slab;
+	uint8_t	    *p;
+	uint32_t     len;		/* received */
+};
+
+struct rdma_dev {
+	struct rdma	   *r;
+	unsigned	    index;
+	char		    name[IBV_SYSFS_NAME_MAX];
+	struct ibv_context *ctx;
+	struct ibv_device_attr attr;
+	struct ibv_pd	   *pd;
+	struct ibv_comp_channel *events;
+	struct ibv_cq	   *cq;
+	struct ibv_srq	   *srq;
+	struct loop_poll    cq_poll, async_poll;
+	uint32_t	    cq_used, srq_size;
+	uint32_t	    promised, posted;	/* receives */
+	struct list	    slabs, free;	/* slots */
+	struct slot	  **recv;		/* by wr_id of the SRQ */
+	uint32_t	   *recv_free, recv_n;
+	struct map	    chans;		/* qp_num -> struct rdma_chan */
+	struct ibv_wc	   *stash;	/* taken from the queue, not handled yet */
+	unsigned	    stash_n, stash_at, stash_cap;
+	struct clock_timer  again;
+	bool		    dead;
+};
+
+struct rdma_port {
+	struct rdma_dev *dev;
+	uint8_t		 port, link, mtu, gid_at;	/* link: IBV_LINK_LAYER_* */
+	uint16_t	 lid;
+	union ibv_gid	 gid;
+	unsigned	 chans_n;
+	bool		 down;
+};
+
+struct net_mem {
+	uint8_t	      *p;
+	size_t	       n;
+	struct ibv_mr *mr[DEVS_MAX];
+};
+
+struct rdma {
+	struct net_transport t;		/* first */
+	struct loop	    *loop;
+	struct clock	    *clock;
+	const struct log    *log;
+	struct net_rdma_conf conf;
+	struct rdma_dev	    *devs[DEVS_MAX];
+	unsigned	     devs_n;
+	struct rdma_port     ports[PORTS_MAX];
+	unsigned	     ports_n;
+	struct net_mem	   **mem;	/* by address */
+	size_t		     mem_n, mem_cap;
+	struct list	     dirty;	/* channels with work for the turn's end */
+	struct list	     lingering;	/* closed ones whose last words are leaving */
+	struct clock_defer   work;
+	unsigned	     open_n, qps_n, held;
+	bool		     closed;
+	uint64_t	     log_ns;
+	struct net_rdma_stat stat;
+	struct stat_set	     stat_set;
+};
+
+/* What the other end of a queue pair must know. */
+struct rdma_end {
+	uint32_t      qpn, psn, credits;
+	uint16_t      lid;
+	uint8_t	      mtu, link, reads;
+	union ibv_gid gid;
+};
+
+/* Memory of the peer's that came with a request: its payload, room for the reply's. */
+struct row {
+	uint64_t addr;
+	uint32_t len, rkey;
+};
+
+struct offer {
+	struct net_rx	  rx;
+	struct list	  node;		/* c->offers, or c->reads while being read */
+	struct rdma_chan *chan;
+	uint32_t	  number;	/* the peer's; 0: payload in the stream */
+	uint32_t	  bulk_len;
+	uint8_t		  iov_n, room_n;
+	bool		  rx_open;	/* payload undecided, or being READ */
+	bool		  far_open;	/* to be answered */
+	bool		  revoked;	/* the peer wants it back */
+	/* a READ under way */
+	struct iovec	 *dst;
+	unsigned	  dst_n, dst_at;
+	size_t		  dst_off;
+	uint32_t	  row_at, row_off;
+	uint32_t	  unposted, inflight;	/* bytes; READs */
+	void		 *bounce;	/* the device does not know dst */
+	struct ibv_mr	 *bounce_mr;
+	struct row	  rows[];
+};
+
+/* A frame on its way out that could not be taken at once. */
+struct out {
+	struct rdma_chan *chan;
+	struct net_tx	 *tx;
+	uint8_t		 *record;	/* all of it but the head */
+	uint32_t	  record_len;
+	uint64_t	  at;		/* bytes of record, head and stream sent */
+	uint32_t	  number;	/* of what it offers; 0: nothing */
+	struct offer	 *far;		/* what it answers */
+	bool		  stream;
+	/* WRITEs before the head; then the stream behind it */
+	uint32_t	  iov_at;
+	size_t		  iov_off;
+	uint32_t	  iov_left;
+	bool		  writes;	/* sent when they have completed */
+	bool		  all;		/* is posted */
+};
+
+enum wr_kind { WR_SEND, WR_READ, WR_WRITE };
+
+struct wr {
+	enum wr_kind  kind;
+	uint32_t      len;		/* READ, WRITE */
+	struct slot  *slot;		/* SEND; NULL: inline */
+	struct offer *offer;		/* READ */
+	struct out   *out;		/* ends with this one */
+};
+
+enum rx_state { RX_NONE, RX_ASKED, RX_PULL, RX_DROP };
+
+struct rdma_chan {
+	struct net_chan	  c;		/* first */
+	struct rdma	 *r;
+	struct rdma_dev	 *dev;
+	struct rdma_port *port;
+	struct net_chan	 *tcp;		/* silent; NULL: gone */
+	struct ibv_qp	 *qp;
+	struct list	  dirty, linger;
+	struct clock_timer linger_end;
+	unsigned	  refs;
+	bool		  closed, paused, marked;
+	int		  failed;	/* up->closed is due */
+	struct net_credit credit;
+	/* in */
+	struct list	  held;		/* slots that wait: paused, or behind a payload */
+	uint8_t		 *record;	/* one that came in parts */
+	uint32_t	  record_len, record_at;
+	enum rx_state	  rx_state;	/* of a payload in the stream */
+	struct offer	 *stream;
+	struct iovec	 *dst;
+	unsigned	  dst_n, dst_at;
+	size_t		  dst_off;
+	uint32_t	  rx_left;
+	struct list	  offers, reads;
+	uint32_t	  reading;	/* bytes of READs in flight */
+	/* out */
+	struct list	  txs;		/* net_tx, in order, not all of them posted */
+	struct list	  posted;	/* ... posted; exposed, or WRITEs in flight */
+	struct map	  exposed;	/* number -> struct out, until answered */
+	struct list	  done;		/* offers that must be told as done */
+	uint32_t	  next_number;
+	struct wr	  wrs[WRS];
+	uint32_t	  wr_head, wr_tail;	/* next to post, oldest in flight */
+	uint32_t	  last_wr;	/* of a lingering one: its end */
+	uint32_t	  unsignaled, inline_max;
+};
+
+static inline struct rdma_chan *
+net_rdma_of(struct net_chan *c)
+{
+	return container_of(c, struct rdma_chan, c);
+}
+
+/* ---- net/rdma_dev.c ---- */
+
+/* Open what conf names, into r->devs and r->ports. 0, -ENODEV, -ENOMEM. */
+int	net_rdma_devs_open(struct rdma *r);
+void	net_rdma_devs_close(struct rdma *r);
+/* Room for one more queue pair's completions and @credits receives.
+ * 0, -ENOMEM, -ENOSPC. */
+int	net_rdma_reserve(struct rdma_dev *d, uint32_t credits);
+void	net_rdma_unreserve(struct rdma_dev *d, uint32_t credits);
+/* A free slot, NULL: out of memory. */
+struct slot *net_rdma_slot(struct rdma_dev *d);
+void	net_rdma_slot_free(struct rdma_dev *d, struct slot *s);
+/* Post a receive for each that is promised. 0 or -errno. */
+int	net_rdma_post_recvs(struct rdma_dev *d);
+/* The slot of a receive that has completed. */
+struct slot *net_rdma_recv_slot(struct rdma_dev *d, uint64_t wr_id);
+/* Post it again, or keep it free when fewer are promised now. */
+void	net_rdma_repost(struct rdma_dev *d, struct slot *s);
+
+/* ---- net/rdma.c ---- */
+
+/* Work for this channel at the turn's end. */
+void	net_rdma_mark(struct rdma_chan *c);
+void	net_rdma_fail(struct rdma_chan *c, int rc);
+/* Nothing of ours is touched any more, by nobody. */
+void	net_rdma_stop(struct rdma_chan *c);
+void	net_rdma_hold(struct rdma_chan *c);
+void	net_rdma_put(struct rdma_chan *c);
+/* The registration that @p, @n bytes lie in; NULL: none. */
+struct ibv_mr *net_rdma_mr(struct rdma *r, const struct rdma_dev *d,
+	    const void *p, size_t n);
+/* Handle all completions there are. */
+void	net_rdma_poll(struct rdma_dev *d);
+/* Make a channel of what has been set up. */
+void	net_rdma_adopt(struct rdma_chan *c, struct net_chan *tcp);
+/* Poll its queues from the loop. 0 or -errno. */
+int	net_rdma_watch(struct rdma_dev *d);
+void	net_rdma_unwatch(struct rdma_dev *d);
+/* It is of no use any more: its channels break, new ones go elsewhere. */
+void	net_rdma_dev_dies(struct rdma_dev *d);
+/* A message in a rate-limited log line. */
+void	net_rdma_say(struct rdma *r, const char *what, const char *dev, int rc);
+
+/* ---- net/rdma_in.c ---- */
+
+void	net_rdma_received(struct rdma_chan *c, struct slot *s);
+/* Go on with what was held back. */
+void	net_rdma_resume(struct rdma_chan *c);
+int	net_rdma_pull(struct net_chan *chan, struct net_rx *rx,
+	    const struct iovec *iov, unsigned n);
+void	net_rdma_drop(struct net_chan *chan, struct net_rx *rx);
+void	net_rdma_far_drop(struct net_chan *chan, struct net_far *far);
+/* Post what READs there is room for. */
+void	net_rdma_post_reads(struct rdma_chan *c);
+void	net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len);
+/* Neither payload nor answer are due any more: tell, or free it. */
+void	net_rdma_offer_check(struct offer *o);
+/* Free what came. True: memory of its owner's was being written to. */
+bool	net_rdma_in_close(struct rdma_chan *c);
+
+/* ---- net/rdma_out.c ---- */
+
+bool	net_rdma_send(struct net_chan *chan, struct net_tx *tx);
+int	net_rdma_unsend(struct net_chan *chan, struct net_tx *tx);
+/* Post what may be posted. Upcalls. */
+void	net_rdma_pump(struct rdma_chan *c);
+/* All WRs up to the one numbered @seq have completed. Upcalls. */
+void	net_rdma_completed(struct rdma_chan *c, uint32_t seq);
+/* The peer is done with what was offered. Upcalls. False: it never was. */
+bool	net_rdma_answered(struct rdma_chan *c, uint32_t number);
+/* One that is not a message; @wr is filled but for its kind. 0 or -errno. */
+int	net_rdma_post(struct rdma_chan *c, struct ibv_send_wr *wr, const struct wr *as);
+bool	net_rdma_wr_room(const struct rdma_chan *c);
+/* Give up what has not been sent.  True: memory of its owner's was in use. */
+bool	net_rdma_out_close(struct rdma_chan *c, struct list *unsent);
+
+#endif

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: MIT */
+/* rdma_in.c - frames in, and the payload behind them: READ from the peer's memory, or
+ * copied out of messages of the stream.
+ *
+ * 1. What comes behind a payload in the stream, or while paused, waits in c->held; the
+ *    peer gets no credit for it, so that is bounded by what it was promised.
+ * 2. Everything in a record is checked before it is used; a bad one breaks the channel. */
+#include "net/rdma_impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "conf/err.h"
+
+/* ---- offers ---- */
+
+void
+net_rdma_offer_check(struct offer *o)
+{
+	struct rdma_chan *c = o->chan;
+
+	if (o->rx_open || o->far_open)
+		return;
+	list_remove(&o->node);
+	if (o->number == 0) {
+		free(o);
+		return;
+	}
+	list_push_back(&c->done, &o->node);
+	net_rdma_mark(c);
+}
+
+static struct offer *
+offer_of(struct net_rx *rx)
+{
+	return container_of(rx, struct offer, rx);
+}
+
+void
+net_rdma_far_drop(struct net_chan *chan, struct net_far *far)
+{
+	struct offer *o = (struct offer *)far;
+
+	(void)chan;
+	o->far_open = false;
+	net_rdma_offer_check(o);
+}
+
+/* ---- payload that is READ ---- */
+
+static void
+free_bounce(struct offer *o)
+{
+	if (o->bounce_mr != NULL)
+		ibv_dereg_mr(o->bounce_mr);
+	if (o->bounce != NULL)
+		munmap(o->bounce, o->bulk_len);
+	o->bounce_mr = NULL;
+	o->bounce = NULL;
+}
+
+/* The device does not know the memory a payload is for: READ it to some that it does. */
+static int
+make_bounce(struct rdma_chan *c, struct offer *o)
+{
+	void *mem = mmap(NULL, o->bulk_len, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return -ENOMEM;
+	o->bounce = mem;
+	o->bounce_mr = ibv_reg_mr(c->dev->pd, mem, o->bulk_len, IBV_ACCESS_LOCAL_WRITE);
+	if (o->bounce_mr != NULL)
+		return 0;
+	net_rdma_say(c->r, "cannot register memory (limit of locked memory?)",
+	    c->dev->name, -errno);
+	free_bounce(o);
+	return -ENOMEM;
+}
+
+static void
+scatter(struct offer *o)
+{
+	const uint8_t *from = o->bounce;
+
+	for (unsigned i = 0; i < o->dst_n; i++) {
+		memcpy(o->dst[i].iov_base, from, o->dst[i].iov_len);
+		from += o->dst[i].iov_len;
+	}
+	stat_add(&o->chan->r->stat.copied_bytes, o->bulk_len);
+}
+
+static bool
+all_known(struct rdma_chan *c, const struct iovec *iov, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (iov[i].iov_len > 0 && net_rdma_mr(c->r, c->dev, iov[i].iov_base,
+		    iov[i].iov_len) == NULL)
+			return false;
+	return true;
+}
+
+/* Post the next READ of @o. 0, -EAGAIN, -errno. */
+static int
+post_read(struct rdma_chan *c, struct offer *o)
+{
+	const struct row *row = &o->rows[o->row_at];
+	uint32_t len = row->len - o->row_off;
+	struct ibv_sge sge;
+	struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1,
+	    .opcode = IBV_WR_RDMA_READ };
+	int rc;
+
+	if (c->wr_head - c->wr_tail >= WRS - 8 || c->reading >= TURN_READ)
+		return -EAGAIN;
+	if (len > ONE_SIDED_MAX)
+		len = ONE_SIDED_MAX;
+	if (o->bounce != NULL) {
+		sge = (struct ibv_sge){ .length = len, .lkey = o->bounce_mr->lkey,
+		    .addr = (uintptr_t)o->bounce + o->bulk_len - o->unposted };
+	} else {
+		const struct iovec *dst;
+
+		while (o->dst_off == o->dst[o->dst_at].iov_len) {
+			o->dst_at++;
+			o->dst_off = 0;
+		}
+		dst = &o->dst[o->dst_at];
+		if (len > dst->iov_len - o->dst_off)
+			len = (uint32_t)(dst->iov_len - o->dst_off);
+		sge = (struct ibv_sge){ .length = len,
+		    .addr = (uintptr_t)dst->iov_base + o->dst_off,
+		    .lkey = net_rdma_mr(c->r, c->dev, (uint8_t *)dst->iov_base +
+			o->dst_off, len)->lkey };
+	}
+	wr.wr.rdma.remote_addr = row->addr + o->row_off;
+	wr.wr.rdma.rkey = row->rkey;
+	if (len == o->unposted)
+		wr.send_flags = IBV_SEND_SIGNALED;
+	if ((rc = net_rdma_post(c, &wr, &(struct wr){ .kind = WR_READ, .len = len,
+	    .offer = o })) != 0)
+		return rc;
+	o->inflight++;
+	o->unposted -= len;
+	o->dst_off += len;
+	c->reading += len;
+	if ((o->row_off += len) == row->len) {
+		o->row_at++;
+		o->row_off = 0;
+	}
+	return 0;
+}
+
+void
+net_rdma_post_reads(struct rdma_chan *c)
+{
+	list_for_each(l, &c->reads) {
+		struct offer *o = list_entry(l, struct offer, node);
+		int rc = 0;
+
+		while (o->unposted > 0 && (rc = post_read(c, o)) == 0)
+			;
+		if (rc == -EAGAIN)
+			return;
+		if (rc != 0) {
+			net_rdma_fail(c, rc);
+			return;
+		}
+	}
+}
+
+void
+net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len)
+{
+	c->reading -= len;
+	stat_add(&c->r->stat.read_bytes, len);
+	if (--o->inflight > 0 || o->unposted > 0)
+		return;
+	if (o->bounce != NULL)
+		scatter(o);
+	free_bounce(o);
+	free(o->dst);
+	o->dst = NULL;
+	o->rx_open = false;
+	list_remove(&o->node);
+	list_push_back(&c->offers, &o->node);
+	c->c.rx_since_ns = list_empty(&c->reads) ? 0 : clock_now(c->r->clock);
+	/* far is still open, so @o is there; the upcall may answer, and free it. */
+	c->c.up->pulled(&c->c, &o->rx);
+}
+
+/* ---- payload in the stream ---- */
+
+static void
+stream_ended(struct rdma_chan *c)
+{
+	struct offer *o = c->stream;
+
+	c->stream = NULL;
+	c->rx_state = RX_NONE;
+	c->c.rx_since_ns = 0;
+	free(c->dst);
+	c->dst = NULL;
+	o->rx_open = false;
+	net_rdma_offer_check(o);
+	net_rdma_mark(c);		/* what is held may go on */
+}
+
+/* @p continues the payload of the stream.  False: longer than that. */
+static bool
+take_stream(struct rdma_chan *c, const uint8_t *p, uint32_t n)
+{
+	if (n > c->rx_left || n == 0)
+		return false;
+	c->rx_left -= n;
+	stat_add(&c->r->stat.copied_bytes, n);
+	while (c->rx_state == RX_PULL && n > 0) {
+		struct iovec *dst = &c->dst[c->dst_at];
+		size_t part = dst->iov_len - c->dst_off;
+
+		if (part > n)
+			part = n;
+		memcpy((uint8_t *)dst->iov_base + c->dst_off, p, part);
+		p += part;
+		n -= (uint32_t)part;
+		if ((c->dst_off += part) == dst->iov_len) {
+			c->dst_at++;
+			c->dst_off = 0;
+		}
+	}
+	return true;
+}
+
+static void
+freed(struct rdma_chan *c, struct slot *s)
+{
+	net_rdma_repost(c->dev, s);
+	net_credit_freed(&c->credit);
+}
+
+/* Take what is held of the stream.  1: all of the payload; 0: more must come;
+ * ERR_BAD_MESSAGE. */
+static int
+take_held_stream(struct rdma_chan *c)
+{
+	while (c->rx_left > 0 && !list_empty(&c->held)) {
+		struct slot *s = list_entry(list_pop_front(&c->held), struct slot, node);
+		bool good = s->p[2] == WORD_BULK &&
+		    take_stream(c, s->p + PREFIX, s->len - PREFIX);
+
+		freed(c, s);
+		if (!good)
+			return ERR_BAD_MESSAGE;
+	}
+	return c->rx_left == 0;
+}
+
+/* ---- what the owner calls ---- */
+
+int
+net_rdma_pull(struct net_chan *chan, struct net_rx *rx, const struct iovec *iov,
+    unsigned n)
+{
+	struct rdma_chan *c = net_rdma_of(chan);
+	struct offer *o = offer_of(rx);
+	struct iovec *dst = malloc(n * sizeof(*dst));
+	int rc;
+
+	if (dst == NULL) {
+		net_rdma_fail(c, -ENOMEM);
+		return 0;
+	}
+	memcpy(dst, iov, n * sizeof(*dst));
+	chan->rx_since_ns = clock_now(c->r->clock);
+	if (o == c->stream) {
+		c->dst = dst;
+		c->dst_n = n;
+		c->dst_at = 0;
+		c->dst_off = 0;
+		c->rx_state = RX_PULL;
+		if ((rc = take_held_stream(c)) == 1)
+			stream_ended(c);
+		else if (rc != 0)
+			net_rdma_fail(c, rc);
+		net_rdma_mark(c);	/* credits */
+		return rc == 1;
+	}
+	o->dst = dst;
+	o->dst_n = n;
+	o->unposted = o->bulk_len;
+	if (!all_known(c, iov, n) && make_bounce(c, o) != 0) {
+		net_rdma_fail(c, -ENOMEM);
+		return 0;
+	}
+	list_remove(&o->node);
+	list_push_back(&c->reads, &o->node);
+	net_rdma_mark(c);
+	return 0;
+}
+
+void
+net_rdma_drop(struct net_chan *chan, struct net_rx *rx)
+{
+	struct rdma_chan *c = net_rdma_of(chan);
+	struct offer *o = offer_of(rx);
+
+	if (o == c->stream) {
+		c->rx_state = RX_DROP;
+		free(c->dst);
+		c->dst = NULL;
+		net_rdma_mark(c);
+		return;
+	}
+	if (o->inflight > 0) {
+		/* READs cannot be taken back, the memory must be: the connection goes. */
+		net_rdma_stop(c);
+		net_rdma_fail(c, -ECONNABORTED);
+	}
+	free_bounce(o);
+	free(o->dst);
+	o->dst = NULL;
+	o->unposted = 0;
+	o->rx_open = false;
+	list_remove(&o->node);
+	list_push_back(&c->offers, &o->node);
+	net_rdma_offer_check(o);
+}
+
+/* ---- records ---- */
+
+struct record {
+	uint8_t iov_n, room_n, flags;
+	uint32_t head_len, bulk_len, number, answers;
+	const uint8_t *rows, *head;
+};
+
+static bool
+rows_sum(const uint8_t *p, unsigned n, struct row *rows, uint32_t *sum)
+{
+	struct bytes_reader b;
+	uint64_t all = 0;
+
+	bytes_reader_init(&b, p, n * ROW);
+	for (unsigned i = 0; i < n; i++) {
+		rows[i].addr = bytes_get_u64(&b);
+		rows[i].len = bytes_get_u32(&b);
+		rows[i].rkey = bytes_get_u32(&b);
+		all += rows[i].len;
+		if (rows[i].len == 0 || rows[i].addr + rows[i].len < rows[i].addr)
+			return false;
+	}
+	*sum = all > NET_BULK_MAX ? UINT32_MAX : (uint32_t)all;
+	return all <= NET_BULK_MAX;
+}
+
+/* Is a frame's record as it must be? */
+static bool
+is_sound(const struct rdma_chan *c, const struct record *r)
+{
+	uint32_t head_len, bulk_len;
+	bool stream = r->flags & RECORD_STREAM;
+
+	if (r->head_len < NET_HEAD || (r->flags & ~RECORD_STREAM) != 0 ||
+	    net_frame_peek(r->head, c->c.head_max, c->c.bulk_max, &head_len,
+	    &bulk_len) != 0 || head_len != r->head_len || bulk_len != r->bulk_len)
+		return false;
+	if (stream && (r->bulk_len == 0 || r->iov_n > 0))
+		return false;
+	/* Payload that is neither offered nor in the stream has been WRITTEN. */
+	if (r->bulk_len > 0 && !stream && r->iov_n == 0 && r->answers == 0)
+		return false;
+	return (r->number != 0) == (r->iov_n + r->room_n > 0) &&
+	    (r->iov_n == 0 || r->bulk_len > 0);
+}
+
+/* What a request offers, and a payload in the stream, become. NULL: -ENOMEM or bad. */
+static struct offer *
+make_offer(struct rdma_chan *c, const struct record *r)
+{
+	unsigned n = r->iov_n + r->room_n;
+	struct offer *o = calloc(1, sizeof(*o) + n * sizeof(struct row));
+	uint32_t iov_sum, room_sum;
+
+	if (o == NULL) {
+		net_rdma_fail(c, -ENOMEM);
+		return NULL;
+	}
+	o->chan = c;
+	o->number = r->number;
+	o->bulk_len = r->bulk_len;
+	o->iov_n = r->iov_n;
+	o->room_n = r->room_n;
+	o->rx_open = r->iov_n > 0 || (r->flags & RECORD_STREAM);
+	o->far_open = r->number != 0;
+	list_init(&o->node);
+	if (!rows_sum(r->rows, r->iov_n, o->rows, &iov_sum) ||
+	    !rows_sum(r->rows + r->iov_n * ROW, r->room_n, o->rows + r->iov_n,
+	    &room_sum) || (r->iov_n > 0 && iov_sum != r->bulk_len)) {
+		free(o);
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return NULL;
+	}
+	list_push_back(&c->offers, &o->node);
+	return o;
+}
+
+static void
+take_frame(struct rdma_chan *c, const struct record *r)
+{
+	struct offer *o = NULL;
+
+	if (!is_sound(c, r)) {
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	if (r->answers != 0 && !net_rdma_answered(c, r->answers)) {
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	if (c->closed)
+		return;
+	if (r->number != 0 || (r->flags & RECORD_STREAM)) {
+		if ((o = make_offer(c, r)) == NULL)
+			return;
+		if (r->flags & RECORD_STREAM) {
+			c->stream = o;
+			c->rx_left = r->bulk_len;
+			c->rx_state = RX_ASKED;
+		}
+	}
+	c->c.up->frame(&c->c, r->head, r->head_len,
+	    o != NULL && o->rx_open ? &o->rx : NULL,
+	    o != NULL && o->far_open ? (struct net_far *)o : NULL);
+}
+
+static void
+take_record(struct rdma_chan *c, const uint8_t *p, uint32_t n)
+{
+	struct record r = { 0 };
+	struct bytes_reader b;
+	uint8_t kind;
+	uint64_t rows;
+
+	bytes_reader_init(&b, p, n);
+	kind = bytes_get_u8(&b);
+	r.iov_n = bytes_get_u8(&b);
+	r.room_n = bytes_get_u8(&b);
+	r.flags = bytes_get_u8(&b);
+	r.head_len = bytes_get_u32(&b);
+	r.bulk_len = bytes_get_u32(&b);
+	r.number = bytes_get_u32(&b);
+	r.answers = bytes_get_u32(&b);
+	if (bytes_get_u32(&b) != 0 || b.failed || r.iov_n > ROWS_MAX ||
+	    r.room_n > ROWS_MAX) {
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	rows = (r.iov_n + (uint64_t)r.room_n) * ROW;
+	r.rows = p + RECORD;
+	r.head = r.rows + rows;
+	if (kind == RECORD_FRAME && n == RECORD + rows + r.head_len)
+		take_frame(c, &r);
+	else if (kind != RECORD_DONE || n != RECORD || !net_rdma_answered(c, r.answers))
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+}
+
+/* The longest record: rows, and a head of what the owner takes. */
+static bool
+record_fits(const struct rdma_chan *c, uint32_t n)
+{
+	return n >= RECORD && n <= RECORD + 2 * ROWS_MAX * ROW + c->c.head_max;
+}
+
+/* A record that came in parts grows. */
+static void
+take_part(struct rdma_chan *c, const uint8_t *p, uint32_t n)
+{
+	if (c->record == NULL || n == 0 || n > c->record_len - c->record_at) {
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	memcpy(c->record + c->record_at, p, n);
+	if ((c->record_at += n) == c->record_len) {
+		uint8_t *record = c->record;
+
+		c->record = NULL;
+		c->c.rx_since_ns = 0;
+		take_record(c, record, c->record_len);
+		free(record);
+	}
+}
+
+static void
+take_first(struct rdma_chan *c, const uint8_t *p, uint32_t n, uint32_t record_len)
+{
+	if (c->record != NULL || !record_fits(c, record_len) || n > record_len) {
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	if (n == record_len) {
+		take_record(c, p, n);
+		return;
+	}
+	if ((c->record = malloc(record_len)) == NULL) {
+		net_rdma_fail(c, -ENOMEM);
+		return;
+	}
+	c->record_len = record_len;
+	c->record_at = 0;
+	c->c.rx_since_ns = clock_now(c->r->clock);
+	take_part(c, p, n);
+}
+
+/* A message of the stream that nothing stands before. */
+static void
+take_bulk(struct rdma_chan *c, const uint8_t *p, uint32_t n)
+{
+	bool pulled = c->rx_state == RX_PULL, ours;
+	struct offer *o;
+
+	if (c->stream == NULL || !take_stream(c, p, n)) {
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	if (c->rx_left > 0)
+		return;
+	o = c->stream;
+	/* Nobody else frees one that only had a payload, and the owner looks at it. */
+	ours = pulled && !o->far_open;
+	if (ours) {
+		list_remove(&o->node);
+		o->far_open = true;
+	}
+	stream_ended(c);
+	if (pulled)
+		c->c.up->pulled(&c->c, &o->rx);
+	if (ours)
+		free(o);
+}
+
+/* ---- messages ---- */
+
+static void
+take_word(struct rdma_chan *c, const struct slot *s)
+{
+	const uint8_t *p = s->p + PREFIX;
+	uint32_t n = s->len - PREFIX;
+	struct bytes_reader b;
+
+	bytes_reader_init(&b, s->p + 4, 4);
+	switch ((enum word_kind)s->p[2]) {
+	case WORD_FIRST:
+		take_first(c, p, n, bytes_get_u32(&b));
+		return;
+	case WORD_NEXT:
+		take_part(c, p, n);
+		return;
+	case WORD_BULK:
+		take_bulk(c, p, n);
+		return;
+	case WORD_CREDIT:
+		return;
+	}
+	net_rdma_fail(c, ERR_BAD_MESSAGE);
+}
+
+/* A payload that is being received goes on while paused. */
+static bool
+must_wait(const struct rdma_chan *c)
+{
+	return c->rx_state == RX_ASKED || (c->paused && c->rx_state == RX_NONE);
+}
+
+void
+net_rdma_received(struct rdma_chan *c, struct slot *s)
+{
+	struct bytes_reader b;
+
+	bytes_reader_init(&b, s->p, 2);
+	if (c->failed != 0 || s->len < PREFIX || s->p[3] != 0 ||
+	    !net_credit_took(&c->credit, bytes_get_u16(&b))) {
+		net_rdma_repost(c->dev, s);
+		if (c->failed == 0)
+			net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	if (s->p[2] != WORD_CREDIT && (must_wait(c) || !list_empty(&c->held))) {
+		list_push_back(&c->held, &s->node);
+		return;
+	}
+	take_word(c, s);
+	freed(c, s);
+}
+
+void
+net_rdma_resume(struct rdma_chan *c)
+{
+	while (!c->closed && c->failed == 0 && !list_empty(&c->held) && !must_wait(c)) {
+		struct slot *s = list_entry(list_pop_front(&c->held), struct slot, node);
+
+		take_word(c, s);
+		freed(c, s);
+	}
+}
+
+bool
+net_rdma_in_close(struct rdma_chan *c)
+{
+	bool memory = !list_empty(&c->reads) || c->rx_state == RX_PULL;
+
+	list_splice_back(&c->offers, &c->reads);
+	for (struct list *l; (l = list_pop_front(&c->offers)) != NULL;) {
+		struct offer *o = list_entry(l, struct offer, node);
+
+		/* Its memory may be written to until the queue pair has been stopped. */
+		if (o->bounce != NULL)
+			net_rdma_stop(c);
+		free_bounce(o);
+		free(o->dst);
+		free(o);
+	}
+	while (!list_empty(&c->held))
+		net_rdma_repost(c->dev, list_entry(list_pop_front(&c->held),
+		    struct slot, node));
+	free(c->dst);
+	free(c->record);
+	c->dst = NULL;
+	c->record = NULL;
+	return memory;
+}
