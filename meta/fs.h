@@ -33,7 +33,8 @@
  *    13      reply          encoded, when rc is 0
  *
  * State rows: 'S' 'c': format u8 (1), next inode u64, inodes u64.
- *             'S' 'h': format u8 (1), client 16 bytes, ttl_ms u32. */
+ *             'S' 'h': format u8 (1), client 16 bytes, ttl_ms u32.
+ *             'S' 'r': format u8 (1), repairs of 'S' 'c' u64. */
 #ifndef META_FS_H
 #define META_FS_H
 

@@ -977,6 +977,12 @@ group_applied(const struct group *g)
 }
 
 uint64_t
+group_durable(const struct group *g)
+{
+	return g->durable;
+}
+
+uint64_t
 group_run(const struct group *g)
 {
 	return g->raft == NULL ? 0 : raft_term(g->raft);

@@ -138,6 +138,8 @@ bool	group_leads(const struct group *g);
 bool	group_lease(const struct group *g);
 struct table *group_table(struct group *g);
 uint64_t group_applied(const struct group *g);
+/* Entries of the log up to this one are in the durable part of the table. */
+uint64_t group_durable(const struct group *g);
 /* Rises with every leader, and with every open of a member that leads: the election
  * term. Below 2^32 for all that matters. */
 uint64_t group_run(const struct group *g);

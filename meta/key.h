@@ -13,6 +13,7 @@
  *   'O'    client 16 bytes, 0 u64             once.h: records up to here are gone
  *   'S'    'c'                                fs.h: counters
  *   'S'    'h'                                fs.h: who may cache
+ *   'S'    'r'                                fs.h: repairs of the counters
  *
  * Why in that order: the entries of a directory are one range, sorted by hash, which is
  * the order of readdir and makes the hash its cookie; one probe tells whether a name is

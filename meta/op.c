@@ -192,6 +192,38 @@ op_counters_get(struct table *t, struct op_counters *out)
 }
 
 int
+op_recounts_get(struct table *t, uint64_t *out)
+{
+	uint8_t k[KEY_STATE_LEN];
+	struct bytes_reader r;
+	const void *row;
+	size_t len;
+	int rc;
+
+	*out = 0;
+	rc = table_get(t, k, key_state(k, 'r'), &row, &len);
+	if (rc != 0)
+		return rc == -ENOENT ? 0 : rc;
+	bytes_reader_init(&r, row, len);
+	if (bytes_get_u8(&r) != FORMAT)
+		return ERR_LOG_DAMAGED;
+	*out = bytes_get_u64(&r);
+	return bytes_reader_done(&r) ? 0 : ERR_LOG_DAMAGED;
+}
+
+int
+op_recounts_put(struct table *t, uint64_t n)
+{
+	uint8_t k[KEY_STATE_LEN], row[9];
+	struct bytes_writer w;
+
+	bytes_writer_init(&w, row, sizeof(row));
+	bytes_put_u8(&w, FORMAT);
+	bytes_put_u64(&w, n);
+	return table_put(t, k, key_state(k, 'r'), row, sizeof(row));
+}
+
+int
 op_counters_put(struct table *t, const struct op_counters *c)
 {
 	uint8_t k[KEY_STATE_LEN], row[17];

@@ -85,6 +85,9 @@ struct op_counters {
 /* 0, -EIO, ERR_LOG_DAMAGED; zeros before FS_INIT. */
 int	op_counters_get(struct table *t, struct op_counters *out);
 int	op_counters_put(struct table *t, const struct op_counters *c);
+/* How often they were repaired. */
+int	op_recounts_get(struct table *t, uint64_t *out);
+int	op_recounts_put(struct table *t, uint64_t n);
 
 /* ---- op_open.c: open an inode that is there, for op_create too ---- */
 int	op_open_inode(struct fs_op *o, struct inode *in, uint32_t flags);

@@ -287,15 +287,22 @@ static int
 mend_counters(struct fs_op *o, const struct msg_repair_row *q)
 {
 	struct op_counters c;
-	int rc = seen(o, op_counters_get(o->t, &c));
+	uint64_t recounts;
+	int rc;
 
-	if (rc != 0)
+	if ((rc = seen(o, op_counters_get(o->t, &c))) != 0 ||
+	    (rc = seen(o, op_recounts_get(o->t, &recounts))) != 0)
 		return rc;
+	/* How many are missing stays the same whatever is made or removed, but for this. */
+	if (recounts != q->change)
+		return -ESTALE;
 	if (c.next_ino <= q->value)
 		c.next_ino = q->value + 1;
 	if (q->subdirs < 0 && c.inodes < 0 - (uint64_t)q->subdirs)
 		return -ESTALE;
 	c.inodes += (uint64_t)q->subdirs;
+	if ((rc = op_note(o, op_recounts_put(o->t, recounts + 1))) != 0)
+		return rc;
 	return op_note(o, op_counters_put(o->t, &c));
 }
 

@@ -653,7 +653,10 @@ check_counters(struct walk *w, const struct op_counters *c)
 	ino_id last = w->n == 0 ? 0 : w->nodes[w->n - 1].ino;
 	struct msg_repair_row fix = { .what = META_REPAIR_COUNTERS, .value = last,
 		.subdirs = (int64_t)(w->n - c->inodes) };
+	int rc = op_recounts_get(w->t, &fix.change);
 
+	if (rc != 0)
+		return ended(w, rc, "recount");
 	if (c->inodes == w->n && c->next_ino > last)
 		return 0;
 	return fault(w, &fix, false, "1: counters say %" PRIu64 " inodes, next %" PRIu64

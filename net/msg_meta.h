@@ -203,10 +203,11 @@ MSG_DECLARE(session_rep, MSG_SESSION_REP)
 
 /* ---- a frozen image of the tables, for `fsd check` ---- */
 /* One image is kept at a time, until nobody has asked for a while; -ESTALE: it is gone, or
- * the tables have moved on too far: begin again. */
+ * the tables have moved on too far: begin again.  ERR_BUSY: there is no such new one yet. */
 #define MSG_IMAGE(F) \
 	F(u64, image, "which image; 0: make one")                               \
-	F(str, after, "key to go on after; empty: from the first")
+	F(str, after, "key to go on after; empty: from the first")              \
+	F(u64, index, "make one: not older than this entry of the log")
 #define MSG_IMAGE_ROW(F) \
 	F(str, key,   "as fsd-disk(5) says")                                    \
 	F(str, value, "likewise")
@@ -238,7 +239,8 @@ enum meta_repair {
 	META_REPAIR_CYCLE = 10,		/* directory below itself: into lost+found */
 	META_REPAIR_TARGET = 11,	/* size of a symlink; or its target, without one */
 	META_REPAIR_PENDING = 12,	/* gc rows of an inode */
-	META_REPAIR_COUNTERS = 13,	/* next inode is over value; inodes by subdirs more */
+	META_REPAIR_COUNTERS = 13,	/* next inode is over value; inodes by subdirs more,
+					 * if change is the number of repairs like this */
 	META_REPAIR_DIRECTORY = 14	/* a directory has entries and no inode: it gets one,
 					 * in parent if that is not 0 */
 };
@@ -262,7 +264,8 @@ MSG_DECLARE(repair_row, MSG_REPAIR_ROW)
 MSG_DECLARE(repair, MSG_REPAIR)
 MSG_DECLARE(repair_result, MSG_REPAIR_RESULT)
 #define MSG_REPAIR_REP(F) \
-	F(list_repair_result, results, "one for each row, same order")
+	F(list_repair_result, results, "one for each row, same order")          \
+	F(u64,                index,   "entry of the log that did it: an image of it or later shows it")
 MSG_DECLARE(repair_rep, MSG_REPAIR_REP)
 
 /*        id      name      request   reply         when sent again */

@@ -263,6 +263,10 @@ answered(struct net_call *call, int rc)
 		check_end(c, rc);
 		return;
 	}
+	if (rc == ERR_BUSY) {		/* it does not show yet what was done */
+		check_later(c, CHECK_PAUSE_NS, ask);
+		return;
+	}
 	if (c->image != 0) {		/* or it died with the server that held it */
 		if (c->restarts++ >= RESTARTS)
 			check_end(c, rc);
@@ -278,7 +282,8 @@ static void
 ask(struct clock_timer *t)
 {
 	struct check *c = container_of(t, struct check, timer);
-	struct msg_image q = { .image = c->image, .after = c->after };
+	struct msg_image q = { .image = c->image, .after = c->after,
+		.index = c->index };
 	struct net_call_opts opts = {
 		.deadline_ns = clock_now(c->env.clock) + CHECK_ATTEMPT_NS
 	};

@@ -60,6 +60,7 @@ struct check {
 	struct check_run *run;		/* what is below @table; the table's */
 	unsigned	 restarts;
 	uint64_t	 image;
+	uint64_t	 index;		/* of the last repair: an image has to show it */
 	struct msg_str	 after;		/* owned copy: after.p is in after_key */
 	char		 after_key[TABLE_KEY_MAX];
 	ino_id		 next_ino;

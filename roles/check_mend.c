@@ -145,6 +145,8 @@ results(struct check *c, const struct msg_repair_rep *rep)
 		c->fix_n--;
 		free(fix);
 	}
+	if (rep->index > c->index)
+		c->index = rep->index;
 	list_splice_back(&later, &c->fixes);
 	list_splice_back(&c->fixes, &later);
 	return 0;

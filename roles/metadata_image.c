@@ -126,7 +126,7 @@ metadata_image_call(struct metadata *m, struct net_req *req)
 	if (q->after.n > TABLE_KEY_MAX)
 		rc = -EINVAL;
 	else if (q->image == 0)
-		rc = renew(s);
+		rc = q->index > group_durable(m->group) ? ERR_BUSY : renew(s);
 	else if (s->image == NULL || q->image != s->id)
 		rc = -ESTALE;
 	if (rc == 0)

@@ -15,7 +15,7 @@ repaired(struct group_req *r, int rc, const void *result, size_t len)
 {
 	struct metadata_op *op = container_of(r, struct metadata_op, gr);
 	struct metadata *m = op->m;
-	struct msg_repair_rep rep = { { 0 } };
+	struct msg_repair_rep rep = { .index = 0 };
 	struct msg_arena arena;
 	struct fs_result res;
 
@@ -26,6 +26,7 @@ repaired(struct group_req *r, int rc, const void *result, size_t len)
 	if (rc == 0)
 		rc = msg_decode(&msg_type_repair_rep, res.rep, res.rep_len, &arena, &rep,
 		    NULL);
+	rep.index = r->index;
 	for (uint32_t i = 0; rc == 0 && i < rep.results.n; i++)
 		if (rep.results.v[i].rc == 0)
 			stat_add(&m->stat.repairs, 1);

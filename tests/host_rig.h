@@ -150,7 +150,7 @@ die(unsigned id)
 }
 
 /* It has lost its data. */
-static void
+static inline void
 wipe(unsigned id)
 {
 	ck_assert(!t.hosts[id].up);
@@ -165,7 +165,7 @@ pause_host(unsigned id, bool paused)
 	sim_clock_node_pause(t.hosts[id].clock, paused);
 }
 
-static void
+static inline void
 on_stopped(void *ctx, int rc)
 {
 	(void)rc;

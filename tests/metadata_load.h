@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* metadata_load.h - clients that make, rename and remove while metadata nodes die, stop and
- * are cut off: part of test_metadata_group.c.
+ * are cut off: part of test_metadata_group.c and test_metadata_repair.c.
  *
  * Each client works on names of its own, one change after another, and knows what every
  * answer has to be: a change done twice, or forgotten, is an answer that does not fit.  It
@@ -223,48 +223,3 @@ all_equal(void)
 		ck_assert_uint_eq(digest(META + k), digest(META));
 	}
 }
-
-static void
-run_seed(uint64_t seed)
-{
-	uint64_t done[CLIENTS];
-
-	setup_seed(seed);
-	if (seed % 3 == 0)
-		t.conf.metadata_cache_ttl = 200;
-	begin();
-	loads_start();
-	for (unsigned i = 0; i < 60; i++) {
-		run_ms(50 + rand_below(&t.rand, 1500));
-		fault();
-		one_group();
-		(void)leader(0);
-	}
-	sim_net_heal(t.net);
-	for (unsigned i = META; i < META + 3; i++) {
-		if (t.hosts[i].paused)
-			pause_host(i, false);
-		if (!t.hosts[i].up)
-			boot(i);
-	}
-	run_ms(10000);
-	for (unsigned i = 0; i < CLIENTS; i++)
-		done[i] = loads[i].done;
-	run_ms(2000);
-	for (unsigned i = 0; i < CLIENTS; i++)
-		ck_assert_msg(loads[i].done > done[i], "client %u is stuck", i);
-	if (getenv("TRACE") != NULL)
-		printf("client 0 did %llu\n", (unsigned long long)loads[0].done);
-	loads_stop();
-	run_ms(2000);
-	all_equal();
-}
-
-START_TEST(any_seed)
-{
-	const char *seed = getenv("SEED");
-
-	run_seed(seed != NULL && *seed != '\0' ? strtoull(seed, NULL, 0) :
-	    (uint64_t)_i + 10);
-}
-END_TEST

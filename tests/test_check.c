@@ -39,6 +39,8 @@ static struct {
 	int		image_fail;	/* the answer to the second page */
 	unsigned	image_fails;
 	unsigned	images, cuts, mends, repairs, lost_replies;
+	bool		repeats;	/* the first page is all that comes */
+	unsigned	waits;		/* for an image that shows repairs */
 	target_id	mended_from;
 	int		mend_rc, repair_rc;
 	target_id	resynced;
@@ -106,11 +108,20 @@ image_rep(struct net_req *req)
 		net_reply(req, T.image_fail, NULL, NULL, 0, NULL, NULL);
 		return;
 	}
+	/* What was repaired shows after a while. */
+	if (q->image == 0 && q->index > 0 && T.waits < 3) {
+		ck_assert_uint_eq(q->index, 70 + T.repairs);
+		T.waits++;
+		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
 	if (q->image == 0)
 		T.images++;
 	else
 		ck_assert_uint_eq(q->image, T.image);
 	rep.image = T.image;
+	if (T.repeats)
+		key_len = 0;
 	if (key_len > 0)
 		memcpy(key, q->after.p, key_len);
 	while (rep.rows.n < PAGE) {
@@ -255,12 +266,13 @@ mend_rep(struct net_req *req)
 static void
 repair_rep(struct net_req *req)
 {
-	struct msg_repair_rep rep = { { 0 } };
+	struct msg_repair_rep rep = { .index = 0 };
 	int rc = T.repair_rc;
 
 	T.repairs++;
 	if (rc == 0)
 		rc = h_change(&T.h, MSG_repair, req->msg, &rep);
+	rep.index = 70 + T.repairs;
 	if (T.lost_replies > 0) {
 		T.lost_replies--;
 		rc = ERR_NOT_LEADER;
@@ -632,6 +644,7 @@ START_TEST(finds)
 		ck_assert_uint_eq(T.images, 1 + T.image - 77);
 	else
 		ck_assert_uint_eq(T.images, 1 + (T.repairs > 0));
+	ck_assert_uint_eq(T.waits, T.repairs > 0 ? 3 : 0);
 	if (may != LOOK && cases[_i].rc == 0)
 		h_check(&T.h);
 }
@@ -675,6 +688,16 @@ START_TEST(repair_refused)
 }
 END_TEST
 
+/* A server that would keep us for ever. */
+START_TEST(page_repeated)
+{
+	arrange(CLEAN);
+	T.repeats = true;
+	check_run(LOOK, false);
+	ck_assert_int_eq(T.rc, ERR_BAD_MESSAGE);
+}
+END_TEST
+
 /* Closing at any time. */
 START_TEST(closed)
 {
@@ -712,6 +735,7 @@ main(void)
 	tcase_add_test(tc, as_json);
 	tcase_add_test(tc, repairs_as_json);
 	tcase_add_test(tc, repair_refused);
+	tcase_add_test(tc, page_repeated);
 	tcase_add_loop_test(tc, closed, 0, 3);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

@@ -557,8 +557,10 @@ START_TEST(raced)
 		ck_assert_msg(rep.results.v[0].rc == races[_i].rc, "%s: %s",
 		    races[_i].what, err_name(rep.results.v[0].rc));
 	repair_all(races[_i].what);
-	if (races[_i].how == ORPHAN)
+	if (races[_i].how == ORPHAN) {
 		ck_assert(leads(I.x, "f2", I.f));
+		ck_assert(!in_lost_found(I.f));
+	}
 	if (races[_i].how == PARENT)
 		ck_assert(leads(I.x, "e", I.e));
 	if (races[_i].how == DANGLING)
@@ -594,6 +596,23 @@ START_TEST(once)
 	ck_assert_uint_eq(inode_of(I.f).change, in.change + 1);
 	ck_assert_int_eq(repair(F.fixes, F.n, &rep), 0);
 	ck_assert_uint_eq(inode_of(I.f).change, in.change + 1);
+}
+END_TEST
+
+/* Found in an image from before the repair: the number of inodes is not raised twice. */
+START_TEST(old_image)
+{
+	struct msg_repair_rep rep;
+
+	plant(COUNT);
+	look();
+	ck_assert_int_eq(repair(F.fixes, F.n, &rep), 0);
+	ck_assert_int_eq(rep.results.v[0].rc, 0);
+	ck_assert_int_eq(repair(F.fixes, F.n, &rep), 0);
+	ck_assert_int_eq(rep.results.v[0].rc, -ESTALE);
+	ck_assert_uint_eq(look(), 0);
+	plant(COUNT);
+	repair_all("again");
 }
 END_TEST
 
@@ -845,6 +864,7 @@ main(void)
 	tcase_add_loop_test(t, mends, 0, (int)(sizeof(cases) / sizeof(*cases)));
 	tcase_add_loop_test(t, raced, 0, (int)(sizeof(races) / sizeof(*races)));
 	tcase_add_test(t, once);
+	tcase_add_test(t, old_image);
 	tcase_add_test(t, who_may);
 	tcase_add_test(t, large);
 	tcase_add_test(t, in_the_way);
