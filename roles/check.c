@@ -15,12 +15,28 @@
 #include "roles/admin_show.h"
 #include "roles/check_impl.h"
 
+#define TEXT_MAX	(4u * 768u)
+
+/* Names are any bytes: what a terminal or JSON would take for its own is told as \xNN. */
+static void
+print(char out[TEXT_MAX], const char *fmt, va_list ap)
+{
+	char text[768];
+	size_t n = 0;
+
+	vsnprintf(text, sizeof(text), fmt, ap);
+	for (const char *p = text; *p != '\0'; p++)
+		n += (size_t)sprintf(out + n, *p < ' ' || *p > '~' ? "\\x%02x" : "%c",
+		    (unsigned char)*p);
+	out[n] = '\0';
+}
+
 static void
 say(struct check *c, const char *kind, const char *fmt, va_list ap)
 {
-	char text[768];
+	char text[TEXT_MAX];
 
-	vsnprintf(text, sizeof(text), fmt, ap);
+	print(text, fmt, ap);
 	if (c->how.json) {
 		fprintf(c->to, "{\"%s\": ", kind);
 		admin_show_string(c->to, text);
@@ -63,11 +79,11 @@ check_note(struct check *c, const char *fmt, ...)
 uint64_t
 check_repair(struct check *c, const char *fmt, ...)
 {
-	char text[768];
+	char text[TEXT_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	print(text, fmt, ap);
 	va_end(ap);
 	c->repairs++;
 	if (c->how.json) {

@@ -65,6 +65,7 @@ static struct {
 	uint64_t	  end;		/* chunk 0 of slot 0 ends here */
 	struct list	  asks;
 	uint64_t	  seq[4];
+	int		  repaired;	/* what came of the last repair */
 } W;
 
 int
@@ -118,6 +119,8 @@ net_reply(struct net_req *req, int rc, const void *rep,
 	a->rc = rc;
 	if (rc == 0)
 		memcpy(a->rep, rep, t->size);
+	if (rc == 0 && req->method == MSG_repair)	/* of the first row */
+		W.repaired = ((const struct msg_repair_rep *)rep)->results.v[0].rc;
 }
 void
 net_req_drop(struct net_req *req)

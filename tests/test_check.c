@@ -688,6 +688,19 @@ START_TEST(repair_refused)
 }
 END_TEST
 
+/* A name may be anything. */
+START_TEST(odd_name)
+{
+	struct msg_str name = msg_str("x\nfault: \x1b[2J\xff");
+
+	arrange(CLEAN);
+	ck_assert_int_eq(dirent_put(T.h.t, 1, &name, 900, S_IFDIR), 0);
+	check_run(LOOK, _i == 1);
+	ck_assert_msg(strstr(T.out, _i == 0 ? "entry x\\x0afault: \\x1b[2J\\xff of 1 " :
+	    "entry x\\\\x0afault: \\\\x1b[2J\\\\xff of 1 ") != NULL, "%s", T.out);
+}
+END_TEST
+
 /* A server that would keep us for ever. */
 START_TEST(page_repeated)
 {
@@ -736,6 +749,7 @@ main(void)
 	tcase_add_test(tc, repairs_as_json);
 	tcase_add_test(tc, repair_refused);
 	tcase_add_test(tc, page_repeated);
+	tcase_add_loop_test(tc, odd_name, 0, 2);
 	tcase_add_loop_test(tc, closed, 0, 3);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* test_metadata.c - what the metadata role answers: retries, truncations, removals, sessions. */
+#include "meta/dirent.h"
 #include "tests/metadata_rig.h"
 
 START_TEST(create_and_retry)
@@ -157,6 +158,86 @@ START_TEST(no_open_beside_removal)
 	ck_assert(!metadata_session_is_open(W.m, ino));
 	W.mute = false;
 	run_ms(100);
+}
+END_TEST
+
+static void
+plant_name(ino_id ino, const char *name)
+{
+	struct table *tab = group_table(W.m->group);
+	struct msg_str s = msg_str(name);
+	struct inode root;
+
+	ck_assert_int_eq(inode_get(tab, INO_ROOT, &root), 0);
+	root.size++;
+	ck_assert_int_eq(inode_put(tab, &root), 0);
+	ck_assert_int_eq(dirent_put(tab, INO_ROOT, &s, ino, S_IFREG), 0);
+}
+
+static struct ask *
+give_links(ino_id ino, struct msg_repair_row *row)
+{
+	struct msg_repair q = { ctx(2, true), { row, 1 } };
+	struct inode in;
+
+	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), 0);
+	*row = (struct msg_repair_row){ .what = META_REPAIR_LINKS, .ino = ino,
+		.change = in.change, .value = 1 };
+	return ask(MSG_repair, &q);
+}
+
+/* A file whose chunks are being removed does not get its name back. */
+START_TEST(no_repair_beside_removal)
+{
+	ino_id ino = entry(create(1, "f", 0))->attr.ino;
+	struct msg_repair_row row;
+	struct msg_name f2 = { ctx(1, true), INO_ROOT, msg_str("f2") };
+
+	W.mute = true;
+	ck_assert_int_eq(await(unlink_file(1, "f")), 0);
+	run_ms(100);
+	ck_assert_uint_eq(W.cuts, 3);
+	plant_name(ino, "f2");
+	ck_assert_int_eq(await(give_links(ino, &row)), 0);
+	ck_assert_int_eq(W.repaired, -EBUSY);
+	W.mute = false;
+	run_ms(100);
+	ck_assert_int_eq(await(lookup(1, "f2")), -EUCLEAN);
+	row = (struct msg_repair_row){ .what = META_REPAIR_ENTRY, .ino = ino,
+		.parent = INO_ROOT, .hash = key_hash("f2", 2), .name = f2.name };
+	ck_assert_int_eq(await(ask(MSG_repair, &(struct msg_repair){ ctx(2, true),
+		{ &row, 1 } })), 0);
+	ck_assert_int_eq(W.repaired, 0);
+}
+END_TEST
+
+/* And no removal begins while a name may be on its way. */
+START_TEST(no_removal_beside_repair)
+{
+	ino_id ino = entry(create(1, "f", 0))->attr.ino;
+	struct table *tab = group_table(W.m->group);
+	struct msg_repair_row row;
+	struct inode in;
+	struct ask *a;
+
+	ck_assert_int_eq(await(give_links(ino, &row)), 0);	/* client 2 is known */
+	ck_assert_int_eq(inode_get(tab, ino, &in), 0);
+	in.nlink = 0;
+	inode_put(tab, &in);
+	gc_put(tab, &(struct gc_row){ .ino = ino, .kind = GC_REMOVE,
+		.epoch = GC_EPOCH_GONE });
+	a = give_links(ino, &row);
+	metadata_gc_look(W.m, ino);
+	ck_assert_int_eq(await(a), 0);
+	ck_assert_int_eq(W.repaired, 0);
+	run_ms(1000);
+	ck_assert_uint_eq(W.cuts, 0);
+	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), 0);
+	ck_assert_uint_eq(in.nlink, 1);
+	/* A removal that a repair has made is done. */
+	ck_assert_int_eq(await(unlink_file(1, "f")), 0);
+	run_ms(1000);
+	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), -ENOENT);
 }
 END_TEST
 
@@ -358,6 +439,8 @@ main(void)
 	tcase_add_test(t, truncation_outlives_callers);
 	tcase_add_test(t, removal);
 	tcase_add_test(t, no_open_beside_removal);
+	tcase_add_test(t, no_repair_beside_removal);
+	tcase_add_test(t, no_removal_beside_repair);
 	tcase_add_test(t, never_written_needs_no_storage);
 	tcase_add_test(t, many_removals);
 	tcase_add_test(t, dead_clients_lose_their_opens);
