@@ -17,6 +17,8 @@
 #include "conf/err.h"
 #include "meta/op_repair.h"
 
+#define INO_LAST	(UINT64_C(1) << 62)
+
 /* A read for one row of the request: damage found by it concerns that row only. */
 static int
 seen(struct fs_op *o, int rc)
@@ -296,6 +298,8 @@ mend_counters(struct fs_op *o, const struct msg_repair_row *q)
 	/* How many are missing stays the same whatever is made or removed, but for this. */
 	if (recounts != q->change)
 		return -ESTALE;
+	if (q->value >= INO_LAST)	/* a row of nobody: numbers would run out */
+		return -EINVAL;
 	if (c.next_ino <= q->value)
 		c.next_ino = q->value + 1;
 	if (q->subdirs < 0 && c.inodes < 0 - (uint64_t)q->subdirs)
@@ -353,14 +357,14 @@ mend_directory(struct fs_op *o, const struct msg_repair_row *q)
 
 	if (rc != -ENOENT)
 		return rc != 0 ? rc : S_ISDIR(in.mode) ? 0 : -ESTALE;
-	if (q->ino == 0)
-		return -EINVAL;
 	rc = seen(o, table_seek(o->t, k, key_ino(k, KEY_DIRENT, q->ino), false,
 	    KEY_INO_LEN, &key, &key_len, &row, &len));
 	if (rc != 0)
 		return rc == -ENOENT ? -ESTALE : rc;
 	if ((rc = seen(o, op_counters_get(o->t, &c))) != 0)
 		return rc;
+	if (q->ino <= INO_ROOT || q->ino >= c.next_ino)
+		return -EINVAL;		/* it never was */
 	in = (struct inode){
 		.ino = q->ino, .mode = S_IFDIR | 0700, .nlink = 2,
 		.atime = o->cmd->wall_ns, .mtime = o->cmd->wall_ns,
@@ -369,8 +373,6 @@ mend_directory(struct fs_op *o, const struct msg_repair_row *q)
 	};
 	op_put(o, &in);
 	c.inodes++;
-	if (c.next_ino <= q->ino)
-		c.next_ino = q->ino + 1;
 	return op_note(o, op_counters_put(o->t, &c));
 }
 

@@ -56,6 +56,7 @@ struct walk {
 	struct table *t;
 	struct node  *nodes;	/* in order */
 	size_t	      n, cap;
+	ino_id	      next_ino;	/* no inode had this number yet, nor one above */
 	ino_id	      missing;	/* last directory that has no inode */
 	bool	      rootless;
 	bool	      astray;	/* directories have no or several entries */
@@ -241,6 +242,12 @@ no_directory(struct walk *w, const struct found *f, struct node *n)
 {
 	struct msg_repair_row fix = { .what = META_REPAIR_DIRECTORY, .ino = f->parent };
 
+	if (f->parent >= w->next_ino) {
+		fix = fix_entry(META_REPAIR_ENTRY, f);
+		return fault(w, &fix, n == NULL && S_ISREG(f->e.type), "2: entry %.*s "
+		    "of %" PRIu64 ", which never was", (int)f->name.n, f->name.p,
+		    f->parent);
+	}
 	if (n != NULL) {		/* has a name, once that is mended */
 		n->names++;
 		n->flags |= n->parent == f->parent ? HOME : 0;
@@ -260,7 +267,7 @@ no_inode(struct walk *w, const struct found *f)
 	int rc = -ENOENT;
 
 	key_ino(below.key, KEY_DIRENT, f->e.ino);
-	if (S_ISDIR(f->e.type))
+	if (S_ISDIR(f->e.type) && f->e.ino < w->next_ino)
 		rc = next_row(w, &below, KEY_INO_LEN);
 	if (rc == 0)
 		fix = (struct msg_repair_row){ .what = META_REPAIR_DIRECTORY,
@@ -655,6 +662,7 @@ check_counters(struct walk *w, const struct op_counters *c)
 		.subdirs = (int64_t)(w->n - c->inodes) };
 	int rc = op_recounts_get(w->t, &fix.change);
 
+	w->next_ino = c->next_ino > last ? c->next_ino : last + 1;
 	if (rc != 0)
 		return ended(w, rc, "recount");
 	if (c->inodes == w->n && c->next_ino > last)

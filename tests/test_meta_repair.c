@@ -174,7 +174,7 @@ in_lost_found(ino_id ino)
 	return lost_found() != 0 && leads(lost_found(), name, ino);
 }
 
-enum what { DANGLING, DANGLING_DIR, OF_FILE, OF_NOTHING, TYPE, HASH, HASH_TAKEN, BAD_ENTRY,
+enum what { DANGLING, DANGLING_DIR, OF_FILE, OF_NOTHING, OF_HIGHEST, OF_GONE, TYPE, HASH, HASH_TAKEN, BAD_ENTRY,
 	LINKS_HIGH, LINKS_LOW, LINKS_ZERO, NAMES_AND_ROW, SIZE, NLINK, PARENT, TWICE,
 	TWICE_HERE, TWICE_NO_HOME, TO_ROOT, ORPHAN, ORPHAN_DIR, ORPHAN_LINK, ORPHAN_ZERO,
 	LOOP, LOOP_SELF, LOOP_TAIL, SYMLINK_SIZE, SYMLINK_ROW, GC_NOBODY, GC_MISSING,
@@ -199,6 +199,15 @@ plant(enum what what)
 		break;
 	case OF_NOTHING:
 		plant_entry(777, "in", I.g, S_IFREG);
+		break;
+	case OF_HIGHEST:
+		plant_entry(UINT64_MAX, "in", UINT64_MAX, S_IFDIR);
+		plant_entry(I.d, "up", UINT64_MAX, S_IFDIR);
+		break;
+	case OF_GONE:
+		inode_del(h->t, I.x);
+		plant_entry(I.x, "in", I.g, S_IFREG);
+		lose_entry(INO_ROOT, "x");
 		break;
 	case TYPE:
 		plant_entry(INO_ROOT, "f", I.f, S_IFDIR);
@@ -345,7 +354,9 @@ static const struct {
 	{ "an entry leads to nothing", DANGLING, '2', 0, 1 },
 	{ "so does one of a directory", DANGLING_DIR, '2', 0, 1 },
 	{ "an entry of a file", OF_FILE, '2', 0, 1 },
-	{ "an entry of nothing", OF_NOTHING, '2', 0, 2 },
+	{ "an entry of nothing", OF_NOTHING, '2', 0, 1 },
+	{ "of the highest number", OF_HIGHEST, '2', 0, 1 },
+	{ "entries of a directory that was", OF_GONE, '2', 0, 2 },
 	{ "types of entries", TYPE, '2', 0, 1 },
 	{ "an entry in a wrong place", HASH, '2', 0, 1 },
 	{ "whose place is taken", HASH_TAKEN, '2', 1, 5 },
@@ -443,8 +454,12 @@ expect(int what)
 		ck_assert_uint_eq(lost_found(), 0);
 		break;
 	case OF_NOTHING:
-		ck_assert(in_lost_found(777));
-		ck_assert(leads(777, "in", I.g));
+		ck_assert(leads(I.e, "g", I.g));
+		ck_assert_uint_eq(inode_of(I.g).nlink, 1);
+		break;
+	case OF_GONE:
+		ck_assert(in_lost_found(I.x));
+		ck_assert(leads(I.x, "in", I.g));
 		break;
 	case MUCH:
 		ck_assert(leads(INO_ROOT, "d", I.d));
@@ -816,6 +831,40 @@ free_places(void)
 		}
 }
 
+/* Requests of somebody who has seen nothing, or another tree: a whole one stays whole. */
+START_TEST(any_request)
+{
+	uint64_t inodes;
+
+	rand_seed(&h->rand, (uint64_t)_i + 1);
+	for (unsigned i = 0; i < 100; i++)
+		use(true);
+	h_check(h);
+	ck_assert_int_eq(fs_inodes(h->fs, &inodes), 0);
+	for (unsigned i = 0; i < 200; i++) {
+		const char *name = any_name(), *keep = any_name();
+		struct msg_repair_row row = {
+			.what = (uint8_t)rand_below(&h->rand, 17), .ino = any(),
+			.parent = any(), .hash = rand_below(&h->rand, 3) == 0 ?
+			    rand_u64(&h->rand) : key_hash(name, strlen(name)),
+			.name = msg_str(name), .keep = msg_str(keep),
+			.change = 1000 + rand_below(&h->rand, 99),
+			.value = rand_below(&h->rand, 3) == 0 ? UINT64_MAX : any(),
+			.subdirs = (int64_t)rand_u64(&h->rand),
+		};
+		struct msg_repair_rep rep;
+
+		if (rand_below(&h->rand, 8) == 0)
+			row.ino = rand_u64(&h->rand);
+		ck_assert_int_eq(repair(&row, 1, &rep), 0);
+		h_check(h);
+	}
+	/* The next number is as good as it was. */
+	ck_assert_int_eq(h_create(h, INO_ROOT, "last", 0644, 0, NULL), 0);
+	h_check(h);
+}
+END_TEST
+
 START_TEST(any_damage)
 {
 	bool unlink = _i % 2;
@@ -868,6 +917,7 @@ main(void)
 	tcase_add_test(t, who_may);
 	tcase_add_test(t, large);
 	tcase_add_test(t, in_the_way);
+	tcase_add_loop_test(t, any_request, 0, 20);
 	tcase_add_loop_test(t, any_damage, 0, SEEDS);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
