@@ -88,7 +88,7 @@ uint64_t stat_hist_count(const struct stat_hist *h);
 struct stat_set {
 	struct list	       node;	/* the registry's */
 	const char	      *prefix;	/* of the names: "fsd_storage" */
-	char		       labels[128];	/* "loop=\"2\"", or "" */
+	char		       labels[256];	/* "loop=\"2\"", or "" */
 	const struct stat_row *rows;
 	const void	      *values;
 	struct stat_registry  *registry;	/* NULL: in none */

@@ -200,6 +200,16 @@ stash(struct rdma_dev *d)
 	}
 }
 
+void
+net_rdma_count(struct rdma_chan *c, int by)
+{
+	struct rdma_port *p = c->port;
+
+	p->chans_n += (unsigned)by;
+	stat_set(&p->stat.connections, p->chans_n);
+	stat_set(&p->stat.credits, p->stat.credits + c->credit.ours * (uint64_t)by);
+}
+
 static void again(struct clock_timer *t);
 
 /* An erring queue pair takes no message any more; those it has taken are in the completion
@@ -223,8 +233,7 @@ net_rdma_stop(struct rdma_chan *c)
 	assert(rc == 0);
 	c->qp = NULL;
 	net_rdma_unreserve(d, c->credit.ours);
-	c->port->chans_n--;
-	stat_set(&c->r->stat.connections, --c->r->qps_n);
+	net_rdma_count(c, -1);
 	/* Its WRs end with it, unseen. */
 	for (; c->wr_tail != c->wr_head; c->wr_tail++) {
 		struct wr *w = &c->wrs[c->wr_tail % WRS];
@@ -449,7 +458,7 @@ broke(struct rdma_chan *c, const struct ibv_wc *wc)
 	net_addr_text(&c->c.peer, peer);
 	log_info(c->r->log, "queue pair broke", "peer=%s device=%s why=\"%s\"", peer,
 	    c->dev->name, ibv_wc_status_str(wc->status));
-	stat_add(&c->r->stat.errors, 1);
+	stat_add(&c->port->stat.errors, 1);
 	net_rdma_fail(c, why(wc->status));
 }
 
@@ -556,6 +565,9 @@ net_rdma_dev_dies(struct rdma_dev *d)
 	d->dead = true;
 	log_error(d->r->log, "RDMA device is out of use", "device=%s", d->name);
 	net_rdma_unwatch(d);
+	for (unsigned i = 0; i < d->r->ports_n; i++)
+		if (d->r->ports[i].dev == d)
+			stat_set(&d->r->ports[i].stat.up, 0);
 	while ((c = map_next(&d->chans, &it, NULL)) != NULL)
 		net_rdma_fail(c, -ECONNRESET);
 }
@@ -567,6 +579,7 @@ port_changed(struct rdma *r, const struct rdma_dev *d, unsigned port, bool up)
 		if (r->ports[i].dev == d && r->ports[i].port == port &&
 		    r->ports[i].down == up) {
 			r->ports[i].down = !up;
+			stat_set(&r->ports[i].stat.up, up);
 			log_warn(r->log, up ? "RDMA port is up" : "RDMA port is down",
 			    "device=%s port=%u", d->name, port);
 		}
@@ -648,6 +661,8 @@ rdma_close(struct net_transport *t)
 	assert(r->open_n == 0 && r->mem_n == 0);
 	clock_undefer(r->clock, &r->work);
 	stat_remove(&r->stat_set);
+	for (unsigned i = 0; i < r->ports_n; i++)
+		stat_remove(&r->ports[i].stat_set);
 	/* We may be in a callback of theirs: they are freed when that has returned. */
 	for (unsigned i = 0; i < r->devs_n; i++)
 		net_rdma_unwatch(r->devs[i]);
@@ -679,10 +694,18 @@ net_rdma_devices(const struct net_transport *t, char *out, size_t n)
 		    r->ports[i].dev->name, r->ports[i].port);
 }
 
-const struct net_rdma_stat *
-net_rdma_stats(const struct net_transport *t)
+void
+net_rdma_traffic(const struct net_transport *t, struct net_rdma_port_stat *sum)
 {
-	return &((const struct rdma *)(const void *)t)->stat;
+	const struct rdma *r = (const struct rdma *)(const void *)t;
+
+	*sum = (struct net_rdma_port_stat){ 0 };
+	for (unsigned i = 0; i < r->ports_n; i++)
+		for (const struct stat_row *row = net_rdma_port_stat_rows;
+		    row->name != NULL; row++)
+			*(uint64_t *)(void *)((char *)sum + row->off) +=
+			    *(const uint64_t *)(const void *)
+			    ((const char *)&r->ports[i].stat + row->off);
 }
 
 int

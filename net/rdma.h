@@ -39,17 +39,26 @@ struct net_rdma_conf {
 	struct stat_registry *stats;	/* NULL: nowhere; borrowed */
 };
 
+/* Of a loop. */
 #define NET_RDMA_STATS(X) \
-	X(counter, sends,        "messages sent")                                \
-	X(counter, read_bytes,   "payload taken from peers by RDMA READ")        \
-	X(counter, write_bytes,  "payload given to peers by RDMA WRITE")         \
-	X(counter, copied_bytes, "payload copied, for it lay in memory unknown to the device") \
-	X(counter, errors,       "connections broken by a completion in error")  \
 	X(counter, refusals,     "set-ups that ended on TCP")                    \
-	X(gauge,   connections,  "queue pairs")                                  \
 	X(gauge,   regions,      "registered pieces of memory")                  \
 	X(gauge,   posted,       "receives posted")
 STAT_DECLARE(net_rdma, NET_RDMA_STATS)
+
+/* Of a port, with labels device, port, link and gid. */
+#define NET_RDMA_PORT_STATS(X) \
+	X(gauge,   up,           "1: new connections may use it")                \
+	X(gauge,   mtu,          "bytes of a packet, at most")                   \
+	X(gauge,   connections,  "queue pairs")                                  \
+	X(gauge,   credits,      "messages that peers may have on the way to us") \
+	X(counter, sends,        "messages sent")                                \
+	X(counter, waits,        "times that messages waited for a credit of the peer's") \
+	X(counter, read_bytes,   "payload taken from peers by RDMA READ")        \
+	X(counter, write_bytes,  "payload given to peers by RDMA WRITE")         \
+	X(counter, copied_bytes, "payload copied, for it lay in memory unknown to the device") \
+	X(counter, errors,       "connections broken by a completion in error")
+STAT_DECLARE(net_rdma_port, NET_RDMA_PORT_STATS)
 
 /* Open every device that conf names.  For net_hub_add(), which owns it then; borrowed:
  * @loop, @log.  0, -ENOMEM; -ENODEV with the reason in the log when there is none: then
@@ -59,7 +68,8 @@ int	net_rdma_open(struct net_transport **out, struct loop *loop,
 /* "rxe0:1 mlx5_0:1": what has been opened. */
 void	net_rdma_devices(const struct net_transport *t, char *out, size_t n);
 bool	net_rdma_is(const struct net_transport *t);
-const struct net_rdma_stat *net_rdma_stats(const struct net_transport *t);
+/* The sum over its ports. */
+void	net_rdma_traffic(const struct net_transport *t, struct net_rdma_port_stat *sum);
 
 /* Client, on @tcp, of which nobody has been sent a request: the first words, at most
  * NET_RDMA_WORDS.  0 or -ENOMEM. */

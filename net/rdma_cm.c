@@ -143,8 +143,7 @@ new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 	c->credit.ours = r->conf.credits;
 	c->inline_max = qa.cap.max_inline_data < INLINE ? qa.cap.max_inline_data :
 	    INLINE;
-	port->chans_n++;
-	stat_set(&r->stat.connections, ++r->qps_n);
+	net_rdma_count(c, 1);
 	*out = c;
 	return 0;
 }

@@ -7,6 +7,7 @@
  *    until enough have been used. */
 #include "net/rdma_impl.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,8 @@
 #include <sys/mman.h>
 
 #include "conf/err.h"
+
+STAT_DEFINE(net_rdma_port, NET_RDMA_PORT_STATS)
 
 #define SLAB_SLOTS	64u
 #define CQ_FIRST	1024u
@@ -369,6 +372,30 @@ dev_is_named(const struct rdma *r, struct ibv_device *dev)
 	return false;
 }
 
+/* Its device, port, link and address are labels of what a port tells. */
+static void
+tell_port(struct rdma *r, struct rdma_port *p)
+{
+	static const char *const links[] = { "unknown", "InfiniBand", "Ethernet" };
+	char text[INET6_ADDRSTRLEN];
+	struct stat_registry *stats = r->conf.stats;
+
+	stat_set(&p->stat.up, 1);
+	stat_set(&p->stat.mtu, 128u << p->mtu);
+	if (stats == NULL)
+		return;
+	p->stat_set = (struct stat_set){ .prefix = "fsd_net_rdma",
+	    .rows = net_rdma_port_stat_rows, .values = &p->stat };
+	stat_label(&p->stat_set, "role", r->log != NULL ? r->log->who : "");
+	stat_label(&p->stat_set, "device", p->dev->name);
+	snprintf(text, sizeof(text), "%u", p->port);
+	stat_label(&p->stat_set, "port", text);
+	stat_label(&p->stat_set, "link", links[p->link < 3 ? p->link : 0]);
+	if (inet_ntop(AF_INET6, p->gid.raw, text, sizeof(text)) != NULL)
+		stat_label(&p->stat_set, "gid", text);
+	stat_register(stats, &p->stat_set);
+}
+
 int
 net_rdma_devs_open(struct rdma *r)
 {
@@ -380,6 +407,8 @@ net_rdma_devs_open(struct rdma *r)
 			open_dev(r, all[i]);
 	if (all != NULL)
 		ibv_free_device_list(all);
+	for (unsigned i = 0; i < r->ports_n; i++)
+		tell_port(r, &r->ports[i]);
 	return r->devs_n > 0 ? 0 : -ENODEV;
 }
 

@@ -106,6 +106,8 @@ struct rdma_port {
 	union ibv_gid	 gid;
 	unsigned	 chans_n;
 	bool		 down;
+	struct net_rdma_port_stat stat;
+	struct stat_set	 stat_set;
 };
 
 struct net_mem {
@@ -129,7 +131,7 @@ struct rdma {
 	struct list	     dirty;	/* channels with work for the turn's end */
 	struct list	     lingering;	/* closed ones whose last words are leaving */
 	struct clock_defer   work;
-	unsigned	     open_n, qps_n, held;
+	unsigned	     open_n, held;
 	bool		     closed;
 	uint64_t	     log_ns;
 	struct net_rdma_stat stat;
@@ -275,6 +277,8 @@ void	net_rdma_put(struct rdma_chan *c);
 /* The registration that @p, @n bytes lie in; NULL: none. */
 struct ibv_mr *net_rdma_mr(struct rdma *r, const struct rdma_dev *d,
 	    const void *p, size_t n);
+/* Count @c on its port: it has come (1) or gone (-1). */
+void	net_rdma_count(struct rdma_chan *c, int by);
 /* Handle all completions there are. */
 void	net_rdma_poll(struct rdma_dev *d);
 /* Make a channel of what has been set up. */

@@ -90,7 +90,7 @@ scatter(struct offer *o)
 		memcpy(o->dst[i].iov_base, from, o->dst[i].iov_len);
 		from += o->dst[i].iov_len;
 	}
-	stat_add(&o->chan->r->stat.copied_bytes, o->bulk_len);
+	stat_add(&o->chan->port->stat.copied_bytes, o->bulk_len);
 }
 
 static bool
@@ -176,7 +176,7 @@ void
 net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len)
 {
 	c->reading -= len;
-	stat_add(&c->r->stat.read_bytes, len);
+	stat_add(&c->port->stat.read_bytes, len);
 	if (--o->inflight > 0 || o->unposted > 0)
 		return;
 	if (o->bounce != NULL)
@@ -216,7 +216,7 @@ take_stream(struct rdma_chan *c, const uint8_t *p, uint32_t n)
 	if (n > c->rx_left || n == 0)
 		return false;
 	c->rx_left -= n;
-	stat_add(&c->r->stat.copied_bytes, n);
+	stat_add(&c->port->stat.copied_bytes, n);
 	while (c->rx_state == RX_PULL && n > 0) {
 		struct iovec *dst = &c->dst[c->dst_at];
 		size_t part = dst->iov_len - c->dst_off;

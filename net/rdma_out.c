@@ -93,7 +93,7 @@ word_send(struct rdma_chan *c, struct word *w, enum word_kind kind, uint32_t rec
 	    .out = ends });
 	if (rc != 0 && w->slot != NULL)
 		net_rdma_slot_free(c->dev, w->slot);
-	stat_add(&c->r->stat.sends, 1);
+	stat_add(&c->port->stat.sends, 1);
 	return rc;
 }
 
@@ -348,7 +348,7 @@ post_write(struct rdma_chan *c, struct out *o)
 		net_rdma_fail(c, rc);
 		return false;
 	}
-	stat_add(&c->r->stat.write_bytes, len);
+	stat_add(&c->port->stat.write_bytes, len);
 	o->iov_off += len;
 	o->iov_left -= (uint32_t)len;
 	if (o->iov_off == iov->iov_len) {
@@ -413,8 +413,11 @@ post_some(struct rdma_chan *c, struct out *o)
 	bool last;
 	int rc;
 
-	if (!may_send(c))
+	if (!may_send(c)) {
+		if (!net_credit_may_send(&c->credit))
+			stat_add(&c->port->stat.waits, 1);
 		return -EAGAIN;
+	}
 	if (!word_begin(c, &w, head && !o->stream && PREFIX + words <= c->inline_max))
 		return -ENOMEM;
 	if (head) {
@@ -423,7 +426,7 @@ post_some(struct rdma_chan *c, struct out *o)
 	} else {
 		put_stream(o, &w);
 		last = o->iov_left == 0;
-		stat_add(&c->r->stat.copied_bytes, w.n - PREFIX);
+		stat_add(&c->port->stat.copied_bytes, w.n - PREFIX);
 	}
 	rc = word_send(c, &w, head ? first ? WORD_FIRST : WORD_NEXT : WORD_BULK,
 	    first ? words : 0, last && o->writes ? o : NULL);
