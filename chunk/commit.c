@@ -268,8 +268,10 @@ chunk_engine_commit(struct chunk_engine *e, target_id target, struct chunk_id id
 		return rc;
 	}
 	chunk_known_change(&e->known, target, &e->row, removed ? NULL : &e->next);
-	if (all_new(&e->pend))
+	if (removed)
 		chunk_damage_forget(e, target, id);
+	else if (all_new(&e->pend))
+		chunk_damage_commit(e, target, id, version);
 	rc = chunk_index_del(&e->index, CHUNK_KEY_PENDING, target, id, e->pend.stored);
 	if (rc == 0)
 		chunk_known_settle(&e->known, target, id);

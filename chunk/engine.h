@@ -141,6 +141,8 @@ struct chunk_damage {
  * CHUNK_DAMAGED_MAX are remembered. */
 int	chunk_engine_next_damaged(const struct chunk_engine *e, target_id target,
 	    struct chunk_id from, bool after, struct chunk_damage *out);
+/* How many there are on it. */
+uint32_t chunk_engine_damaged(const struct chunk_engine *e);
 /* All of it was read and verified after all. */
 void	chunk_engine_healed(struct chunk_engine *e, target_id target, struct chunk_id id);
 
@@ -173,8 +175,12 @@ struct chunk_read {
 	struct chunk_id id;
 	uint64_t	version;	/* committed or pending; 0: committed */
 	uint32_t	offset, len;	/* bytes; len over 0 */
+	bool		anyhow;		/* whole chunks: damaged blocks too, as they are, and
+					 * zeros for what the disk cannot read */
 	/* out, when rc is 0 */
 	struct mem_buf	buf;		/* holds the bytes; the caller's to mem_put() */
+	const uint32_t *sums;		/* anyhow: what the blocks' crcs should be; in buf */
+	uint32_t	sum_n, bad_n;	/* of them; blocks that have another */
 	const uint8_t  *data;		/* in buf */
 	uint32_t	got;		/* bytes; fewer than len at the chunk's end */
 	uint64_t	got_version;
@@ -215,6 +221,10 @@ struct chunk_write {
 	struct chunk_dedupe who;	/* seq 0: nobody */
 	const struct chunk_dedupe *dedupe;	/* REPLACE: whole list, else NULL */
 	uint32_t	dedupe_n;
+	const uint32_t *sums;		/* REPLACE by a damaged chunk: its blocks' crcs as
+					 * they should be, else NULL.  Blocks that have another
+					 * one are damaged here too. Borrowed until fn. */
+	uint32_t	sum_n;
 	/* out, when rc is 0 */
 	uint32_t	new_len;	/* of the chunk */
 	uint32_t	check;		/* crc32c over its block checksums */

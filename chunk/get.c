@@ -27,6 +27,8 @@ struct get {
 	uint32_t	     got;	/* bytes asked for that are there */
 	uint64_t	     version;
 	uint32_t	    *crcs;	/* behind the ios; of the blocks fetched */
+	uint32_t	     crc_n, bad_n;
+	size_t		     sums_at;	/* anyhow: where in buf they go */
 	unsigned	     io_n, io_left;
 	struct chunk_io	     ios[];
 };
@@ -59,6 +61,14 @@ get_run(struct chunk_done *d)
 		r->buf = g->buf;
 		g->buf = (struct mem_buf){ 0 };
 		r->data = r->buf.p + (r->offset - g->from);
+		if (r->anyhow) {
+			memcpy(r->buf.p + g->sums_at, g->crcs,
+			    g->crc_n * sizeof(*g->crcs));
+			r->sums = (const uint32_t *)(const void *)(r->buf.p +
+			    g->sums_at);
+			r->sum_n = g->crc_n;
+			r->bad_n = g->bad_n;
+		}
 	}
 	r->got = g->got;
 	r->got_version = g->version;
@@ -103,7 +113,10 @@ verify(struct get *g)
 		if (crc32c(0, p, valid) != part) {
 			chunk_damage_note(g->e, r->target, r->id, g->version,
 			    at / g->sum, ERR_CORRUPT);
-			return ERR_CORRUPT;
+			if (!r->anyhow)
+				return ERR_CORRUPT;
+			g->bad_n++;
+			part = crc32c(0, p, valid);
 		}
 		if (a > 0 || b < valid)
 			part = crc32c(0, p + a, b - a);
@@ -127,7 +140,10 @@ fetched(struct disk_req *q)
 
 		chunk_damage_note(e, g->r->target, g->r->id, g->version, at / g->sum,
 		    q->rc);
-		g->io_rc = ERR_CORRUPT;
+		if (g->r->anyhow)
+			memset(q->iov[0].iov_base, 0, q->iov[0].iov_len);
+		else
+			g->io_rc = ERR_CORRUPT;
 	}
 	if (--g->io_left > 0)
 		return;
@@ -214,6 +230,14 @@ nothing(struct chunk_engine *e, struct chunk_read *r, int rc, uint64_t version)
 	finish(g, rc);
 }
 
+/* Requests for one run of blocks: it, or @unit blocks at a time so that what the disk cannot
+ * read of it costs no other. */
+static uint32_t
+run_ios(const struct chunk_extent *x, uint32_t unit)
+{
+	return unit == 0 ? 1 : chunk_blocks(x->at % unit + x->count, unit);
+}
+
 /* Bytes [@from, @to) in whole checksum blocks (the last one: whole 4 KiB blocks). */
 static void
 fetch(struct chunk_engine *e, struct chunk_read *r, const struct chunk_row *row,
@@ -225,12 +249,16 @@ fetch(struct chunk_engine *e, struct chunk_read *r, const struct chunk_row *row,
 	uint32_t first = from / sum, n = last / sum - first + 1;
 	uint32_t to = min32((first + n) * sum,
 	    chunk_blocks(row->len, CHUNK_BLOCK) * CHUNK_BLOCK);
+	uint32_t unit = r->anyhow ? sum / CHUNK_BLOCK : 0;
 	struct get *g = NULL;
+	size_t io_n = 0;
 	int rc;
 
 	rc = chunk_extents_cut(&row->extents, from / CHUNK_BLOCK, to / CHUNK_BLOCK, &x);
+	for (size_t i = 0; i < x.n; i++)
+		io_n += run_ios(&x.v[i], unit);
 	if (rc == 0)
-		g = get_new(e, r, x.n, n);
+		g = get_new(e, r, io_n, n);
 	if (g == NULL) {
 		chunk_extents_fini(&x);
 		starved(e, r);
@@ -242,26 +270,37 @@ fetch(struct chunk_engine *e, struct chunk_read *r, const struct chunk_row *row,
 	g->got = got;
 	g->version = row->version;
 	memcpy(g->crcs, row->crcs + first, n * sizeof(*g->crcs));
-	if ((rc = mem_get(e->conf.pool, to - from, &g->buf)) != 0) {
+	g->crc_n = n;
+	g->sums_at = to - from;
+	if ((rc = mem_get(e->conf.pool, to - from + (r->anyhow ?
+	    n * sizeof(*g->crcs) : 0), &g->buf)) != 0) {
 		chunk_extents_fini(&x);
 		finish(g, rc);
 		return;
 	}
 	zero_holes(g, &x, to);
-	g->io_n = g->io_left = (unsigned)x.n;
-	for (unsigned i = 0; i < g->io_n; i++) {
-		struct chunk_io *io = &g->ios[i];
+	g->io_left = (unsigned)io_n;
+	for (size_t i = 0; i < x.n;) {
+		struct chunk_extent *v = &x.v[i];
+		struct chunk_io *io = &g->ios[g->io_n++];
+		uint32_t count = unit == 0 ? v->count : min32(v->count,
+		    unit - v->at % unit);
 
 		io->op = g;
 		io->req.op = DISK_READ;
-		io->req.off = x.v[i].disk * CHUNK_BLOCK;
-		io->req.len = (uint64_t)x.v[i].count * CHUNK_BLOCK;
+		io->req.off = v->disk * CHUNK_BLOCK;
+		io->req.len = (uint64_t)count * CHUNK_BLOCK;
 		io->iov[0] = (struct iovec){
-		    g->buf.p + (x.v[i].at * CHUNK_BLOCK - from), io->req.len };
+		    g->buf.p + (v->at * CHUNK_BLOCK - from), io->req.len };
 		io->req.iov = io->iov;
 		io->req.iov_n = 1;
-		disk_start(e->data, &io->req, fetched);
+		v->at += count;
+		v->disk += count;
+		v->count -= count;
+		i += v->count == 0;
 	}
+	for (unsigned i = 0; i < g->io_n; i++)
+		disk_start(e->data, &g->ios[i].req, fetched);
 	chunk_extents_fini(&x);
 	if (g->io_n == 0)
 		finish(g, verify(g));
@@ -281,6 +320,8 @@ chunk_read_start(struct chunk_read *r, struct chunk_engine *e, chunk_read_fn *fn
 	r->buf = (struct mem_buf){ 0 };
 	r->data = NULL;
 	r->got = r->crc = 0;
+	r->sums = NULL;
+	r->sum_n = r->bad_n = 0;
 	r->got_version = 0;
 	if ((rc = find(e, r, &row)) != 0) {
 		nothing(e, r, rc, 0);

@@ -27,6 +27,7 @@ struct put {
 	struct chunk_done    done;
 	int		     rc, io_rc;
 	bool		     indexed;	/* its space is in a row */
+	uint32_t	     bad;	/* 1 + first block that is not what its crc says */
 	struct chunk_plan    plan;
 	struct chunk_pend    pend;	/* extents: new space */
 	struct chunk_extents image;	/* where the image goes */
@@ -182,6 +183,7 @@ put_row(struct put *p)
 		return rc;
 	}
 	chunk_limbo_add(e, l);
+	chunk_damage_pend(e, w->target, w->id, w->version, p->bad);
 	p->indexed = true;
 	w->new_len = p->pend.len;
 	w->check = p->pend.check;
@@ -378,6 +380,11 @@ start_write(struct put *p)
 	int rc;
 
 	chunk_plan_sum(l, p->pend.crcs, edges);
+	for (uint32_t i = 0; i < p->w->sum_n; i++) {
+		if (p->bad == 0 && p->pend.crcs[i] != p->w->sums[i])
+			p->bad = i + 1;
+		p->pend.crcs[i] = p->w->sums[i];
+	}
 	if (p->image.n == 0) {			/* no data: straight to the index */
 		to_index(p);
 		return 0;
@@ -691,11 +698,14 @@ bounds_ok(const struct chunk_write *w)
 	    (w->dedupe != NULL && w->dedupe_n > CHUNK_DEDUPE_MAX))
 		return false;
 	size = 1u << w->shift;
+	if (w->sum_n > 0 && w->kind != UPDATE_REPLACE)
+		return false;
 	switch (w->kind) {
 	case UPDATE_WRITE:
 		return w->len > 0 && w->offset < size && w->len <= size - w->offset;
 	case UPDATE_REPLACE:
-		return w->offset == 0 && w->len <= size;
+		return w->offset == 0 && w->len <= size && (w->sum_n == 0 ||
+		    w->sum_n == chunk_blocks(w->len, chunk_sum_bytes(w->shift)));
 	case UPDATE_TRUNCATE:
 		return w->offset <= size;
 	case UPDATE_REMOVE:

@@ -95,7 +95,8 @@ MSG_DECLARE(routing_rep, MSG_ROUTING_REP)
 	F(u64, used,     "bytes allocated to chunks")                           \
 	F(u32, targets,  "target slots it offers")                              \
 	F(u8,  failed,   "1: I/O errors, do not use; told by the manager also 2: "  \
-	    "its node has it no more, 3: replaced by the operator")
+	    "its node has it no more, 3: replaced by the operator") \
+	F(u32, damaged,  "chunks known to be damaged, and not repaired yet")
 MSG_DECLARE(disk_info, MSG_DISK_INFO)
 
 #define MSG_REGISTER(F) \

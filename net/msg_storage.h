@@ -94,7 +94,9 @@ MSG_DECLARE(dedupe, MSG_DEDUPE)
 	F(u64,         floor,         "attempts below it are over, for all chunks") \
 	F(u64,         fence,         "attempts at this chunk below it were given up: refuse them") \
 	F(u32,         check,         "force: digest of bytes and remembered writers") \
-	F(u8,          force,         "1, to a SYNCING replica: whatever you hold")
+	F(u8,          force,         "1, to a SYNCING replica: whatever you hold") \
+	F(list_u32,    sums,          "force, replace by a damaged chunk: the checksums its " \
+	    "blocks should have")
 #define MSG_UPDATE_REP(F) \
 	F(u64, version, "version now committed below")                          \
 	F(u32, len,     "length of the chunk now")                              \
@@ -175,14 +177,16 @@ MSG_DECLARE(list_rep, MSG_LIST_REP)
 	F(chunk, chunk,         "inode and index")                              \
 	F(u64,   version,       "which version, pending or committed")          \
 	F(u64,   floor,         "from the predecessor: as in update")           \
-	F(u64,   fence,         "likewise; 0: another replica asks, for a repair")
+	F(u64,   fence,         "likewise; 0: another replica asks, for a repair") \
+	F(u8,    anyhow,        "1: with damaged blocks, as they are")
 #define MSG_FETCH_REP(F) \
 	F(u64,         version,     "version of the bytes")                     \
 	F(u8,          chunk_shift, "log2 of the file's chunk size")            \
 	F(u32,         epoch,       "truncation epoch")                         \
 	F(u32,         len,         "bytes of payload: the whole chunk")        \
 	F(u32,         crc,         "crc32c of the payload")                    \
-	F(list_dedupe, dedupe,      "answered writes kept with it")
+	F(list_dedupe, dedupe,      "answered writes kept with it")             \
+	F(u32,         bad,         "anyhow: blocks of it that are damaged")
 MSG_DECLARE(fetch, MSG_FETCH)
 MSG_DECLARE(fetch_rep, MSG_FETCH_REP)
 

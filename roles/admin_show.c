@@ -232,7 +232,7 @@ void
 admin_show_disks(FILE *to, const struct admin_facts *f, bool json)
 {
 	static const char *const heads[] = { "disk", "node", "loop", "state", "used",
-		"capacity", "targets", "path", NULL };
+		"capacity", "targets", "damaged", "path", NULL };
 	static const char *const health[] = { "ok", "failed", "gone", "replaced" };
 	struct show s;
 
@@ -252,6 +252,7 @@ admin_show_disks(FILE *to, const struct admin_facts *f, bool json)
 			cell_bytes(&s, d->used);
 			cell_bytes(&s, d->capacity);
 			cell(&s, "%u", d->targets);
+			cell(&s, "%u", d->damaged);
 			cell_str(&s, d->path);
 		}
 	}

@@ -92,6 +92,7 @@ disk_told(struct manager *m, struct manager_node *n, const struct msg_disk_info 
 		d->capacity = i->capacity;
 		d->used = i->used;
 	}
+	d->damaged = i->damaged;
 	if (i->path.n > 0)
 		memcpy(d->path, i->path.p, i->path.n);
 	d->path[i->path.n] = '\0';
@@ -292,7 +293,8 @@ status_disks(const struct manager_node *n, struct msg_node_status *s,
 		rows[s->disks.n++] = (struct msg_disk_info){ .disk = d->u.uid,
 			.loop = d->loop, .path = msg_str(d->path),
 			.capacity = d->capacity, .used = d->used,
-			.targets = d->slots, .failed = (uint8_t)d->health };
+			.targets = d->slots, .failed = (uint8_t)d->health,
+			.damaged = d->damaged };
 		*bytes += 64 + strlen(d->path);
 	}
 }

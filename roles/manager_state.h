@@ -97,6 +97,7 @@ struct manager_disk {
 	bool		 reborn;	/* during a command: another process has it now */
 	/* as last told; the leader's memory only */
 	uint64_t	 used;
+	uint32_t	 damaged;	/* chunks, as last told */
 	uint64_t	 told;		/* number of the beat that last named it */
 	bool		 telling;	/* its health is on its way into the log */
 	char		 path[MANAGER_PATH_MAX + 1];

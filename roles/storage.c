@@ -301,7 +301,8 @@ disk_rows(void *ctx, struct msg_disk_info *rows, unsigned max)
 			    .used = atomic_load(&d->used),
 			    .targets = (uint32_t)
 				st->env->conf->storage_targets_per_disk,
-			    .failed = atomic_load(&d->failed) };
+			    .failed = atomic_load(&d->failed),
+			    .damaged = atomic_load(&d->damaged) };
 		}
 	}
 	return n;

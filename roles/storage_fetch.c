@@ -96,7 +96,8 @@ fetch_read(struct chunk_read *r, int rc)
 	struct msg_dedupe dedupe[CHUNK_DEDUPE_MAX];
 	struct msg_fetch_rep rep = { .version = wh->version,
 	    .chunk_shift = wh->shift, .len = r->got, .crc = r->crc,
-	    .epoch = wh->epoch, .dedupe = { dedupe, wh->dedupe_n } };
+	    .epoch = wh->epoch, .dedupe = { dedupe, wh->dedupe_n },
+	    .bad = r->bad_n };
 	struct net_piece piece = { r->data, r->got, 0 };
 
 	if (rc != 0)
@@ -140,7 +141,7 @@ fetch_start(struct storage_fetch *f)
 		return;
 	}
 	f->r = (struct chunk_read){ .target = m->target, .id = m->chunk,
-	    .version = m->version, .len = f->whole.len };
+	    .version = m->version, .len = f->whole.len, .anyhow = m->anyhow != 0 };
 	if (f->r.len > 0)
 		chunk_read_start(&f->r, e, fetch_read);
 	else

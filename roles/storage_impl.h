@@ -50,6 +50,7 @@
 struct storage_worker;
 struct storage_target;
 struct storage_sync;
+struct storage_pieces;
 
 struct storage_disk {
 	struct storage_worker *w;
@@ -64,6 +65,7 @@ struct storage_disk {
 	/* for the main loop */
 	atomic_bool	failed;		/* I/O error: refuse everything */
 	atomic_uint_least64_t capacity, used;
+	atomic_uint_least32_t damaged;	/* chunks */
 };
 
 /* One chain of a worker, as routing has it. */
@@ -215,6 +217,7 @@ struct storage_worker {
 	unsigned	 free_ops_n;
 	struct list	 reads;		/* storage_read requests in hand */
 	struct list	 fetches;
+	struct list	 pieces;
 	struct list	 relays;	/* requests passed on to heads */
 	unsigned	 relay_n;
 	size_t		 relay_bytes;	/* buffers of them */
@@ -399,6 +402,8 @@ struct storage_whole {
 	uint8_t	  shift;
 	uint32_t  dedupe_n;
 	struct chunk_dedupe dedupe[CHUNK_DEDUPE_MAX];
+	const uint32_t *sums;		/* it is damaged: what its blocks' crcs should be */
+	uint32_t  sum_n;
 };
 
 struct storage_op {
@@ -418,6 +423,8 @@ struct storage_op {
 	struct mem_buf	 buf;		/* owned */
 	struct mem_buf	 lent;		/* buf, or the asker's */
 	uint8_t		*data;
+	const uint32_t	*sums;		/* REPLACE, force: see struct chunk_write */
+	uint32_t	 sum_n;
 	const struct chunk_dedupe *dedupe;	/* REPLACE */
 	uint32_t	 dedupe_n;
 	struct chunk_dedupe dedupe_copy[CHUNK_DEDUPE_MAX];
@@ -435,6 +442,9 @@ struct storage_op {
 	struct list	 in_attempts;
 	uint64_t	 attempt;
 	target_id	 fetch_from;	/* repair: from this one alone; 0: from any */
+	bool		 fetch_rotten;	/* some that has it has not got it whole */
+	struct storage_pieces *pieces;	/* REPAIR: then; owned; NULL: not yet */
+	bool		 anyhow;	/* SYNC: nobody can repair it, send it as it is */
 	unsigned	 fetch_at;	/* replica that is asked */
 	int		 fetch_rc;	/* why the last one did not give it */
 };
@@ -509,6 +519,19 @@ int	storage_list_rows(struct storage_target *t, const struct chunk_id *after,
 	    uint32_t max, bool committed, struct msg_list_row *rows, uint32_t *n,
 	    bool *more);
 void	storage_fetches_close(struct storage_worker *w);
+
+/* ---- storage_pieces.c ---- */
+typedef void storage_pieces_fn(struct storage_op *op, int rc);
+/* Read what there is of committed version @version here, for a repair; fn follows, unless
+ * the operation ends before.  0, -ENOENT, -EIO, -ENOMEM. */
+int	storage_pieces_start(struct storage_op *op, uint64_t version,
+	    storage_pieces_fn *fn);
+/* Another replica has these bytes for that version.  True: no block is missing. */
+bool	storage_pieces_add(struct storage_op *op, const uint8_t *data, uint32_t len);
+/* Have what was found in op->whole.  False: nothing was. */
+bool	storage_pieces_take(struct storage_op *op);
+void	storage_pieces_drop(struct storage_op *op);	/* it ends; none is fine */
+void	storage_pieces_close(struct storage_worker *w);	/* engines are closed */
 
 /* ---- storage_sync.c ---- */
 /* We are the last serving replica and one syncs behind us: bring it up to date. */

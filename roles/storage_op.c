@@ -62,6 +62,7 @@ storage_op_drop(struct storage_op *op)
 
 	if (op->fore)
 		storage_fore_end(w, op->len);
+	storage_pieces_drop(op);
 	mem_put(&op->buf);
 	mem_put(&op->whole.buf);
 	list_remove(&op->node);
@@ -146,16 +147,35 @@ load_event(struct storage_op *op, int rc)
 	step(op, &ev);
 }
 
+/* The one behind us syncs: a damaged chunk is damaged there as well then, block by block, and
+ * anybody who reads it is told so.  To wait for better bytes would keep all others from being
+ * safe, and writes to this one from ending. */
+static bool
+as_it_is(const struct storage_op *op)
+{
+	return op->t->craq.whole && (op->craq.kind != CRAQ_SYNC || op->anyhow);
+}
+
 static void
 load_done(struct chunk_read *r, int rc)
 {
 	struct storage_op *op = container_of(r, struct storage_op, load);
 
 	op->disk_tick = 0;
+	if (rc == ERR_CORRUPT && !r->anyhow && !op->craq.stale && as_it_is(op)) {
+		r->anyhow = true;
+		op->disk_tick = op->w->ticks;
+		chunk_read_start(r, op->t->disk->engine, load_done);
+		return;
+	}
 	if (rc == 0) {
 		op->whole.buf = r->buf;
 		op->whole.data = (uint8_t *)(uintptr_t)r->data;
 		op->whole.crc = r->crc;
+		if (r->bad_n > 0) {
+			op->whole.sums = r->sums;
+			op->whole.sum_n = r->sum_n;
+		}
 		if (r->got != op->whole.len)
 			rc = ERR_CORRUPT;
 	}
@@ -260,17 +280,50 @@ fetch_done(struct net_call *c, int rc)
 		}
 	} else if (rc != 0) {
 		op->fetch_rc = rc;
+		op->fetch_rotten |= rc == ERR_CORRUPT;
 		log_warn(&op->w->env->log, "fetch failed",
 		    "chain=%u replica=%u ino=%llu index=%u rc=%s",
 		    op->t->v.chain, op->fetch_at,
 		    (unsigned long long)op->craq.id.ino, op->craq.id.index,
 		    err_name(rc));
 	}
-	if (rc == 0)
+	if (rc == 0 && op->pieces != NULL && !storage_pieces_add(op, wh->data, wh->len))
+		fetch_next(op);
+	else if (rc == 0 && op->pieces != NULL)
+		load_event(op, storage_pieces_take(op) ? 0 : ERR_BUSY);
+	else if (rc == 0)
 		load_event(op, 0);
 	else
 		fetch_next(op);
 	storage_run(op->w);
+}
+
+/* Ours is read: now what others have of it. */
+static void
+pieces_read(struct storage_op *op, int rc)
+{
+	if (rc != 0) {
+		load_event(op, ERR_BUSY);
+	} else {
+		op->fetch_at = UINT_MAX;
+		fetch_next(op);
+	}
+	storage_run(op->w);
+}
+
+/* All have been asked. */
+static void
+fetch_end(struct storage_op *op)
+{
+	bool repair = op->craq.kind == CRAQ_REPAIR;
+
+	if (repair && op->fetch_rotten && op->fetch_from == 0 && op->pieces == NULL &&
+	    storage_pieces_start(op, op->whole.version, pieces_read) == 0)
+		return;
+	if (op->pieces != NULL && storage_pieces_take(op))
+		load_event(op, 0);
+	else
+		load_event(op, op->fetch_rc != 0 || !repair ? ERR_BUSY : -ENOENT);
 }
 
 /* Only who serves has anything to give. */
@@ -294,7 +347,7 @@ fetch_next(struct storage_op *op)
 	struct storage_whole *wh = &op->whole;
 	struct msg_fetch req = { .chain = t->v.chain,
 	    .chain_version = t->v.version, .chunk = op->craq.id,
-	    .version = wh->version };
+	    .version = wh->version, .anyhow = op->pieces != NULL };
 
 	while (fetch_peer(op)) {
 		bool settle = op->craq.kind != CRAQ_REPAIR &&
@@ -314,8 +367,7 @@ fetch_next(struct storage_op *op)
 			return;
 		op->fetch_rc = rc;
 	}
-	load_event(op, op->fetch_rc != 0 || op->craq.kind != CRAQ_REPAIR ?
-	    ERR_BUSY : -ENOENT);
+	fetch_end(op);
 }
 
 static void
@@ -336,6 +388,8 @@ fetch(struct storage_op *op, uint64_t version)
 	}
 	wh->data = wh->buf.p;
 	op->fetch_rc = 0;
+	op->fetch_rotten = false;
+	storage_pieces_drop(op);
 	/* fetch_peer() goes on from here. */
 	op->fetch_at = repair ? UINT_MAX : op->t->v.pos;
 	fetch_next(op);
@@ -370,6 +424,8 @@ store(struct storage_op *op, const struct chunk_craq_effect *eff)
 		cw->crc = op->whole.crc;
 		cw->data = op->whole.data;
 		cw->buf = op->whole.buf;
+		cw->sums = op->whole.sums;
+		cw->sum_n = op->whole.sum_n;
 		cw->dedupe = op->whole.dedupe;
 		cw->dedupe_n = op->whole.dedupe_n;
 	} else {
@@ -379,6 +435,8 @@ store(struct storage_op *op, const struct chunk_craq_effect *eff)
 		cw->data = op->data;
 		cw->buf = op->lent;
 		if (eff->update == UPDATE_REPLACE) {
+			cw->sums = op->sums;
+			cw->sum_n = op->sum_n;
 			cw->dedupe = op->dedupe;
 			cw->dedupe_n = op->dedupe_n;
 		} else if (eff->update == UPDATE_WRITE) {
@@ -483,6 +541,8 @@ forward(struct storage_op *op, const struct chunk_craq_effect *eff)
 		    op->whole.dedupe_n);
 		m.dedupe.v = dedupe;
 		m.dedupe.n = op->whole.dedupe_n;
+		m.sums.v = (uint32_t *)(uintptr_t)op->whole.sums;
+		m.sums.n = op->whole.sum_n;
 	} else if (eff->update != UPDATE_REMOVE) {
 		m.offset = op->offset;
 		m.len = op->len;
@@ -672,6 +732,7 @@ storage_ops_close(struct storage_worker *w)
 		list_remove(&op->in_attempts);
 		if (op->req != NULL)
 			net_req_drop(op->req);
+		storage_pieces_drop(op);
 		mem_put(&op->buf);
 		mem_put(&op->whole.buf);
 		free(op);

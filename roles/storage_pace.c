@@ -19,8 +19,9 @@
 #include "roles/storage_impl.h"
 
 #define CYCLE_NS	(2000 * NS_PER_MS)
-#define QUIET_NS	(400 * NS_PER_MS)	/* of a cycle */
-#define SKIP_NS		(150 * NS_PER_MS)	/* of that: clients catch up */
+#define QUIET_NS	(500 * NS_PER_MS)	/* of a cycle */
+#define SKIP_NS		(300 * NS_PER_MS)	/* of that: who wants so much a second, and did
+						 * not get it, catches up; that is no loss */
 #define LOOK_MIN_NS	(50 * NS_PER_MS)	/* less says nothing */
 #define TICK_NS		(250 * NS_PER_MS)
 #define GONE_NS		(300 * NS_PER_MS)	/* without clients: no limit */

@@ -47,7 +47,9 @@ struct item {
 struct copy {
 	struct storage_sync *s;
 	struct item	what;
-	bool		busy, repair;
+	bool		busy;
+	bool		repair;		/* ours is damaged: make it whole first */
+	bool		anyhow;		/* that cannot be */
 };
 
 struct storage_sync {
@@ -134,6 +136,7 @@ copy_op(struct copy *c)
 	op->done = copied;
 	op->ctx = c;
 	op->shift = LAYOUT_SHIFT_MIN;
+	op->anyhow = c->anyhow;
 	op->craq.kind = c->repair ? CRAQ_REPAIR : CRAQ_SYNC;
 	op->craq.id = c->what.id;
 	op->craq.chain_version = s->version;
@@ -161,18 +164,16 @@ copy_end(struct copy *c, int rc)
 			release(s);
 		return;
 	}
-	if (rc == 0 && !c->repair) {
+	if (rc == 0) {
 		s->copied++;
 		s->copied_bytes += c->what.bytes;
 		s->failed = s->tries = 0;
 		stat_add(&s->w->stat.copied_chunks, 1);
 		stat_add(&s->w->stat.copied_bytes, c->what.bytes);
 	} else {
-		/* The others come first; when there are no others, it is time to rest.
-		 * Repaired: once more. */
+		/* The others come first; when there are no others, it is time to rest. */
 		queue_put(s, &c->what);
-		if (rc != 0 && (++s->failed >= COPIES || s->failed >= s->queue_n) &&
-		    s->rc == 0)
+		if ((++s->failed >= COPIES || s->failed >= s->queue_n) && s->rc == 0)
 			s->rc = rc;
 	}
 	advance(s);
@@ -184,11 +185,15 @@ copied(struct storage_op *op, int rc)
 	struct copy *c = op->ctx;
 	struct storage_sync *s = c->s;
 
-	/* Our own bytes are damaged: another replica that serves may have them. */
-	if (rc == ERR_CORRUPT && !c->repair && s->t != NULL && s->t->v.serving_n > 1) {
-		c->repair = true;
+	/* Our own bytes are damaged: another replica that serves may have them; if none has,
+	 * they are copied as they are. */
+	if (s->t != NULL && (rc == ERR_CORRUPT || c->repair) && !c->anyhow &&
+	    (rc == ERR_CORRUPT || rc == ERR_BUSY || rc == 0)) {
+		c->anyhow = c->repair ? rc != 0 : s->t->v.serving_n == 1;
+		c->repair = !c->repair && !c->anyhow;
 		if (copy_op(c) == 0)
 			return;
+		rc = -ENOMEM;
 	}
 	copy_end(c, rc);
 }

@@ -30,6 +30,7 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 	list_init(&w->free_ops);
 	list_init(&w->reads);
 	list_init(&w->fetches);
+	list_init(&w->pieces);
 	list_init(&w->relays);
 	list_init(&w->cuts);
 	list_init(&w->left);
@@ -155,6 +156,7 @@ publish(struct storage_worker *w)
 		chunk_engine_space(d->engine, &capacity, &used);
 		atomic_store(&d->capacity, capacity);
 		atomic_store(&d->used, used);
+		atomic_store(&d->damaged, chunk_engine_damaged(d->engine));
 		capacities += capacity;
 		useds += used;
 	}
@@ -346,6 +348,7 @@ storage_worker_close(struct storage_worker *w)
 	storage_cuts_close(w);
 	storage_left_close(w);
 	storage_ops_close(w);
+	storage_pieces_close(w);
 	storage_apart_close(w);
 	storage_syncs_close(w);
 	net_server_close(w->server);

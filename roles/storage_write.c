@@ -120,7 +120,8 @@ static bool
 update_valid(const struct msg_update *m, const struct net_req *req)
 {
 	if (m->len != req->bulk_len || m->version == 0 || m->attempt == 0 ||
-	    m->chunk.ino == 0 || m->dedupe.n > CHUNK_DEDUPE_MAX)
+	    m->chunk.ino == 0 || m->dedupe.n > CHUNK_DEDUPE_MAX ||
+	    (m->sums.n > 0 && (m->kind != UPDATE_REPLACE || !m->force)))
 		return false;
 	switch (m->kind) {
 	case UPDATE_WRITE:
@@ -173,6 +174,8 @@ storage_update_call(struct storage_worker *w, struct net_req *req)
 	if (m->kind == UPDATE_REPLACE) {
 		storage_dedupe_in(op->dedupe_copy, &op->dedupe_n, &m->dedupe);
 		op->dedupe = op->dedupe_copy;
+		op->sums = m->sums.v;	/* the message stays until it is answered */
+		op->sum_n = m->sums.n;
 	}
 	op->craq.kind = CRAQ_UPDATE;
 	op->craq.force = m->force != 0;

@@ -267,17 +267,17 @@ static const struct {
 	  "\"addresses\": \"10.0.0.1:7000\"}\n]\n" },
 	{ "show disks", false,
 	  "disk                              node  loop  state     used     capacity  "
-	  "targets  path\n"
+	  "targets  damaged  path\n"
 	  "11111111111111111111111111111111  1     1     ok        1.5 KiB  3.0 TiB   "
-	  "4        /d/1\n"
+	  "4        0        /d/1\n"
 	  "22222222222222222222222222222222  1     0     failed    0 B      0 B       "
-	  "0        /d/2\n"
+	  "0        0        /d/2\n"
 	  "33333333333333333333333333333333  1     0     gone      0 B      0 B       "
-	  "0        -\n"
+	  "0        0        -\n"
 	  "44444444444444444444444444444444  1     0     replaced  0 B      0 B       "
-	  "0        /d/4\n"
+	  "0        0        /d/4\n"
 	  "55555555555555555555555555555555  1     0     ?         0 B      0 B       "
-	  "0        /d/5\n" },
+	  "0        0        /d/5\n" },
 	{ "show targets", false,
 	  "target  chain  state    node  loop  disk\n"
 	  "1       1      serving  1     1     11111111111111111111111111111111\n"

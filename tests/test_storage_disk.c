@@ -135,6 +135,119 @@ START_TEST(scrub_finds_rot)
 }
 END_TEST
 
+/* Every replica has damage, each in another block. */
+START_TEST(pieces_from_several)
+{
+	cluster_open(25, 1);
+	put_all();
+	rot(0, 5, 100);
+	rot(1, 5, 5000);
+	rot(2, 5, 9000);
+	for (unsigned k = 0; k < NODES; k++)
+		ck_assert_int_eq(look(k, 5), ERR_CORRUPT);
+	sim_clock_run(T.world, 5 * NS_PER_S);
+	for (unsigned k = 0; k < NODES; k++)
+		ck_assert_int_eq(look(k, 5), 0);
+	cluster_close();
+}
+END_TEST
+
+/* And one block is damaged everywhere: the others are whole again, that one is never shown. */
+START_TEST(pieces_but_one)
+{
+	uint8_t b[LEN];
+
+	cluster_open(26, 1);
+	put_all();
+	rot(0, 5, 100);
+	rot(1, 5, 5000);
+	for (unsigned k = 0; k < NODES; k++) {
+		rot(k, 5, 9000);
+		ck_assert_int_eq(look(k, 5), ERR_CORRUPT);
+	}
+	sim_clock_run(T.world, 10 * NS_PER_S);
+	for (unsigned k = 0; k < NODES; k++) {
+		ck_assert_int_eq(look(k, 5), ERR_CORRUPT);
+		ck_assert_int_eq(get(k, 5, 0, b, 8192), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+		ck_assert_int_eq(get(k, 5, 8192, b, 4096), 0);
+		ck_assert_int_eq(R.item_rc, ERR_CORRUPT);
+	}
+	cluster_close();
+}
+END_TEST
+
+static void
+lose(unsigned n)
+{
+	host_down(&T.nodes[n - 1], KILL);
+	sim_disk_wipe(T.nodes[n - 1].box, "/disk0");
+	format(&T.nodes[n - 1], "/disk0");
+}
+
+/* The only replica that serves has damage (a block that reads wrong, or that the disk does not
+ * read): the others are brought back all the same, with the damage.  It is never shown, it
+ * stands in nobody's way, and a write over it ends it. */
+START_TEST(damaged_and_alone)
+{
+	unsigned left, a, b;
+	struct sim_disk_faults *x;
+	struct chunk_damage d;
+	struct sim_box *box;
+	const char *path;
+	uint8_t buf[LEN];
+	uint64_t at;
+
+	cluster_open(27 + (uint64_t)_i, 1);
+	put_all();
+	left = node_of(chain_of(0)->targets[(unsigned)_i % NODES]);
+	a = left % NODES + 1;
+	b = a % NODES + 1;
+	lose(a);
+	lose(b);
+	wait_serving(1);
+	if (_i < 3) {
+		rot(0, 3, 9000);
+	} else {
+		box = find(0, 3, 9000, &path, &at);
+		x = sim_disk_faults(box, path);
+		x->from = at;
+		x->to = at + 1;
+		x->read_eio_ppm = 1000000;
+	}
+	ck_assert_int_eq(look(0, 3), ERR_CORRUPT);
+	storage_up(&T.nodes[a - 1]);
+	/* Writes to it go on while it is copied. */
+	fill(buf, 3);
+	ck_assert_int_eq(put_until_taken(3, 0, buf, 4096, 99), 0);
+	storage_up(&T.nodes[b - 1]);
+	wait_serving(NODES);
+	for (unsigned k = 0; k < NODES; k++) {
+		for (uint32_t i = 0; i < 8; i++)
+			ck_assert_int_eq(look(k, i), i == 3 ? ERR_CORRUPT : 0);
+		ck_assert_int_eq(get(k, 3, 12288, buf, LEN - 12288), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+		ck_assert_int_eq(chunk_engine_next_damaged(storage_engine_at(
+		    T.nodes[k].storage, 0), 0, (struct chunk_id){ 0 }, false, &d), 0);
+		ck_assert_uint_eq(d.id.index, 3);
+		if (_i < 3)
+			ck_assert_uint_eq(d.block, 2);
+		ck_assert_int_eq(get(k, 3, 0, buf, 8192), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+	}
+	fill(buf, 3);
+	ck_assert_int_eq(put_until_taken(3, 8192, buf + 8192, 4096, 100), 0);
+	for (unsigned k = 0; k < NODES; k++)
+		ck_assert_int_eq(look(k, 3), 0);
+	sim_clock_run(T.world, 90 * NS_PER_S);
+	for (unsigned k = 0; k < NODES; k++)
+		ck_assert_int_eq(chunk_engine_next_damaged(storage_engine_at(
+		    T.nodes[k].storage, 0), 0, (struct chunk_id){ 0 }, false, &d),
+		    -ENOENT);
+	cluster_close();
+}
+END_TEST
+
 /* A write over half a block needs the other half: it waits for the repair. */
 START_TEST(write_over_rot)
 {
@@ -461,6 +574,9 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, read_finds_rot, 0, NODES);
 	tcase_add_test(tc, scrub_finds_rot);
+	tcase_add_test(tc, pieces_from_several);
+	tcase_add_test(tc, pieces_but_one);
+	tcase_add_loop_test(tc, damaged_and_alone, 0, NODES + 1);
 	tcase_add_test(tc, cut_behind_the_head);
 	tcase_add_loop_test(tc, full_somewhere, 0, NODES);
 	tcase_add_loop_test(tc, write_over_rot, 0, NODES);
