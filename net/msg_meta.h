@@ -4,7 +4,9 @@
  * Every request starts with who asks.  One that changes something has a sequence
  * number: (client, seq) is recorded with its result in the same transaction, so that a
  * retry, also after a restart of the server, gets the first answer and acts once.
- * Records of seq <= done are dropped. */
+ * Records of seq <= done are dropped.
+ * A client that cannot reach the leader names the member of the group that it asks as via:
+ * that one passes the request on as it is, and the leader's answer back. */
 #ifndef NET_MSG_META_H
 #define NET_MSG_META_H
 
@@ -21,7 +23,8 @@
 	F(u64,      done,   "every change up to this one has been answered")    \
 	F(u32,      uid,    "user who asks")                                    \
 	F(u32,      gid,    "their group")                                      \
-	F(list_u32, groups, "their supplementary groups")
+	F(list_u32, groups, "their supplementary groups")                       \
+	F(u32,      via,    "node that passes it on to the leader; 0: none")
 MSG_DECLARE(ctx, MSG_CTX)
 
 /* Times are nanoseconds since 1970, negative before. */
@@ -192,7 +195,8 @@ MSG_DECLARE(open_row, MSG_OPEN_ROW)
 	F(u64,           epoch,   "of the server, as last told; 0: new here")   \
 	F(list_open_row, opens,   "every open handle, when epoch has changed")  \
 	F(u8,            more,    "1: further pages of opens follow")           \
-	F(u8,            leaving, "1: ends the session and all its opens")
+	F(u8,            leaving, "1: ends the session and all its opens")      \
+	F(u32,           via,     "node that passes it on to the leader; 0: none")
 #define MSG_SESSION_REP(F) \
 	F(u64, epoch,    "of this server's run; differs: tell all opens again") \
 	F(u32, lease_ms, "session ends when not heard of for this long")       \

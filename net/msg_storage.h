@@ -33,8 +33,8 @@ MSG_DECLARE(read, MSG_READ)
 MSG_DECLARE(read_rep, MSG_READ_REP)
 
 /* Write: at the head.  A client has one write at a time in flight for a chunk.
- * Who cannot reach the head sends this, as well as a cut, to another active replica of the
- * chain and names that as via; it goes on to the head as it is. */
+ * Who cannot reach the head sends this to another active replica of the chain and names
+ * that as via; it goes on to the head as it is.  Cut, and last to the tail, likewise. */
 #define MSG_WRITE(F) \
 	F(u32,   chain,         "chain id")                                     \
 	F(u32,   chain_version, "as the asker knows it")                        \
@@ -140,7 +140,8 @@ MSG_DECLARE(cut_rep, MSG_CUT_REP)
 	F(u32, chain,         "chain id")                                       \
 	F(u32, chain_version, "as the asker knows it")                          \
 	F(u32, target,        "the tail's target")                              \
-	F(u64, ino,           "inode")
+	F(u64, ino,           "inode")                                          \
+	F(u32, via,           "replica that passes it on to the tail; 0: none")
 #define MSG_LAST_REP(F) \
 	F(u8,  found, "1: there is one")                                        \
 	F(u32, index, "its index")                                              \

@@ -318,7 +318,7 @@ session_answered(struct net_call *call, int rc)
 			    node)->inode);
 		client_write_lost(c);
 	}
-	if (client_where_answered(c, s->server, rc, &s->tries)) {
+	if (client_where_answered(c, s->server, s->via, rc, &s->tries)) {
 		session_send(c);
 		return;
 	}
@@ -390,7 +390,9 @@ session_send(struct client *c)
 		opts.deadline_ns = clock_now(c->clock) + SESSION_LEAVE_NS;
 	s->sent_ns = clock_now(c->clock);
 	rc = -EHOSTUNREACH;
-	if ((s->server = client_where(c, &to)) != 0)
+	s->server = client_where(c, &to, &s->via);
+	req.via = s->via;
+	if (s->server != 0)
 		rc = net_call_start(&s->call, c->env.hub, &to, MSG_session,
 		    &req, &opts, session_answered);
 	if (rc == 0) {

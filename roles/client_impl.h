@@ -72,15 +72,15 @@ struct client_where {
 	unsigned	   n;		/* how many there are to ask */
 	uint64_t	   routing;	/* version that this was found in */
 	uint64_t	   heard_ns;	/* when it last said anything */
-	node_id		   silent;	/* said nothing: the last to be asked, */
-	uint64_t	   silent_until_ns; /* until then */
+	unsigned	   open_n;	/* of them, those that are not lost */
+	bool		   relay;	/* none of these leads: they pass on */
 	uint64_t	   term;	/* of the leader that routing named last */
 	struct clock_timer watch;
 };
 
 struct client_session {
 	struct net_call	    call;
-	node_id		    server;/* it was sent to */
+	node_id		    server, via;	/* it was sent to, as it said */
 	unsigned	    tries;	/* servers asked since the last pause */
 	struct client_pause pause;
 	struct clock_timer  timer;
@@ -279,20 +279,21 @@ void	client_seen_fini(struct client *c);
 
 /* ---- client_where.c ---- */
 
-/* The metadata server to ask now: its node; 0: none is known. */
-node_id	client_where(struct client *c, struct net_addr *out);
-/* @node answered a call with @rc, or did not; @tries: servers that this call has asked
+/* The metadata server to ask now: its node; 0: none is known.  @via: what to say of who
+ * passes it on. */
+node_id	client_where(struct client *c, struct net_addr *out, node_id *via);
+/* @node answered a call that said @via with @rc, or did not; @tries: servers that this call has asked
  * since it last paused, counted here.  True: ask again at once, there is another one;
  * false: pause first, or @rc is for who asked. */
-bool	client_where_answered(struct client *c, node_id node, int rc,
+bool	client_where_answered(struct client *c, node_id node, node_id via, int rc,
 	    unsigned *tries);
 /* A call was sent to c->where.node: watch whether anything comes back. */
 void	client_where_watch(struct client *c);
 /* All calls that wait for @node are sent again, elsewhere. */
 void	client_mcall_resend(struct client *c, node_id node);
 void	client_session_resend(struct client *c, node_id node);
-/* When the oldest call to @node was sent that has no answer yet; all ones: none. */
-uint64_t client_mcall_oldest(const struct client *c, node_id node);
+/* The oldest call to @node that has no answer yet, and when it was sent; NULL: none. */
+struct net_call *client_mcall_oldest(struct client *c, node_id node, uint64_t *sent_ns);
 
 /* ---- client_meta.c ---- */
 
@@ -416,11 +417,7 @@ struct client_ext {
 	const uint8_t	*data;
 	struct iovec	 iov;
 	chain_id	 chain;
-	target_id	 target;	/* head it was sent to ... */
-	target_id	 via;		/* ... by this replica; 0: directly */
-	node_id		 head_node, to_node; /* of the head, and of who it was sent to */
-	uint64_t	 sent_ns;
-	uint32_t	 resets;	/* connections in a row that broke under it */
+	struct path_way	 way;		/* it was sent last */
 };
 
 void	client_ext_put(struct client_ext *e);
@@ -439,10 +436,8 @@ void	client_write_close_all(struct client *c);
 
 /* ---- client_relay.c ---- */
 
-/* Where to send @e, whose chain is @chain: fills target, via and nodes. 0 and the
- * address; -EHOSTUNREACH: none is known. */
-int	client_relay_route(struct client_ext *e, const struct routing_chain *chain,
-	    struct net_addr *to);
+/* Where to send @e, whose chain is @chain: e->way. 0; -EHOSTUNREACH: it is not known. */
+int	client_relay_route(struct client_ext *e, const struct routing_chain *chain);
 /* It was sent; watch that somebody is there. */
 void	client_relay_sent(struct client_ext *e);
 /* That ended with @rc.  True: it should be sent again at once, another way. */

@@ -130,7 +130,7 @@ answered(struct net_call *call, int rc)
 	struct client_mcall *m = container_of(call, struct client_mcall, call);
 	struct client *c = m->c;
 
-	if (client_where_answered(c, m->server, rc, &m->tries) &&
+	if (client_where_answered(c, m->server, m->req.ctx.via, rc, &m->tries) &&
 	    !client_expired(c, m->start_ns)) {
 		stat_add(&c->stat.retries, 1);
 		attempt(m);
@@ -162,7 +162,7 @@ attempt(struct client_mcall *m)
 	/* Not of a repeat: that may be answered by what was found the first time. */
 	if (m->routing == 0)
 		m->routing = routing_version(member_routing(c->member));
-	if ((m->server = client_where(c, &to)) != 0) {
+	if ((m->server = client_where(c, &to, &m->req.ctx.via)) != 0) {
 		rc = net_call_start(&m->call, c->env.hub, &to, m->method,
 		    &m->req, &opts, answered);
 		if (rc == 0) {
@@ -178,21 +178,24 @@ attempt(struct client_mcall *m)
 		settle(m, rc, NULL);
 }
 
-uint64_t
-client_mcall_oldest(const struct client *c, node_id node)
+struct net_call *
+client_mcall_oldest(struct client *c, node_id node, uint64_t *sent_ns)
 {
-	const struct client_session *s = &c->session;
-	uint64_t oldest = UINT64_MAX;
+	struct client_session *s = &c->session;
+	struct net_call *oldest = NULL;
 
-	if (net_call_active(&s->call) && s->server == node)
-		oldest = s->sent_ns;
+	if (net_call_active(&s->call) && s->server == node) {
+		oldest = &s->call;
+		*sent_ns = s->sent_ns;
+	}
 	list_for_each(n, &c->mcalls) {
-		const struct client_mcall *m = list_entry(n,
-		    struct client_mcall, node);
+		struct client_mcall *m = list_entry(n, struct client_mcall, node);
 
 		if (net_call_active(&m->call) && m->server == node &&
-		    m->sent_ns < oldest)
-			oldest = m->sent_ns;
+		    (oldest == NULL || m->sent_ns < *sent_ns)) {
+			oldest = &m->call;
+			*sent_ns = m->sent_ns;
+		}
 	}
 	return oldest;
 }

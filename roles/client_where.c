@@ -6,9 +6,13 @@
  * go to the one that answered last.  When it refuses, or its connection breaks, the next
  * is asked at once, by each call, until all have been; then there is a pause.  When it says
  * nothing at all for PATIENCE_NS, to any call, every call that waits for it goes to the
- * next: a process that was stopped keeps its connections.  That one is left out for a while,
- * or each round through the servers would wait for it.  (Silence is what counts, not a
+ * next: a process that was stopped keeps its connections.  (Silence is what counts, not a
  * slow answer: some requests wait for other clients or for storage.)
+ *
+ * One that does not answer, or refuses connections, is lost (roles/path.h) and asked
+ * last, or each round through the servers would wait for it.  It may be just us that do not
+ * reach it, and it may lead: when none of the others does, they are asked to pass on what is
+ * for the leader, until one that leads is found.
  *
  * Sending again is safe: reads change nothing, changes are recognised by (client, seq),
  * opens by their handle. */
@@ -18,7 +22,6 @@
 
 #define PATIENCE_NS	NS_PER_S
 #define LOOK_NS		(200 * NS_PER_MS)
-#define SILENT_NS	(2 * NS_PER_S)	/* not asked for so long after that */
 #define GROUP_ID	1u
 
 /* Also one that is to leave the group may still lead it. */
@@ -30,8 +33,15 @@ serves(const struct routing_node *n, const struct routing_group *g)
 	    routing_group_find(g, n->id) < g->n);
 }
 
+/* The managers may not hear one that the group hears well, and that leads. */
+static bool
+is_down(const struct routing_node *n, const struct routing_group *g)
+{
+	return n->state != NODE_UP && (g == NULL || g->leader != n->id);
+}
+
 /* The first server after @after in the circle of ids, among those that are up; when none
- * is, among all.  One that was silent is the last resort. */
+ * is, among all.  One that is lost is the last resort. */
 static void
 choose(struct client *c, node_id after)
 {
@@ -41,17 +51,19 @@ choose(struct client *c, node_id after)
 	struct client_where *w = &c->where;
 	bool any_up = false;
 
-	w->n = 0;
+	w->n = w->open_n = 0;
 	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++)
-		any_up |= serves(n, g) && n->state == NODE_UP;
+		any_up |= serves(n, g) && !is_down(n, g);
 	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++) {
-		if (!serves(n, g) || (any_up && n->state != NODE_UP))
+		if (!serves(n, g) || (any_up && is_down(n, g)))
 			continue;
 		w->n++;
-		if (n->id == w->silent && clock_now(c->clock) < w->silent_until_ns) {
-			mute = n;
+		if (path_is_lost(&c->paths, n->id)) {
+			if (mute == NULL || (mute->id <= after && n->id > after))
+				mute = n;
 			continue;
 		}
+		w->open_n++;
 		if (first == NULL)
 			first = n;
 		if (next == NULL && n->id > after)
@@ -76,20 +88,42 @@ look_again(struct client *c)
 	if (g != NULL && g->leader != 0 && g->term > w->term) {
 		w->term = g->term;
 		w->node = g->leader;
-		if (w->silent == g->leader)
-			w->silent = 0;
+		w->relay = false;
 	}
 	choose(c, w->node == 0 ? 0 : w->node - 1);
 }
 
+/* Some server is lost, though it may lead.  Each is asked now and then whether it is there
+ * again. */
+static bool
+some_lost(struct client *c)
+{
+	const struct routing *r = member_routing(c->member);
+	const struct routing_group *g = routing_group(r, GROUP_ID);
+	const struct routing_node *n;
+	bool some = false;
+
+	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++) {
+		if (!serves(n, g) || !path_is_lost(&c->paths, n->id))
+			continue;
+		(void)path_by_relay(&c->paths, n->id);
+		some = true;
+	}
+	return some;
+}
+
 node_id
-client_where(struct client *c, struct net_addr *out)
+client_where(struct client *c, struct net_addr *out, node_id *via)
 {
 	struct client_where *w = &c->where;
 
+	if (w->relay && !some_lost(c))
+		w->relay = false;
 	if (w->routing != routing_version(member_routing(c->member)))
 		look_again(c);
 	*out = w->addr;
+	*via = w->relay && !path_is_lost(&c->paths, w->node) ? w->node : 0;
+	stat_add(&c->stat.relayed, *via != 0);
 	return w->node;
 }
 
@@ -103,16 +137,35 @@ move_on(struct client *c, node_id node)
 		choose(c, node);
 }
 
+static void
+lost(struct client *c, node_id node)
+{
+	const struct routing_node *n = routing_node(member_routing(c->member), node);
+	struct path_ask ask = { .method = MSG_who };
+
+	if (n == NULL || n->addr_n == 0)
+		return;
+	ask.addr = n->addrs[0];
+	ask.who.number = GROUP_ID;
+	path_lost(&c->paths, node, &ask);
+}
+
 bool
-client_where_answered(struct client *c, node_id node, int rc, unsigned *tries)
+client_where_answered(struct client *c, node_id node, node_id via, int rc,
+    unsigned *tries)
 {
 	struct client_where *w = &c->where;
 	enum err_next next = err_next(rc);
 
+	if (path_answered(rc))
+		path_heard(&c->paths, node);
+	else if (rc != -ECONNRESET && rc != -ETIMEDOUT)
+		lost(c, node);
+
 	if (rc == 0 || (next != ERR_NEXT_REFRESH && next != ERR_NEXT_OTHER) ||
 	    rc == ERR_SESSION) {
-		if (w->silent == node)
-			w->silent = 0;
+		if (via == 0)
+			w->relay = false;
 		if (w->node == node)
 			w->heard_ns = clock_now(c->clock);
 		*tries = 0;
@@ -120,10 +173,29 @@ client_where_answered(struct client *c, node_id node, int rc, unsigned *tries)
 	}
 	move_on(c, node);
 	member_refresh(c->member);
-	if (++*tries < w->n)
+	if (w->open_n > 0 && path_is_lost(&c->paths, node))
+		return true;		/* the others are a round without it */
+	if (++*tries < (w->open_n > 0 ? w->open_n : w->n))
 		return true;
 	*tries = 0;
-	return false;
+	w->relay = via == 0 && w->open_n > 0 && some_lost(c);
+	return w->relay;
+}
+
+/* Nothing comes from the one that is asked; who is slow answers pings. */
+static bool
+in_vain(struct client *c, struct net_call *call, uint64_t sent_ns)
+{
+	struct client_where *w = &c->where;
+	uint64_t now = clock_now(c->clock), heard = net_call_heard(call);
+
+	if (heard > w->heard_ns)
+		w->heard_ns = heard;
+	if (sent_ns < w->heard_ns)
+		sent_ns = w->heard_ns;
+	if (now >= sent_ns + LOOK_NS)
+		net_call_ping(call);
+	return now >= sent_ns + PATIENCE_NS;
 }
 
 static void
@@ -131,22 +203,20 @@ look(struct clock_timer *t)
 {
 	struct client *c = container_of(t, struct client, where.watch);
 	struct client_where *w = &c->where;
-	uint64_t now = clock_now(c->clock);
-	uint64_t oldest = client_mcall_oldest(c, w->node);
+	uint64_t sent_ns;
+	struct net_call *oldest = client_mcall_oldest(c, w->node, &sent_ns);
 	node_id node = w->node;
 
-	if (oldest != UINT64_MAX && w->n > 1 && w->heard_ns <= oldest &&
-	    oldest + PATIENCE_NS <= now) {
+	if (oldest != NULL && w->n > 1 && in_vain(c, oldest, sent_ns)) {
 		log_info(c->log, "metadata server is silent", "node=%u", node);
-		w->silent = node;
-		w->silent_until_ns = now + SILENT_NS;
+		lost(c, node);
 		move_on(c, node);
 		member_refresh(c->member);
 		client_mcall_resend(c, node);
 		client_session_resend(c, node);
-		oldest = client_mcall_oldest(c, w->node);
+		oldest = client_mcall_oldest(c, w->node, &sent_ns);
 	}
-	if (oldest != UINT64_MAX)
+	if (oldest != NULL)
 		client_where_watch(c);
 }
 

@@ -224,7 +224,6 @@ ext_send(struct client_ext *e)
 	struct net_call_opts opts = { .deadline_ns = client_deadline(c),
 		.send = &e->iov, .send_n = 1 };
 	struct msg_write req;
-	struct net_addr to;
 	int rc;
 
 	if (i->gone != 0 || e->drop || e->lost) {
@@ -240,19 +239,19 @@ ext_send(struct client_ext *e)
 	e->iov = (struct iovec){ (void *)(uintptr_t)e->data, e->len };
 	e->chain = client_inode_chain(i, e->chunk->index);
 	chain = routing_chain(r, e->chain);
-	rc = chain == NULL ? -EHOSTUNREACH : client_relay_route(e, chain, &to);
+	rc = chain == NULL ? -EHOSTUNREACH : client_relay_route(e, chain);
 	if (rc == 0) {
 		req = (struct msg_write){
 			.chain = chain->id, .chain_version = chain->version,
-			.target = e->target, .client = c->id, .seq = e->seq,
+			.target = e->way.target, .client = c->id, .seq = e->seq,
 			.chunk = { i->ino, e->chunk->index },
 			.chunk_shift = i->layout.chunk_shift,
 			.epoch = e->epoch, .offset = e->off,
 			.len = e->len, .crc = e->crc,
 			.epoch_at = chain->changed <= i->epoch_routing ?
 			    chain->version : 1,
-			.via = e->via };
-		rc = net_call_start(&e->call, c->env.hub, &to, MSG_write, &req,
+			.via = e->way.via };
+		rc = net_call_start(&e->call, c->env.hub, &e->way.addr, MSG_write, &req,
 		    &opts, sent);
 		if (rc == 0) {
 			c->sending_n++;
@@ -374,12 +373,12 @@ well_sent(const struct client_ext *e, const struct routing_chain *chain)
 {
 	unsigned n = chain == NULL ? 0 : routing_active_n(chain);
 
-	if (n == 0 || chain->targets[0] != e->target)
+	if (n == 0 || chain->targets[0] != e->way.target)
 		return false;
 	for (unsigned i = 1; i < n; i++)
-		if (chain->targets[i] == e->via)
+		if (chain->targets[i] == e->way.via)
 			return true;
-	return e->via == 0;
+	return e->way.via == 0;
 }
 
 void

@@ -137,6 +137,7 @@ void
 metadata_lead(struct metadata *m, bool leads)
 {
 	if (leads) {
+		metadata_relay_end(m, ERR_NOT_LEADER);
 		init_start(m);
 		metadata_members_look(m);
 		member_beat_now(m->member);	/* to say so */
@@ -305,6 +306,8 @@ metadata_open(struct metadata **out, const struct role_env *env,
 	m->ready_ctx = ctx;
 	list_init(&m->ops);
 	list_init(&m->ops_free);
+	list_init(&m->relays);
+	paths_init(&m->paths, m->clock, env->hub, m->log);
 	metadata_session_init(m);
 	stat_attach(env->stats, &m->stat_set, "fsd_metadata", env->log.who,
 	    metadata_stat_rows, &m->stat);
@@ -387,6 +390,7 @@ metadata_stop(struct metadata *m, role_fn *fn, void *ctx)
 	net_server_drain(m->server);
 	metadata_gc_stop(m);
 	metadata_gc_flush_waiters(m, ERR_STOPPING);
+	metadata_relay_end(m, ERR_STOPPING);
 	while ((n = list_pop_front(&m->sessions.held)) != NULL)
 		metadata_reply(list_entry(n, struct metadata_op, wait),
 		    ERR_STOPPING, NULL);
@@ -412,6 +416,8 @@ metadata_close(struct metadata *m)
 	group_close(m->group);
 	metadata_gc_close(m);
 	metadata_session_fini(m);
+	metadata_relay_close(m);
+	paths_fini(&m->paths);
 	while ((n = list_pop_front(&m->ops)) != NULL) {
 		struct metadata_op *op = list_entry(n, struct metadata_op, all);
 

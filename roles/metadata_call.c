@@ -529,6 +529,13 @@ metadata_serve(void *ctx, struct net_req *req)
 		role_stats_call(&m->env, req);
 		return;
 	}
+	if (rc == ERR_NOT_LEADER && metadata_via(req) != 0 &&
+	    metadata_via(req) == member_node(m->member)) {
+		metadata_relay_call(m, req);
+		return;
+	}
+	if (rc == 0 && !metadata_relay_from(m, metadata_via(req)))
+		rc = ERR_NOT_OWNER;
 	if (rc == 0 && req->method == MSG_image) {
 		metadata_image_call(m, req);
 		return;

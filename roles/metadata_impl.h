@@ -3,6 +3,7 @@
  *
  *	metadata.c		open, ready, stop, close
  *	metadata_call.c		requests to reads and commands, answers
+ *	metadata_relay.c	requests passed on to the leader
  *	metadata_session.c	clients: leases, open files, who may cache
  *	metadata_members.c	who is in the group
  *	metadata_gc.c		truncations and removals against storage
@@ -20,6 +21,7 @@
 #include "net/msg_all.h"
 #include "net/serve.h"
 #include "roles/metadata.h"
+#include "roles/path.h"
 
 #define METADATA_HELD_MAX	1024u	/* requests that wait for a lease to run out */
 #define METADATA_WAIT_MAX	4096u	/* requests that wait for truncations */
@@ -39,6 +41,7 @@ struct metadata_lane {
 	struct net_call		call;
 	struct clock_timer	timer;
 	struct metadata_stripe *s;
+	struct path_way		way;	/* it was asked last */
 	uint32_t		pos;	/* in the stripe */
 	unsigned		tries;
 	bool			busy;
@@ -211,6 +214,18 @@ void	metadata_image_drop(struct metadata *m);
 void	metadata_image_close(struct metadata *m);
 void	metadata_image_call(struct metadata *m, struct net_req *req);
 
+/* ---- requests passed on (metadata_relay.c) ---- */
+
+/* The node that the client asks to pass on @req; 0: none. */
+node_id	metadata_via(const struct net_req *req);
+/* A member of the group may pass on requests to us; 0: nobody did. */
+bool	metadata_relay_from(const struct metadata *m, node_id via);
+/* We do not lead, and the client asks us to pass @req on. */
+void	metadata_relay_call(struct metadata *m, struct net_req *req);
+/* All that are passed on are answered with @rc: we lead, or stop. */
+void	metadata_relay_end(struct metadata *m, int rc);
+void	metadata_relay_close(struct metadata *m);
+
 /* ---- repairs (metadata_repair.c) ---- */
 
 void	metadata_repair(struct metadata_op *op);
@@ -222,6 +237,7 @@ void	metadata_repair(struct metadata_op *op);
 	X(counter, changes,     "requests answered through the log")             \
 	X(counter, repeats,     "changes that were done already")                \
 	X(counter, held,        "requests that waited for a cache to run out")   \
+	X(counter, relayed,     "requests passed on to the leader for clients that cannot reach it") \
 	X(counter, settles,     "ends of files asked of storage")                \
 	X(counter, removed,     "files whose chunks were removed")               \
 	X(counter, repairs,     "rows mended for fsd check")                     \
@@ -270,6 +286,10 @@ struct metadata {
 	struct metadata_stat stat;
 	struct stat_set	   stat_set;
 
+	struct paths	   paths;	/* storage that does not answer us */
+	struct list	   relays;	/* requests passed on to the leader */
+	unsigned	   relays_n;
+	struct clock_timer relay_timer;
 	struct metadata_sessions sessions;
 	struct metadata_gc *gc;
 	struct metadata_images *images;

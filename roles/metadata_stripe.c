@@ -8,6 +8,8 @@
  *     |  ^--pause over
  *     +--error--> PAUSING (10 ms, doubling up to 2 s, routing asked anew)
  *
+ * Who does not answer us is asked by another replica (roles/path.h), as clients do.
+ *
  * It ends when no lane is busy and no chain is left. */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +20,7 @@
 #define PAUSE_MIN_NS	(10 * NS_PER_MS)
 #define PAUSE_DOUBLE	8u		/* times: 10 ms * 2^8 is over 2 s */
 #define CUT_MAX		64u		/* chunks in one call */
+#define LOOK_NS		(100 * NS_PER_MS)
 #define LOG_TRIES	8u		/* then it is worth a line, and every so often */
 
 static void ask(struct metadata_lane *l);
@@ -78,7 +81,7 @@ answered(struct net_call *c, int rc)
 {
 	struct metadata_lane *l = container_of(c, struct metadata_lane, call);
 	struct metadata_stripe *s = l->s;
-	bool again = false;
+	bool again = false, other_way;
 
 	if (rc == 0 && s->last) {
 		const struct msg_last_rep *rep = c->rep;
@@ -93,9 +96,14 @@ answered(struct net_call *c, int rc)
 		again = rep->more != 0;
 		l->tries = 0;
 	}
+	clock_timer_stop(s->m->clock, &l->timer);
+	other_way = path_ended(&s->m->paths, member_routing(s->m->member), &l->way,
+	    rc);
 	if (rc != 0) {
 		if (s->deadline_ns != 0 && metadata_now(s->m) >= s->deadline_ns)
 			finish(s, rc);
+		else if (other_way)
+			ask(l);
 		else
 			retry(l, rc);
 	} else if (again || take(l)) {
@@ -116,11 +124,9 @@ send(struct metadata_lane *l)
 		    m->env.conf->client_call * NS_PER_MS,
 	};
 	const struct routing_chain *c;
-	struct net_addr addr;
-	target_id target;
+	struct path_way *w = &l->way;
 	unsigned serving;
 	chain_id id;
-	int rc;
 
 	if (s->deadline_ns != 0 && opts.deadline_ns > s->deadline_ns)
 		opts.deadline_ns = s->deadline_ns;
@@ -130,24 +136,39 @@ send(struct metadata_lane *l)
 		return ERR_STALE_CHAIN;
 	if ((serving = routing_serving_n(c)) == 0)
 		return ERR_CHAIN_RECOVERING;
-	target = c->targets[s->last ? serving - 1 : 0];
-	if ((rc = routing_target_addr(r, target, &addr)) != 0)
+	if (path_choose(&m->paths, r, c, s->last ? serving - 1 : 0, w) != 0)
 		return ERR_STALE_CHAIN;
 	if (s->last) {
 		struct msg_last q = {
 			.chain = id, .chain_version = c->version,
-			.target = target, .ino = s->ino,
+			.target = w->target, .ino = s->ino, .via = w->via,
 		};
 
-		return net_call_start(&l->call, m->env.hub, &addr, MSG_last, &q,
+		return net_call_start(&l->call, m->env.hub, &w->addr, MSG_last, &q,
 		    &opts, answered);
 	}
-	return net_call_start(&l->call, m->env.hub, &addr, MSG_cut,
+	return net_call_start(&l->call, m->env.hub, &w->addr, MSG_cut,
 	    &(struct msg_cut){
-		.chain = id, .chain_version = c->version, .target = target,
+		.chain = id, .chain_version = c->version, .target = w->target,
 		.ino = s->ino, .index = s->index, .keep = s->keep,
-		.epoch = s->epoch, .max = CUT_MAX,
+		.epoch = s->epoch, .max = CUT_MAX, .via = w->via,
 	    }, &opts, answered);
+}
+
+/* Nothing may come from there. */
+static void
+look(struct clock_timer *t)
+{
+	struct metadata_lane *l = container_of(t, struct metadata_lane, timer);
+	struct metadata *m = l->s->m;
+	node_id pinged = 0;
+
+	if (path_in_vain(&m->paths, &l->way, &l->call, &pinged) &&
+	    path_give_up(&m->paths, member_routing(m->member), &l->way)) {
+		net_call_cancel(&l->call);
+		ask(l);
+	} else
+		clock_timer_start(m->clock, t, metadata_now(m) + LOOK_NS, look);
 }
 
 static void
@@ -160,8 +181,12 @@ ask(struct metadata_lane *l)
 		finish(s, -ETIMEDOUT);
 		return;
 	}
-	if ((rc = send(l)) != 0)
+	if ((rc = send(l)) != 0) {
 		retry(l, rc);
+		return;
+	}
+	path_sent(&s->m->paths, &l->way);
+	clock_timer_start(s->m->clock, &l->timer, metadata_now(s->m) + LOOK_NS, look);
 }
 
 /* A stripe of no chains, or lanes that begin: never from within start. */

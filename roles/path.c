@@ -2,6 +2,7 @@
 /* path.c - nodes that this process cannot reach itself, though others may. */
 #include "roles/path.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -12,6 +13,9 @@
 #define STEADY_NS	(10 * NS_PER_S)	/* one that was open for so long does not */
 #define TRY_NS		NS_PER_S	/* between two relays that do not answer, ... */
 #define TURN_NS		(100 * NS_PER_MS)	/* ... that are of no use */
+#define PING_NS		(200 * NS_PER_MS)
+#define SILENT_NS	NS_PER_S
+#define RESETS		2u		/* a connection may break once for other reasons */
 
 struct path {
 	struct paths   *p;
@@ -158,16 +162,19 @@ path_by_relay(struct paths *p, node_id node)
 	return w->works || clock_now(p->clock) >= w->try_ns;
 }
 
-unsigned
-path_turn(const struct paths *p, node_id node)
+bool
+path_relay_works(const struct paths *p, node_id node)
 {
 	const struct path *w = find(p, node);
 
-	return w == NULL ? 0 : w->turn;
+	return w != NULL && w->lost && w->works;
 }
 
-void
-path_relay_sent(struct paths *p, node_id node)
+/* ---- relays ---- */
+
+/* A request for @node was sent to one. */
+static void
+relay_sent(struct paths *p, node_id node)
 {
 	struct path *w = find(p, node);
 
@@ -175,34 +182,167 @@ path_relay_sent(struct paths *p, node_id node)
 		w->try_ns = clock_now(p->clock) + TRY_NS;
 }
 
-void
-path_relay_ended(struct paths *p, node_id node, bool useful)
+static void
+relay_useful(struct paths *p, node_id node)
+{
+	struct path *w = find(p, node);
+
+	if (w != NULL && w->lost)
+		w->works = true;
+}
+
+/* The next may be tried after @pause_ns. */
+static void
+relay_useless(struct paths *p, node_id node, uint64_t pause_ns)
 {
 	struct path *w = find(p, node);
 
 	if (w == NULL || !w->lost)
 		return;
-	w->works = useful;
-	if (!useful) {
-		w->turn++;
-		w->try_ns = clock_now(p->clock) + TURN_NS;
+	w->works = false;
+	w->turn++;
+	w->try_ns = clock_now(p->clock) + pause_ns;
+}
+
+static node_id
+node_of(const struct routing *r, target_id target)
+{
+	const struct routing_target *t = routing_target(r, target);
+
+	return t == NULL ? 0 : t->node;
+}
+
+/* The place of a replica that can pass on what is for the one at @place; ROUTING_REPLICAS_MAX:
+ * there is none. */
+static unsigned
+pick(const struct paths *p, const struct routing *r, const struct routing_chain *c,
+    unsigned place)
+{
+	const struct path *w = find(p, node_of(r, c->targets[place]));
+	unsigned n = routing_active_n(c), turn = w == NULL ? 0 : w->turn;
+	struct net_addr addr;
+
+	for (unsigned k = 0; k + 1 < n; k++) {
+		unsigned i = (place + 1 + (turn + k) % (n - 1)) % n;
+
+		if (routing_target_addr(r, c->targets[i], &addr) == 0 &&
+		    !path_is_lost(p, node_of(r, c->targets[i])))
+			return i;
 	}
+	return ROUTING_REPLICAS_MAX;
+}
+
+int
+path_choose(struct paths *p, const struct routing *r, const struct routing_chain *c,
+    unsigned place, struct path_way *w)
+{
+	unsigned at = ROUTING_REPLICAS_MAX;
+
+	w->chain = c->id;
+	w->version = c->version;
+	w->target = c->targets[place];
+	w->owner = node_of(r, w->target);
+	if (path_by_relay(p, w->owner))
+		at = pick(p, r, c, place);
+	w->via = at == ROUTING_REPLICAS_MAX ? 0 : c->targets[at];
+	if (w->via == 0)
+		at = place;
+	w->node = node_of(r, c->targets[at]);
+	return routing_target_addr(r, c->targets[at], &w->addr) == 0 ? 0 :
+	    -EHOSTUNREACH;
 }
 
 void
-path_relay_gone(struct paths *p, node_id node)
+path_sent(struct paths *p, struct path_way *w)
 {
-	struct path *w = find(p, node);
-
-	path_relay_ended(p, node, false);
-	if (w != NULL)
-		w->try_ns = clock_now(p->clock);
+	w->sent_ns = clock_now(p->clock);
+	if (w->via != 0)
+		relay_sent(p, w->owner);
 }
 
 bool
-path_relay_works(const struct paths *p, node_id node)
+path_in_vain(struct paths *p, const struct path_way *w, struct net_call *call,
+    node_id *pinged)
 {
-	const struct path *w = find(p, node);
+	uint64_t now = clock_now(p->clock), heard = net_call_heard(call);
 
-	return w != NULL && w->lost && w->works;
+	if (heard < w->sent_ns)
+		heard = w->sent_ns;
+	if (now - heard >= PING_NS && w->node != *pinged) {
+		*pinged = w->node;
+		net_call_ping(call);
+	}
+	return now - heard >= SILENT_NS;
+}
+
+static void
+lose(struct paths *p, const struct path_way *w)
+{
+	struct path_ask ask = { .addr = w->addr, .method = MSG_committed };
+
+	ask.committed = (struct msg_committed){ .chain = w->chain,
+	    .chain_version = w->version,
+	    .target = w->via != 0 ? w->via : w->target, .chunk = { 1, 0 } };
+	path_lost(p, w->node, &ask);
+}
+
+/* There is another way than @w. */
+static bool
+other_way(struct paths *p, const struct routing *r, const struct path_way *w)
+{
+	const struct routing_chain *c = routing_chain(r, w->chain);
+	unsigned n = c == NULL ? 0 : routing_active_n(c), place = 0;
+
+	while (place < n && c->targets[place] != w->target)
+		place++;
+	return w->via != 0 || (place < n && path_by_relay(p, w->owner) &&
+	    pick(p, r, c, place) != ROUTING_REPLICAS_MAX);
+}
+
+bool
+path_give_up(struct paths *p, const struct routing *r, struct path_way *w)
+{
+	if (w->via != 0 && !path_is_lost(p, w->node))
+		relay_useless(p, w->owner, 0);
+	lose(p, w);
+	return other_way(p, r, w);
+}
+
+/* What a relay has answered, of the one it was asked to pass on to. */
+static void
+relay_ended(struct paths *p, const struct path_way *w, int rc)
+{
+	switch (rc) {
+	case ERR_STALE_CHAIN:
+	case ERR_BUSY:
+		break;			/* nothing */
+	case ERR_CHAIN_RECOVERING:
+	case ERR_NOT_OWNER:
+	case ERR_NO_LEASE:
+	case ERR_STOPPING:
+		relay_useless(p, w->owner, TURN_NS);
+		break;
+	default:
+		relay_useful(p, w->owner);
+		break;
+	}
+}
+
+bool
+path_ended(struct paths *p, const struct routing *r, struct path_way *w, int rc)
+{
+	if (path_answered(rc)) {
+		w->resets = 0;
+		path_heard(p, w->node);
+		if (w->via != 0)
+			relay_ended(p, w, rc);
+		return false;
+	}
+	w->resets = rc == -ECONNRESET || rc == -ETIMEDOUT ? w->resets + 1 : RESETS;
+	if (w->via != 0)
+		relay_useless(p, w->owner, 0);
+	if (w->resets < RESETS)
+		return false;
+	lose(p, w);
+	return other_way(p, r, w);
 }

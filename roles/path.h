@@ -15,6 +15,7 @@
 #include "conf/map.h"
 #include "net/call.h"
 #include "net/msg_all.h"
+#include "net/routing.h"
 
 struct paths {
 	struct clock	 *clock;
@@ -49,14 +50,37 @@ bool	path_is_lost(const struct paths *p, node_id node);
 /* Somebody has a request for @node: true when it should go by a relay.  Also asks, when
  * it is time, whether @node can be reached again. */
 bool	path_by_relay(struct paths *p, node_id node);
-/* A number that changes when the relay of before was of no use. */
-unsigned path_turn(const struct paths *p, node_id node);
-/* A request for @node was sent to a relay; it was of use, or not. */
-void	path_relay_sent(struct paths *p, node_id node);
-void	path_relay_ended(struct paths *p, node_id node, bool useful);
-/* The relay itself does not answer: another one may be tried at once. */
-void	path_relay_gone(struct paths *p, node_id node);
 /* The last relay was of use. */
 bool	path_relay_works(const struct paths *p, node_id node);
+
+/* ---- requests for one replica of a chain, that another may pass on ---- */
+
+/* The way that one attempt goes; embedded by its owner, zero before the first. */
+struct path_way {
+	target_id	target;		/* whom it is for ... */
+	target_id	via;		/* ... by this replica; 0: directly */
+	node_id		owner, node;	/* nodes of the target, and of who it is sent to */
+	chain_id	chain;
+	uint32_t	version;
+	struct net_addr addr;
+	uint64_t	sent_ns;
+	uint32_t	resets;		/* connections in a row that broke under it */
+};
+
+/* For the replica at @place of @c, which is active. 0; -EHOSTUNREACH: its address is not
+ * known. */
+int	path_choose(struct paths *p, const struct routing *r,
+	    const struct routing_chain *c, unsigned place, struct path_way *w);
+/* It was sent that way. */
+void	path_sent(struct paths *p, struct path_way *w);
+/* Nothing has come for too long from where @call was sent; who is slow answers pings.
+ * @pinged: node that was pinged last, so that many calls need one ping; 0 at first. */
+bool	path_in_vain(struct paths *p, const struct path_way *w, struct net_call *call,
+	    node_id *pinged);
+/* So that node is lost.  True: there is another way, the call is to be given up. */
+bool	path_give_up(struct paths *p, const struct routing *r, struct path_way *w);
+/* The call has ended with @rc. True: there is another way, go there at once. */
+bool	path_ended(struct paths *p, const struct routing *r, struct path_way *w,
+	    int rc);
 
 #endif

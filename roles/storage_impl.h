@@ -11,7 +11,7 @@
  *   storage_left	operations that settle what others left unfinished
  *   storage_read	reads, and what only the tail can say
  *   storage_fetch	lists of chunks and whole chunks, for other replicas
- *   storage_relay	requests passed on to the head
+ *   storage_relay	requests passed on to another replica
  *   storage_sync	the replica behind us is brought up to date
  *   storage_pace	what clients leave of a worker for that
  *   storage_apart	neighbours that cannot be reached
@@ -173,7 +173,7 @@ struct storage_pace {
 	X(counter, write_bytes,    "bytes of them")                              \
 	X(counter, updates,        "updates by predecessors")                     \
 	X(counter, update_bytes,   "bytes of them")                              \
-	X(counter, relayed,        "writes and cuts passed on to a head for who cannot reach it") \
+	X(counter, relayed,        "requests passed on to another replica for who cannot reach it") \
 	X(counter, repeats,        "writes and updates that were done already")  \
 	X(counter, cut_chunks,     "chunks truncated or removed, at heads")      \
 	X(counter, moves,          "chain versions that were settled into")      \
@@ -218,7 +218,7 @@ struct storage_worker {
 	struct list	 reads;		/* storage_read requests in hand */
 	struct list	 fetches;
 	struct list	 pieces;
-	struct list	 relays;	/* requests passed on to heads */
+	struct list	 relays;	/* requests passed on */
 	unsigned	 relay_n;
 	size_t		 relay_bytes;	/* buffers of them */
 	struct list	 cuts;
@@ -473,10 +473,10 @@ void	storage_write_call(struct storage_worker *w, struct net_req *req);
 void	storage_update_call(struct storage_worker *w, struct net_req *req);
 
 /* ---- storage_relay.c ---- */
-/* @req names our @via as who passes it on to @head, of @chain. */
+/* @req names our @via as who passes it on to @target of the same chain. */
 void	storage_relay_call(struct storage_worker *w, struct net_req *req,
-	    target_id via, target_id head, chain_id chain, uint32_t version);
-/* At the head: @via may pass on requests; 0: nobody did. */
+	    target_id via, target_id target, chain_id chain, uint32_t version);
+/* At that one: @via may pass on requests; 0: nobody did. */
 bool	storage_relay_from(const struct storage_target *t, target_id via);
 /* Several times a second: give up on heads that are silent. */
 void	storage_relay_watch(struct storage_worker *w);

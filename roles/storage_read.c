@@ -405,9 +405,17 @@ storage_last_call(struct storage_worker *w, struct net_req *req)
 	struct msg_last_rep rep = { 0 };
 	struct storage_target *t;
 	struct chunk_info info;
-	int rc = storage_check(w, STORAGE_TAIL, m->target, m->chain,
-	    m->chain_version, &t);
+	int rc;
 
+	if (m->via != 0 && map_get(&w->targets, m->via) != NULL) {
+		storage_relay_call(w, req, m->via, m->target, m->chain,
+		    m->chain_version);
+		return;
+	}
+	rc = storage_check(w, STORAGE_TAIL, m->target, m->chain,
+	    m->chain_version, &t);
+	if (rc == 0 && !storage_relay_from(t, m->via))
+		rc = ERR_NOT_OWNER;
 	if (rc == 0 && t->craq.handing)
 		rc = ERR_CHAIN_RECOVERING;	/* any chunk may be the last by now */
 	if (rc == 0) {

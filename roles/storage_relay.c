@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* storage_relay.c - requests passed on to the head, for those that reach us but not it.
+/* storage_relay.c - requests passed on to the head (or tail) of a chain, for those that reach
+ * us but not it.
  *
  *   request -> checked, payload received -> sent to the head -> its answer is ours
  *                                            |
@@ -8,7 +9,7 @@
  * The message goes on as it came, with the client, the number and the chain version of who
  * asked: to the head it is one more attempt at the same request, so whatever way the others
  * went it acts once.
- *  1. Who passes on is named in the message (via), and whom it is for (target): the head
+ *  1. Who passes on is named in the message (via), and whom it is for (target): that one
  *     finds itself there and passes nothing on, so no request goes in circles.
  *  2. Payload held here is at most a share of the buffers (room_for()), counted below what
  *     a head may take: heads always have room that relays cannot fill, so two nodes that
@@ -32,6 +33,7 @@ struct storage_relay {
 	struct net_req *req;
 	struct storage_target *t;	/* ours, of that chain */
 	uint32_t	version;	/* of the chain */
+	unsigned	place;		/* in it, of whom it is for */
 	struct mem_buf	buf;
 	struct iovec	iov;
 	struct net_call call;
@@ -80,7 +82,7 @@ send(struct storage_relay *r)
 	if (r->t->gone || r->t->v.version != r->version || w->stopping)
 		return ERR_STALE_CHAIN;
 	r->sent_ns = clock_now(w->clock);
-	return net_call_start(&r->call, w->env->hub, &r->t->v.addrs[0],
+	return net_call_start(&r->call, w->env->hub, &r->t->v.addrs[r->place],
 	    r->req->method, r->req->msg, &opts, answered);
 }
 
@@ -109,7 +111,7 @@ room_for(const struct storage_worker *w, size_t bytes)
 
 static int
 take(struct storage_worker *w, struct storage_target *t, struct net_req *req,
-    uint32_t version)
+    unsigned place)
 {
 	struct storage_relay *r;
 	int rc = 0;
@@ -130,7 +132,8 @@ take(struct storage_worker *w, struct storage_target *t, struct net_req *req,
 	r->w = w;
 	r->t = t;
 	r->req = req;
-	r->version = version;
+	r->version = t->v.version;
+	r->place = place;
 	r->iov.iov_base = r->buf.p;
 	list_push_back(&w->relays, &r->node);
 	w->relay_n++;
@@ -144,19 +147,32 @@ take(struct storage_worker *w, struct storage_target *t, struct net_req *req,
 	return 0;
 }
 
+/* Where @target is among those that take part; active_n: nowhere. */
+static unsigned
+place_of(const struct storage_target *t, target_id target)
+{
+	unsigned i = 0;
+
+	while (i < t->v.active_n && t->v.replicas[i] != target)
+		i++;
+	return i;
+}
+
 void
 storage_relay_call(struct storage_worker *w, struct net_req *req, target_id via,
-    target_id head, chain_id chain, uint32_t version)
+    target_id target, chain_id chain, uint32_t version)
 {
 	struct storage_target *t;
 	int rc = storage_check(w, STORAGE_LIST, via, chain, version, &t);
+	unsigned place = 0;
 
-	if (rc == 0 && (t->v.pos == 0 || t->v.replicas[0] != head))
+	if (rc == 0 && ((place = place_of(t, target)) == t->v.active_n ||
+	    place == t->v.pos))
 		rc = ERR_NOT_OWNER;
-	if (rc == 0 && t->v.addrs[0].kind == NET_ADDR_NONE)
+	if (rc == 0 && t->v.addrs[place].kind == NET_ADDR_NONE)
 		rc = ERR_CHAIN_RECOVERING;
 	if (rc == 0)
-		rc = take(w, t, req, version);
+		rc = take(w, t, req, place);
 	if (rc != 0)
 		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
 }
@@ -164,10 +180,9 @@ storage_relay_call(struct storage_worker *w, struct net_req *req, target_id via,
 bool
 storage_relay_from(const struct storage_target *t, target_id via)
 {
-	for (unsigned i = 1; i < t->v.active_n; i++)
-		if (t->v.replicas[i] == via)
-			return true;
-	return via == 0;
+	unsigned place = place_of(t, via);
+
+	return via == 0 || (place < t->v.active_n && place != t->v.pos);
 }
 
 /* Nothing has come from the head for too long. */

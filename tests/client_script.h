@@ -157,6 +157,18 @@ truncate_file(struct msg_attr *a, uint64_t size)
 	a->change++;
 }
 
+static node_id
+meta_via(uint16_t method, const void *req)
+{
+	node_id via = method == MSG_session ?
+	    ((const struct msg_session *)req)->via :
+	    ((const struct msg_ctx *)req)->via;
+
+	if (via != 0)
+		saw.relayed_by[via]++;
+	return via;
+}
+
 static int
 serve_meta(struct slot *s, uint16_t method, const void *req)
 {
@@ -430,7 +442,12 @@ net_call_start(struct net_call *call, struct net_hub *hub,
 	} else if (!hit || bad.executed || lie != TRUE) {
 		int got;
 
-		if (to->id >= META_FIRST && to->id != metas.leads)
+		if (method == MSG_who)
+			got = 0;
+		else if (to->id >= META_FIRST && meta_via(method, req) == to->id &&
+		    metas.leads != 0 && to->id != metas.leads && !dead[metas.leads])
+			got = serve_meta(s, method, req);
+		else if (to->id >= META_FIRST && to->id != metas.leads)
 			got = metas.rc[to->id] != 0 ? metas.rc[to->id] :
 			    ERR_NOT_LEADER;
 		else if (to->id >= META_FIRST)

@@ -210,6 +210,140 @@ START_TEST(alone)
 }
 END_TEST
 
+/* ---- metadata ---- */
+
+static uint64_t
+create_ms(const char *name)
+{
+	struct client_file *f = NULL;
+	uint64_t begun = clock_now(clk);
+
+	client_file_create(c, &reqs[0].op, op_done, NULL, 1, name, 0644, O_RDWR,
+	    &f);
+	ck_assert_int_eq(wait_for(&reqs[0]), 0);
+	return (clock_now(clk) - begun) / NS_PER_MS;
+}
+
+/* The client is cut from the one that leads: the others pass its calls on. */
+START_TEST(calls_go_round)
+{
+	unsigned acted;
+
+	add_metas();
+	routing_told();
+	ck_assert_uint_le(create_ms("a"), 2);
+	cut[META] = _i == 0 ? CUT_SILENT : CUT_REFUSED;
+	acted = saw.acted;
+	ck_assert_uint_le(create_ms("b"), _i == 0 ? 1300 : 10);
+	ck_assert_uint_ge(relayed_n(), 1);
+	metas.asked[META] = 0;
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_uint_le(create_ms((const char *[]){ "c", "d", "e", "f" }[i]),
+		    2);
+	ck_assert_uint_eq(saw.acted, acted + 5);
+	ck_assert_uint_le(metas.asked[META], 1);	/* is it there again? */
+	/* Its session goes on. */
+	saw.calls[MSG_session] = 0;
+	sim_clock_run(world, 4 * NS_PER_S);
+	ck_assert_uint_ge(saw.calls[MSG_session], 3);
+	ck_assert(client_session_sure(c));
+	cut[META] = CUT_NONE;
+	sim_clock_run(world, 4 * NS_PER_S);
+	ck_assert_uint_eq(saw.acted, acted + 5);
+	memset(metas.asked, 0, sizeof(metas.asked));
+	memset(saw.relayed_by, 0, sizeof(saw.relayed_by));
+	(void)size_of(10);
+	ck_assert_uint_eq(metas.asked[META], 1);
+	ck_assert_uint_eq(metas.asked[7] + metas.asked[8], 0);
+	ck_assert_uint_eq(saw.relayed_by[7] + saw.relayed_by[8], 0);
+}
+END_TEST
+
+/* It acted, and the answer was lost: directly, at the relay, or at both. */
+START_TEST(calls_act_once)
+{
+	unsigned acted;
+
+	add_metas();
+	routing_told();
+	(void)create_ms("a");
+	acted = saw.acted;
+	bad.method = MSG_create;
+	bad.times = 1 + _i;
+	bad.rc = -EHOSTUNREACH;
+	bad.executed = true;
+	(void)create_ms("b");
+	ck_assert_uint_eq(saw.acted, acted + 1);
+}
+END_TEST
+
+/* Another one leads meanwhile: it is asked itself, not by the others for ever. */
+START_TEST(a_relay_is_the_last_resort)
+{
+	add_metas();
+	routing_told();
+	(void)create_ms("a");
+	cut[META] = CUT_REFUSED;
+	metas.leads = 7 + _i;
+	(void)create_ms("b");
+	ck_assert_uint_eq(relayed_n(), 0);
+	(void)create_ms("c");
+	ck_assert_uint_eq(relayed_n(), 0);
+}
+END_TEST
+
+/* The managers do not hear the one that leads, though the client does. */
+START_TEST(a_leader_that_is_not_up)
+{
+	uint32_t nodes[] = { 7, 8, META };
+	uint64_t members[] = { 1, 2, 3 };
+	struct msg_str addr = msg_str("sim:9:0");
+	struct msg_rt_node node = { .id = META, .changed = ++routing_v,
+		.name = msg_str("n"), .roles = NODE_METADATA, .state = NODE_DOWN,
+		.addrs = { &addr, 1 } };
+	struct msg_rt_group group = { .id = 1, .changed = routing_v,
+		.group = { { 1 } }, .nodes = { nodes, 3 }, .members = { members, 3 },
+		.leader = META, .term = 5 };
+	struct msg_routing_rep d = { .version = routing_v,
+		.nodes = { &node, 1 }, .groups = { &group, 1 } };
+
+	add_metas();
+	routing_told();
+	(void)create_ms("a");
+	d.cluster.b[0] = 1;
+	node.changed = group.changed = d.version = ++routing_v;
+	ck_assert_int_eq(routing_apply(routing, &d), 0);
+	routing_told();
+	sim_clock_run(world, NS_PER_MS);
+	ck_assert_uint_le(create_ms("b"), 2);
+	ck_assert_uint_eq(metas.asked[7] + metas.asked[8], 0);
+}
+END_TEST
+
+/* The leader is gone for everybody: nobody is asked more often than before. */
+START_TEST(calls_wait_for_an_election)
+{
+	unsigned asked;
+	struct client_file *f = NULL;
+
+	add_metas();
+	routing_told();
+	(void)create_ms("a");
+	cut[META] = CUT_REFUSED;
+	dead[META] = true;
+	client_file_create(c, &reqs[0].op, op_done, NULL, 1, "b", 0644, O_RDWR, &f);
+	asked = metas.asked[7] + metas.asked[8];
+	sim_clock_run(world, 2 * NS_PER_S);
+	asked = metas.asked[7] + metas.asked[8] - asked;
+	ck_assert_uint_ge(asked, 40);
+	ck_assert_uint_le(asked, 250);
+	metas.leads = 8;
+	sim_clock_run(world, 110 * NS_PER_MS);
+	ck_assert(reqs[0].done);
+	ck_assert_int_eq(reqs[0].rc, 0);
+}
+END_TEST
+
 /* The client goes away while all kinds of things are under way. */
 START_TEST(closes)
 {
@@ -217,6 +351,7 @@ START_TEST(closes)
 
 	cut[node_at(0)] = CUT_SILENT;
 	cut[node_at(1)] = CUT_REFUSED;
+	cut[META] = _i % 3 == 0 ? CUT_SILENT : CUT_NONE;
 	client_write(f, &reqs[1].io, io_done, 0, pattern, sizeof(pattern), true);
 	sim_clock_run(world, (uint64_t)_i * 117 * NS_PER_MS);
 }
@@ -238,6 +373,11 @@ main(void)
 	tcase_add_loop_test(tc, a_dead_relay, 0, 2);
 	tcase_add_loop_test(tc, acts_once, 0, 3);
 	tcase_add_test(tc, alone);
+	tcase_add_loop_test(tc, calls_go_round, 0, 2);
+	tcase_add_loop_test(tc, calls_act_once, 0, 4);
+	tcase_add_loop_test(tc, a_relay_is_the_last_resort, 0, 2);
+	tcase_add_test(tc, a_leader_that_is_not_up);
+	tcase_add_test(tc, calls_wait_for_an_election);
 	tcase_add_loop_test(tc, closes, 0, 30);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

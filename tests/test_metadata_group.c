@@ -246,6 +246,146 @@ START_TEST(leader_is_cut_off)
 }
 END_TEST
 
+/* The metadata nodes of the group but @leader, as nodes: META + k is nodes[k]. */
+static node_id
+node_of(unsigned id)
+{
+	return member_node(t.hosts[id].metadata->member);
+}
+
+static unsigned
+follower(unsigned leads, unsigned skip)
+{
+	for (unsigned id = META; id < META + METAS; id++)
+		if (id != leads && t.hosts[id].up && skip-- == 0)
+			return id;
+	ck_abort_msg("no such follower");
+}
+
+/* A client that is cut from the leader alone: followers pass its calls on, and what was done
+ * is not done again. */
+START_TEST(followers_pass_on)
+{
+	unsigned leads = leader(1000);
+	unsigned by = follower(leads, 0), other = follower(leads, 1);
+	struct msg_mknod q = { ctx(0, true), INO_ROOT, msg_str("a"), 0755, 0 };
+	struct msg_session s = { .client = ctx(0, false).client };
+	struct msg_lookup l = { ctx(0, false), INO_ROOT, msg_str("a") };
+	struct ask *a;
+	ino_id ino;
+
+	sim_net_cut(t.net, ASKER, leads, SIM_NET_SILENT);
+	/* Nobody asked them to. */
+	ck_assert_int_eq(ask(by, MSG_mkdir, &q)->rc, ERR_NOT_LEADER);
+	/* Somebody else was asked to. */
+	q.ctx.via = node_of(other);
+	ck_assert_int_eq(ask(by, MSG_mkdir, &q)->rc, ERR_NOT_LEADER);
+	q.ctx.via = node_of(by);
+	a = ask(by, MSG_mkdir, &q);
+	ck_assert_int_eq(a->rc, 0);
+	ino = a->rep.entry.attr.ino;
+	/* The answer was lost, and it goes another way. */
+	q.ctx.via = node_of(other);
+	a = ask(other, MSG_mkdir, &q);
+	ck_assert_int_eq(a->rc, 0);
+	ck_assert_uint_eq(a->rep.entry.attr.ino, ino);
+	l.ctx.via = s.via = node_of(by);
+	a = ask(by, MSG_lookup, &l);
+	ck_assert_int_eq(a->rc, 0);
+	ck_assert_uint_eq(a->rep.entry.attr.ino, ino);
+	a = ask(by, MSG_session, &s);
+	ck_assert_int_eq(a->rc, 0);
+	ck_assert_uint_ne(a->rep.session.epoch, 0);
+	/* What the leader refuses is refused. */
+	q.ctx = ctx(0, true);
+	q.ctx.via = node_of(by);
+	ck_assert_int_eq(ask(by, MSG_mkdir, &q)->rc, -EEXIST);
+	sim_net_heal(t.net);
+	run_ms(2000);
+	/* To the leader itself, in the name of a member, of itself, and of others. */
+	q.ctx.seq--;
+	q.name = msg_str("x");
+	q.ctx = ctx(0, true);
+	q.ctx.via = node_of(by);
+	leads = leader(5000);
+	ck_assert_int_eq(ask(leads, MSG_mkdir, &q)->rc, 0);
+	q.ctx.via = node_of(leads);
+	ck_assert_int_eq(ask(leads, MSG_mkdir, &q)->rc, 0);
+	q.ctx.via = 999;
+	ck_assert_int_eq(ask(leads, MSG_mkdir, &q)->rc, ERR_NOT_OWNER);
+}
+END_TEST
+
+/* The relay is cut from the leader, too, or the leader dies: soon told to ask again. */
+START_TEST(passed_on_in_vain)
+{
+	unsigned leads = leader(1000);
+	unsigned by = follower(leads, 0);
+	struct msg_mknod q = { ctx(0, true), INO_ROOT, msg_str("a"), 0755, 0 };
+	uint64_t begun;
+	int rc;
+
+	q.ctx.via = node_of(by);
+	if (_i == 0)
+		sim_net_cut(t.net, by, leads, SIM_NET_SILENT);
+	else if (_i == 1)
+		sim_net_cut(t.net, by, leads, SIM_NET_RESET);
+	else if (_i == 2)
+		pause_host(leads, true);
+	else
+		die(leads);
+	begun = sim_clock_now(t.world);
+	rc = ask(by, MSG_mkdir, &q)->rc;
+	ck_assert_int_eq(rc, ERR_NOT_LEADER);
+	ck_assert_uint_le(sim_clock_now(t.world) - begun, 999 * NS_PER_MS);
+	/* In a while there is a leader that it reaches, or it is that. */
+	for (unsigned i = 0; i < 100 && (rc = ask(by, MSG_mkdir, &q)->rc) != 0; i++) {
+		ck_assert_int_ne(rc, -EEXIST);
+		run_ms(50);
+	}
+	if (_i >= 2)
+		ck_assert_int_eq(rc, 0);
+	if (_i == 2)
+		pause_host(leads, false);
+	sim_net_heal(t.net);
+	run_ms(2000);
+	ck_assert_int_eq(insist(MSG_mkdir, &q)->rc, 0);
+	ck_assert_int_eq(lookup(1, "a"), 0);
+}
+END_TEST
+
+/* Whoever ends while requests are on their way through it. */
+START_TEST(ends_while_passing_on)
+{
+	unsigned leads = leader(1000);
+	unsigned by = follower(leads, 0);
+	struct msg_lookup q = { ctx(0, false), INO_ROOT, msg_str("a") };
+	struct net_call_opts o = { .deadline_ns = clock_now(t.hosts[ASKER].clock) +
+		5 * NS_PER_S };
+	struct net_addr to = at(by);
+	struct ask a[4];
+
+	q.ctx.via = node_of(by);
+	memset(a, 0, sizeof(a));
+	if (_i % 2 == 0)
+		pause_host(leads, true);
+	for (unsigned i = 0; i < 4; i++) {
+		msg_arena_init(&a[i].arena, 1 << 20);
+		ck_assert_int_eq(net_call_start(&a[i].call, t.hosts[ASKER].hub, &to,
+		    MSG_lookup, &q, &o, answered), 0);
+	}
+	sim_clock_run(t.world, (uint64_t)_i * 50 * NS_PER_US);
+	die(by);
+	run_ms(6000);
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert(a[i].done);
+		msg_arena_fini(&a[i].arena);
+	}
+	if (_i % 2 == 0)
+		pause_host(leads, false);
+}
+END_TEST
+
 static ino_id
 create_open(unsigned client, const char *name, uint64_t handle)
 {
@@ -273,7 +413,7 @@ tell(unsigned client, uint64_t epoch, ino_id ino, uint64_t handle)
 START_TEST(open_files_survive)
 {
 	struct msg_session_rep s;
-	struct msg_name rm = { { { { 0 } }, 0, 0, 0, 0, { NULL, 0 } }, INO_ROOT,
+	struct msg_name rm = { { { { 0 } }, 0, 0, 0, 0, { NULL, 0 }, 0 }, INO_ROOT,
 		msg_str("f") };
 	struct msg_ino q;
 	uint64_t epoch;
@@ -403,6 +543,9 @@ main(void)
 	tcase_add_test(f, added_and_removed);
 	tcase_add_test(f, leader_is_stopped);
 	tcase_add_test(f, leader_is_cut_off);
+	tcase_add_test(f, followers_pass_on);
+	tcase_add_loop_test(f, passed_on_in_vain, 0, 4);
+	tcase_add_loop_test(f, ends_while_passing_on, 0, 12);
 	tcase_add_test(f, open_files_survive);
 	tcase_add_test(f, clean_stop);
 	suite_add_tcase(s, f);

@@ -172,7 +172,7 @@ last(uint32_t index)
 {
 	const struct routing_chain *c = chain_of(index);
 	struct msg_last m = { c->id, c->version, c->targets[
-	    routing_serving_n(c) - 1], INO };
+	    routing_serving_n(c) - 1], INO, 0 };
 
 	return call(m.target, MSG_last, &m, NULL, 0, NULL, 0);
 }

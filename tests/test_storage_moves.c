@@ -595,7 +595,7 @@ START_TEST(wrong_place)
 		struct msg_read rd = { c->id, v, t, { &item, 1 } };
 		struct msg_write wr = write_msg(0, 0, a, sizeof(a), 100 + i, 0);
 		struct msg_cut ct = { c->id, v, t, INO, 1000, 0, 1, 10, 0 };
-		struct msg_last la = { c->id, v, t, INO };
+		struct msg_last la = { c->id, v, t, INO, 0 };
 		struct msg_committed co = { c->id, v, t, { INO, 0 } };
 		struct msg_list li = { c->id, v, t, 1, { 0, 0 }, 100 };
 		struct msg_fetch fe = { .chain = c->id, .chain_version = v,

@@ -85,6 +85,7 @@ read_back(unsigned version)
 START_TEST(passes_on)
 {
 	struct msg_cut cut_msg;
+	struct msg_last last;
 
 	open_with_data(1);
 	sim_net_cut(T.net, CLIENT_NODE, node_at(0), SIM_NET_SILENT);
@@ -98,6 +99,12 @@ START_TEST(passes_on)
 	ck_assert_int_eq(call(replica(2), MSG_cut, &cut_msg, NULL, 0, NULL, 0), 0);
 	ck_assert_uint_eq(R.chunks, 1);
 	ck_assert_int_eq(get(1, 0, 0, got, sizeof(got)), 0);
+	ck_assert_uint_eq(R.len, 100);
+	/* To the tail likewise, by whoever is not cut from it. */
+	last = (struct msg_last){ chain_of(0)->id, chain_of(0)->version, replica(2),
+	    INO, replica(1) };
+	ck_assert_int_eq(call(replica(1), MSG_last, &last, NULL, 0, NULL, 0), 0);
+	ck_assert_uint_eq(R.found, 1);
 	ck_assert_uint_eq(R.len, 100);
 	/* What the head refuses is refused. */
 	ck_assert_int_eq(put_via(replica(1), replica(1), 3), ERR_STALE_EPOCH);
