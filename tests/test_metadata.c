@@ -142,6 +142,24 @@ START_TEST(removal)
 }
 END_TEST
 
+/* Operators may want time in which what was removed is still on the disks. */
+START_TEST(removal_may_be_put_off)
+{
+	ino_id ino = entry(create(1, "f", 7))->attr.ino;
+	struct inode in;
+
+	W.conf.metadata_gc_delay = 5000;
+	entry(settle(1, MSG_close, ino, 7, 9, 0));
+	ck_assert_int_eq(await(unlink_file(1, "f")), 0);
+	run_ms(4900);
+	ck_assert_uint_eq(W.cuts, 0);
+	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), 0);
+	run_ms(1000);
+	ck_assert_uint_eq(W.cuts, 3);
+	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), -ENOENT);
+}
+END_TEST
+
 /* What is being removed cannot be opened any more, by no way. */
 START_TEST(no_open_beside_removal)
 {
@@ -438,6 +456,7 @@ main(void)
 	tcase_add_test(t, truncation_overtaken);
 	tcase_add_test(t, truncation_outlives_callers);
 	tcase_add_test(t, removal);
+	tcase_add_test(t, removal_may_be_put_off);
 	tcase_add_test(t, no_open_beside_removal);
 	tcase_add_test(t, no_repair_beside_removal);
 	tcase_add_test(t, no_removal_beside_repair);

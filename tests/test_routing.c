@@ -437,6 +437,38 @@ START_TEST(foreign_address)
 }
 END_TEST
 
+static const struct {
+	const char *what;
+	struct routing_group row;
+	int	 rc;
+} groups[] = {
+	{ "founded", { .id = 1, .n = 2, .nodes = { 4, 5 }, .members = { 8, 9 },
+	  .group = { { 1 } } }, 0 },
+	{ "to be founded", { .id = 1, .n = 1, .nodes = { 4 }, .members = { 8 } }, 0 },
+	{ "to be founded by two", { .id = 1, .n = 2, .nodes = { 4, 5 },
+	  .members = { 8, 9 } }, -EINVAL },
+	{ "no number", { .n = 1, .nodes = { 4 }, .members = { 8 } }, -EINVAL },
+	{ "nobody in it", { .id = 1, .group = { { 1 } } }, -EINVAL },
+	{ "too many", { .id = 1, .n = ROUTING_MEMBERS_MAX + 1, .group = { { 1 } } },
+	  -EINVAL },
+	{ "no node", { .id = 1, .n = 1, .members = { 8 } }, -EINVAL },
+	{ "no member", { .id = 1, .n = 1, .nodes = { 4 } }, -EINVAL },
+	{ "a node twice", { .id = 1, .n = 2, .nodes = { 4, 4 }, .members = { 8, 9 },
+	  .group = { { 1 } } }, -EINVAL },
+	{ "a member twice", { .id = 1, .n = 2, .nodes = { 4, 5 }, .members = { 8, 8 },
+	  .group = { { 1 } } }, -EINVAL },
+};
+
+START_TEST(group_rows)
+{
+	struct routing_group row = groups[_i].row;
+
+	row.changed = 1;
+	ck_assert_msg(routing_put_group(r, &row) == groups[_i].rc, "%s",
+	    groups[_i].what);
+}
+END_TEST
+
 START_TEST(put_bounds)
 {
 	struct routing_node n = { .id = 0 };
@@ -500,6 +532,7 @@ main(void)
 	    (int)(sizeof(chains) / sizeof(chains[0])));
 	tcase_add_test(t, foreign_address);
 	tcase_add_test(t, put_bounds);
+	tcase_add_loop_test(t, group_rows, 0, sizeof(groups) / sizeof(groups[0]));
 	tcase_add_test(t, out_of_arena);
 	suite_add_tcase(s, t);
 	srunner_set_fork_status(sr, CK_NOFORK);
