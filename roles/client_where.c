@@ -150,6 +150,15 @@ lost(struct client *c, node_id node)
 	path_lost(&c->paths, node, &ask);
 }
 
+/* A call to @node took too long: it does not answer pings either. */
+static bool
+mute(const struct client *c, node_id node)
+{
+	const struct client_where *w = &c->where;
+
+	return w->node == node && clock_now(c->clock) >= w->heard_ns + 2 * LOOK_NS;
+}
+
 bool
 client_where_answered(struct client *c, node_id node, node_id via, int rc,
     unsigned *tries)
@@ -159,7 +168,7 @@ client_where_answered(struct client *c, node_id node, node_id via, int rc,
 
 	if (path_answered(rc))
 		path_heard(&c->paths, node);
-	else if (rc != -ECONNRESET && rc != -ETIMEDOUT)
+	else if (rc == -ETIMEDOUT ? mute(c, node) : rc != -ECONNRESET)
 		lost(c, node);
 
 	if (rc == 0 || (next != ERR_NEXT_REFRESH && next != ERR_NEXT_OTHER) ||
