@@ -117,7 +117,7 @@ mend_extra(struct fs_op *o, const struct msg_repair_row *q)
 		return (rc = entry_leads(o, q, &e)) != 0 ? rc :
 		    entry_drop(o, q, true);
 	if (q->value == q->parent && q->keep.n == q->name.n &&
-	    memcmp(q->keep.p, q->name.p, q->keep.n) == 0)
+	    (q->keep.n == 0 || memcmp(q->keep.p, q->name.p, q->keep.n) == 0))
 		return -EINVAL;
 	if ((rc = entry_leads(o, q, &e)) != 0 ||
 	    (rc = op_repair_inode(o, q->ino, &in)) != 0 ||

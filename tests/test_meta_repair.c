@@ -33,8 +33,10 @@ fault(void *ctx, const struct tree_fault *f)
 	}
 	ck_assert_uint_lt(F.n, FIXES_MAX);
 	F.fixes[F.n] = f->fix;
-	memcpy(F.names[F.n][0], f->fix.name.p, f->fix.name.n);
-	memcpy(F.names[F.n][1], f->fix.keep.p, f->fix.keep.n);
+	if (f->fix.name.n > 0)
+		memcpy(F.names[F.n][0], f->fix.name.p, f->fix.name.n);
+	if (f->fix.keep.n > 0)
+		memcpy(F.names[F.n][1], f->fix.keep.p, f->fix.keep.n);
 	F.fixes[F.n].name.p = F.names[F.n][0];
 	F.fixes[F.n].keep.p = F.names[F.n][1];
 	F.n++;
