@@ -623,14 +623,14 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 	if (op->req == NULL) {
 		op->touched = eff->touched;
 		op->done(op, rc);
-	} else if (op->req->method == MSG_mend) {
-		net_reply(op->req, rc, NULL, NULL, 0, NULL, NULL);
 	} else if (op->req->method == MSG_write) {
 		struct msg_write_rep rep = { .version = eff->version,
 		    .len = eff->len };
 
 		net_reply(op->req, rc, rc == 0 ? &rep : NULL, NULL, 0,
 		    NULL, NULL);
+	} else if (op->req->method == MSG_mend) {
+		net_reply(op->req, rc, NULL, NULL, 0, NULL, NULL);
 	} else {
 		struct msg_update_rep rep = { .version = eff->version,
 		    .len = eff->len, .check = eff->check };
