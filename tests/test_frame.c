@@ -127,7 +127,9 @@ static const struct {
 	{ "ping with a message", { .kind = 6, .msg_len = 1 }, false },
 	{ "pong with an arg", { .kind = 7, .arg = 1 }, false },
 	{ "kind 0", { .kind = 0 }, false },
-	{ "kind 8", { .kind = 8 }, false },
+	{ "words of RDMA", { .kind = 8, .msg_len = 40 }, true },
+	{ "words of RDMA with payload", { .kind = 8, .bulk_len = 1 }, false },
+	{ "kind 9", { .kind = 9 }, false },
 	{ "kind 255", { .kind = 255 }, false }
 };
 
