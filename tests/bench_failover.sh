@@ -15,7 +15,7 @@ HERE=$cluster
 ROWS=${ROWS:-kill freeze stop cut off power}
 LIMIT=${LIMIT:-5} CLEAN=${CLEAN:-0.5}
 FREEZE=${FREEZE:-30}		# s of SIGSTOP
-HOLD=${HOLD:-8}			# s of all else: longer than any lease
+HOLD=${HOLD:-7}			# s of all else: longer than any lease
 OPAUSE=0.01
 rows=0 over=0
 
@@ -66,7 +66,7 @@ ended() {	# WHAT LIMIT: the row, from pause, gaps, back, wrong and gone
 	[ "$wrong" = none ] || verdict="errors"
 	[ "$gone" = none ] || verdict="LOST"
 	[ "$verdict" = ok ] || over=$((over + 1))
-	printf '%-34s %7s %7s  %-36s %-8s %-5s %5s  %s\n' "$1" "$pause" "$back" "$gaps" \
+	printf '%-37s %7s %7s  %-37s %-8s %-5s %5s  %s\n' "$1" "$pause" "$back" "$gaps" \
 	    "$wrong" "$gone" "$2" "$verdict"
 }
 # WHAT, the most that it may take, for how long it stays, how it is done and undone
@@ -79,17 +79,18 @@ row() {	# WHAT LIMIT HOLD DO UNDO
 	until_true $((hold + 4)) work_on "$(ms)"
 	left=$(( t0 + hold * 1000 - $(ms) ))
 	[ $left -le 0 ] || sleep "$(awk -v l=$left 'BEGIN { print l / 1000 }')"
-	t1=$(ms)
-	pause_between "$t0" "$t1"
-	pause=$worst gaps=$kinds wrong=$errors back=0
+	t1=$(ms) back=0 later=none
 	if [ "$undo" != : ]; then
 		$undo
 		until_true "$SETTLE" net_healthy
 		until_true "$SETTLE" work_on "$(ms)"
 		pause_between "$t1" "$(ms)"
-		back=$worst
-		[ "$errors" = none ] || wrong=$errors
+		back=$worst later=$errors
 	fi
+	# Only now: what had not gone on by then counts to its end.
+	pause_between "$t0" "$t1"
+	pause=$worst gaps=$kinds wrong=$errors
+	[ "$wrong" != none ] || wrong=$later
 	gone=none
 	lost "$W/lost" || gone=$(grep -cE '^(lost|came back|wrong)' "$W/lost")
 	ended "$what" "$limit"
@@ -146,10 +147,10 @@ stop_row() { row "$1, clean stop" "$CLEAN" "$HOLD" do_stop undo_start; }
 off_row() { row "$1, cut from all" "$LIMIT" "$HOLD" do_off heal; }
 cut_row() {	# FROM TO WHAT
 	from=$1 to=$2
-	row "$3, cut from each other" "$LIMIT" "$HOLD" do_cut heal
+	row "$3, cut" "$LIMIT" "$HOLD" do_cut heal
 }
 
-printf '%-34s %7s %7s  %-36s %-8s %-5s %5s  %s\n' "what happens" "pause s" "back s" \
+printf '%-37s %7s %7s  %-37s %-8s %-5s %5s  %s\n' "what happens" "pause s" "back s" \
     "by kind of work, worst mount" errors lost limit verdict
 for r in $ROWS; do
 	case $r in

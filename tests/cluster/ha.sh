@@ -111,19 +111,19 @@ kept() {	# MOUNT OF: all that was acknowledged on OF is there on MOUNT
 	    "$HERE/probe.py" check "$W/$1.mnt/probe-$2" "$W/names-$2"
 }
 # Kill number I: one box, or one of each kind at once; down for nothing, a moment, or longer
-# than its lease.
+# than its lease.  One in three is followed by the next while the cluster is still mending.
 one_kill() {
 	case $(random 10 "$1a") in
 	[012]) set -- "$1" $((1 + $(random 3 "$1b"))) $((4 + $(random 4 "$1c"))) ;;
 	*) set -- "$1" $((1 + $(random 7 "$1b"))) ;;
 	esac
 	i=$1; shift
-	case $(random 8 "${i}d") in
-	[01]) down=0 ;;
-	2) down=5 ;;
+	case $(random 12 "${i}d") in
+	[012]) down=0 ;;
+	3) down=5 ;;
 	*) down=$(random 20 "${i}e" | awk '{ print $1 / 10 }') ;;
 	esac
-	echo "kill $i: $*, down for $down s"
+	echo "$(date -u +%T.%3N) kill $i: $*, down for $down s"
 	for n in "$@"; do
 		runs "$n" || { echo "box $n has ended by itself"; return 1; }
 	done
@@ -133,6 +133,10 @@ one_kill() {
 		box "$n"
 	done
 	back=$(ms)
+	if [ "$(random 3 "${i}f")" = 0 ] && [ "$i" -lt "$kills" ]; then
+		sleep "$(random 10 "${i}g" | awk '{ print $1 / 10 }')"
+		return 0
+	fi
 	until_true 60 whole || { echo "not whole"; admin show chains; admin show metadata; return 1; }
 	until_true 60 worked "$back" || { echo "programs hang"; return 1; }
 }
