@@ -640,7 +640,8 @@ finish_kept(struct net_call *c)
 		finish(c, &kept_of(c)->f, kept_of(c)->head);
 }
 
-/* Begin to receive the payload of a reply. 0, ERR_BAD_MESSAGE, -ENOMEM, -ECONNRESET. */
+/* Begin to receive the payload of a reply; @rx NULL: it is in place.  0, ERR_BAD_MESSAGE,
+ * -ENOMEM, -ECONNRESET. */
 static int
 pull_reply(struct net_call *c, const uint8_t *head, const struct net_frame *f,
     struct net_rx *rx)
@@ -653,7 +654,7 @@ pull_reply(struct net_call *c, const uint8_t *head, const struct net_frame *f,
 	if (n > SCATTER && (iov = big = malloc(n * sizeof(*iov))) == NULL)
 		return -ENOMEM;
 	rc = net_frame_scatter(head, f, c->opts.recv, c->opts.recv_n, iov, &n);
-	if (rc == 0) {
+	if (rc == 0 && rx != NULL) {
 		rx->owner = c;
 		if ((rc = chan->ops->pull(chan, rx, iov, n)) == 0)
 			c->rx = rx;
@@ -685,8 +686,8 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 	}
 	if (f->arg != 0 && rx != NULL)
 		chan->ops->drop(chan, rx);
-	else if (rx != NULL)
-		rc = pull_reply(c, head, f, rx);
+	else if (f->bulk_len > 0)
+		rc = f->arg != 0 ? ERR_BAD_MESSAGE : pull_reply(c, head, f, rx);
 	if (rc == 0) {
 		struct net_out *o = c->out;
 

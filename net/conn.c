@@ -219,6 +219,11 @@ rdma_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
 		broke(c, rc < 0 ? rc : sent);
 		return;
 	}
+	if (rc == 1 && c->outs_n > 0) {
+		/* Who does not take a few bytes is not there; TCP must have sent all. */
+		broke(c, -ECONNRESET);
+		return;
+	}
 	if (rc == 1) {
 		move_to_rdma(c);
 	} else if (rc == 2) {
@@ -301,6 +306,9 @@ chan_frame(struct net_chan *chan, const uint8_t *head, uint32_t n,
 		hello_frame(c, head, n);
 		return;
 	}
+	if (rc == 0 && (rx != NULL || far != NULL) && f.kind != NET_FRAME_REQUEST &&
+	    f.kind != NET_FRAME_REPLY)
+		rc = ERR_BAD_MESSAGE;	/* a payload, or room for one, of nothing */
 	if (rc == 0 && f.kind == NET_FRAME_RDMA) {
 		rdma_frame(c, head, n);
 		return;

@@ -19,6 +19,7 @@ struct net_credit {
 	uint32_t may;		/* messages we may send */
 	uint32_t peer;		/* receives the peer has promised in all */
 	uint32_t owed;		/* of ours, used and free again */
+	uint32_t used;		/* of ours, used and not told to be free again */
 	uint32_t ours;		/* receives we have promised in all */
 };
 
@@ -51,6 +52,7 @@ net_credit_send(struct net_credit *c)
 
 	c->may--;
 	c->owed -= told;
+	c->used -= told;
 	return told;
 }
 
@@ -61,6 +63,16 @@ net_credit_took(struct net_credit *c, uint16_t told)
 	if (told > c->peer - c->may)
 		return false;
 	c->may += told;
+	return true;
+}
+
+/* One came. False: the peer had no credit for it. */
+static inline bool
+net_credit_came(struct net_credit *c)
+{
+	if (c->used >= c->ours)
+		return false;
+	c->used++;
 	return true;
 }
 

@@ -15,6 +15,7 @@ STAT_DEFINE(net_rdma, NET_RDMA_STATS)
 #define POLL_N		32u
 #define POLLS		128u		/* batches in one turn */
 #define LINGER_MS	1000u
+#define NOBODY		UINT32_MAX	/* numbers of queue pairs have 24 bits */
 #define LOG_NS		(10 * NS_PER_S)
 
 void
@@ -162,7 +163,7 @@ static void work(struct clock_defer *d);
 void
 net_rdma_mark(struct rdma_chan *c)
 {
-	if (c->closed || c->marked)
+	if (!c->adopted || c->closed || c->marked)
 		return;
 	c->marked = true;
 	list_push_back(&c->r->dirty, &c->dirty);
@@ -188,8 +189,11 @@ stash(struct rdma_dev *d)
 			unsigned cap = d->stash_cap == 0 ? 256 : d->stash_cap * 2;
 			struct ibv_wc *more = realloc(d->stash, cap * sizeof(*more));
 
-			if (more == NULL)
+			if (more == NULL) {
+				/* Receives of others may be lost. */
+				net_rdma_dev_dies(d);
 				return;
+			}
 			d->stash = more;
 			d->stash_cap = cap;
 		}
@@ -210,6 +214,15 @@ net_rdma_count(struct rdma_chan *c, int by)
 	stat_set(&p->stat.credits, p->stat.credits + c->credit.ours * (uint64_t)by);
 }
 
+/* Only the receives of @qpn are of use any more; the number may be given to another. */
+static void
+disown(struct rdma_dev *d, uint32_t qpn)
+{
+	for (unsigned i = d->stash_at; i < d->stash_n; i++)
+		if (d->stash[i].qp_num == qpn)
+			d->stash[i].qp_num = NOBODY;
+}
+
 static void again(struct clock_timer *t);
 
 /* An erring queue pair takes no message any more; those it has taken are in the completion
@@ -226,11 +239,15 @@ net_rdma_stop(struct rdma_chan *c)
 		return;
 	ibv_modify_qp(c->qp, &a, IBV_QP_STATE);
 	stash(d);
-	if (d->stash_n > d->stash_at)
+	if (d->stash_n > d->stash_at && !d->dead)
 		clock_timer_start(c->r->clock, &d->again, clock_now(c->r->clock), again);
 	map_del(&d->chans, c->qp->qp_num);
-	rc = ibv_destroy_qp(c->qp);
-	assert(rc == 0);
+	disown(d, c->qp->qp_num);
+	/* It fails only with a device that has been taken out. */
+	if ((rc = ibv_destroy_qp(c->qp)) != 0) {
+		net_rdma_say(c->r, "cannot destroy a queue pair", d->name, -rc);
+		net_rdma_dev_dies(d);
+	}
 	c->qp = NULL;
 	net_rdma_unreserve(d, c->credit.ours);
 	net_rdma_count(c, -1);
@@ -408,18 +425,11 @@ static const struct net_chan_up tcp_up = {
 };
 
 void
-net_rdma_adopt(struct rdma_chan *c, struct net_chan *tcp)
+net_rdma_chan_init(struct rdma_chan *c, struct rdma *r, struct rdma_port *port)
 {
-	struct rdma *r = c->r;
-
-	c->c.ops = &chan_ops;
-	c->c.peer = tcp->peer;
-	c->c.rx_ns = clock_now(r->clock);
-	c->c.one_sided = true;
-	c->tcp = tcp;
-	tcp->up = &tcp_up;
-	tcp->owner = c;
-	tcp->bulk_max = 0;
+	c->r = r;
+	c->port = port;
+	c->dev = port->dev;
 	list_init(&c->dirty);
 	list_init(&c->linger);
 	list_init(&c->held);
@@ -430,9 +440,27 @@ net_rdma_adopt(struct rdma_chan *c, struct net_chan *tcp)
 	list_init(&c->done);
 	map_init(&c->exposed);
 	c->next_number = 1;
-	r->open_n++;
-	c->refs = 0;
 	net_rdma_hold(c);
+}
+
+void
+net_rdma_adopt(struct rdma_chan *c, struct net_chan *tcp)
+{
+	struct rdma *r = c->r;
+
+	assert(c->failed != 0 || c->qp != NULL);
+	c->c.ops = &chan_ops;
+	c->c.peer = tcp->peer;
+	c->c.rx_ns = clock_now(r->clock);
+	c->c.one_sided = true;
+	c->tcp = tcp;
+	tcp->up = &tcp_up;
+	tcp->owner = c;
+	tcp->bulk_max = 0;
+	r->open_n++;
+	c->adopted = true;
+	if (c->failed != 0)		/* meanwhile */
+		net_rdma_mark(c);
 }
 
 /* ---- completions ---- */
@@ -451,7 +479,11 @@ broke(struct rdma_chan *c, const struct ibv_wc *wc)
 {
 	char peer[NET_ADDR_TEXT];
 
-	if (c->failed != 0 || wc->status == IBV_WC_WR_FLUSH_ERR) {
+	if (wc->status == IBV_WC_SUCCESS) {	/* before the set-up has ended */
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	if (!c->adopted || c->failed != 0 || wc->status == IBV_WC_WR_FLUSH_ERR) {
 		net_rdma_fail(c, -ECONNRESET);
 		return;
 	}
@@ -470,15 +502,19 @@ handle(struct rdma_dev *d, const struct ibv_wc *wc)
 
 	if (wc->wr_id & RDMA_RECV) {
 		s = net_rdma_recv_slot(d, wc->wr_id);
-		s->len = wc->byte_len;
+		/* The length is of a message only in these. */
+		s->len = wc->opcode == IBV_WC_RECV && wc->byte_len <= SLOT ?
+		    wc->byte_len : 0;
 	}
-	if (c == NULL || c->closed || wc->status != IBV_WC_SUCCESS) {
+	if (c == NULL || !c->adopted || c->closed || wc->status != IBV_WC_SUCCESS) {
 		if (s != NULL)
 			net_rdma_repost(d, s);
-		if (c != NULL && !c->closed)
+		if (c == NULL)
+			return;
+		if (!c->closed)
 			broke(c, wc);
-		else if (c != NULL && s == NULL && wc->status == IBV_WC_SUCCESS &&
-		    (uint32_t)wc->wr_id == c->last_wr)
+		else if (wc->status != IBV_WC_SUCCESS ||
+		    (s == NULL && (uint32_t)wc->wr_id == c->last_wr))
 			linger_is_over(c);
 		return;
 	}

@@ -19,8 +19,6 @@
 
 #include "conf/err.h"
 
-#define CREDITS_MIN	4u
-#define CREDITS_MAX	1024u
 #define READS_MAX	16u
 #define ACK_TIMEOUT	16u		/* 4.096 us * 2^16 = 268 ms */
 #define RETRIES		7u
@@ -37,38 +35,6 @@ struct net_rdma_setup {
 };
 
 /* ---- words ---- */
-
-static void
-put_end(struct bytes_writer *w, const struct rdma_end *e)
-{
-	bytes_put_u32(w, e->qpn);
-	bytes_put_u32(w, e->psn);
-	bytes_put_u32(w, e->credits);
-	bytes_put_u16(w, e->lid);
-	bytes_put_u8(w, e->mtu);
-	bytes_put_u8(w, e->reads);
-	bytes_put_raw(w, e->gid.raw, sizeof(e->gid.raw));
-}
-
-/* False: not one that we could connect to. */
-static bool
-get_end(struct bytes_reader *b, struct rdma_end *e)
-{
-	const void *gid;
-
-	e->qpn = bytes_get_u32(b);
-	e->psn = bytes_get_u32(b);
-	e->credits = bytes_get_u32(b);
-	e->lid = bytes_get_u16(b);
-	e->mtu = bytes_get_u8(b);
-	e->reads = bytes_get_u8(b);
-	if ((gid = bytes_get_raw(b, sizeof(e->gid.raw))) == NULL)
-		return false;
-	memcpy(e->gid.raw, gid, sizeof(e->gid.raw));
-	return bytes_reader_done(b) && e->credits >= CREDITS_MIN &&
-	    e->credits <= CREDITS_MAX && e->qpn < 1u << 24 && e->psn < 1u << 24 &&
-	    e->mtu >= IBV_MTU_256 && e->mtu <= IBV_MTU_4096;
-}
 
 static uint32_t
 say_no(enum step step, uint8_t *words)
@@ -89,7 +55,7 @@ net_rdma_decline(uint8_t *words)
 /* How well two ports suit each other; 0: not at all.  Same link layer and kind of address;
  * best the same subnet (InfiniBand says; of Ethernet we guess a /24 or a /64). */
 static unsigned
-match(const struct rdma_port *ours, uint8_t link, const union ibv_gid *gid)
+match(const struct rdma_port *ours, uint8_t link, const uint8_t gid[GID])
 {
 	static const uint8_t v4[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 	bool four = memcmp(ours->gid.raw, v4, sizeof(v4)) == 0;
@@ -97,10 +63,10 @@ match(const struct rdma_port *ours, uint8_t link, const union ibv_gid *gid)
 	if (ours->down || ours->dev->dead || ours->link != link)
 		return 0;
 	if (link == IBV_LINK_LAYER_INFINIBAND)
-		return memcmp(ours->gid.raw, gid->raw, 8) == 0 ? 2 : 1;
-	if (four != (memcmp(gid->raw, v4, sizeof(v4)) == 0))
+		return memcmp(ours->gid.raw, gid, 8) == 0 ? 2 : 1;
+	if (four != (memcmp(gid, v4, sizeof(v4)) == 0))
 		return 0;
-	return memcmp(ours->gid.raw, gid->raw, four ? 15 : 8) == 0 ? 2 : 1;
+	return memcmp(ours->gid.raw, gid, four ? 15 : 8) == 0 ? 2 : 1;
 }
 
 /* ---- queue pairs ---- */
@@ -137,9 +103,7 @@ new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 		free(c);
 		return rc;
 	}
-	c->r = r;
-	c->dev = d;
-	c->port = port;
+	net_rdma_chan_init(c, r, port);
 	c->credit.ours = r->conf.credits;
 	c->inline_max = qa.cap.max_inline_data < INLINE ? qa.cap.max_inline_data :
 	    INLINE;
@@ -148,12 +112,13 @@ new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 	return 0;
 }
 
-/* To INIT, and what the peer must know. */
+/* To INIT, and what the peer must know.  Only who makes requests lends its memory. */
 static int
 prepare(struct net_rdma_setup *s, struct rdma_port *port)
 {
 	struct ibv_qp_attr a = { .qp_state = IBV_QPS_INIT, .port_num = port->port,
-	    .qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ };
+	    .qp_access_flags = s->next == ANSWER ?
+	    IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ : 0 };
 	unsigned reads = (unsigned)port->dev->attr.max_qp_rd_atom;
 	int rc = new_chan(s->r, port, &s->c);
 
@@ -163,8 +128,9 @@ prepare(struct net_rdma_setup *s, struct rdma_port *port)
 	    IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
 	s->ours = (struct rdma_end){ .qpn = s->c->qp->qp_num,
 	    .psn = randombytes_random() & 0xffffff, .credits = s->r->conf.credits,
-	    .lid = port->lid, .mtu = port->mtu, .gid = port->gid,
+	    .lid = port->lid, .mtu = port->mtu,
 	    .reads = (uint8_t)(reads < READS_MAX ? reads : READS_MAX) };
+	memcpy(s->ours.gid, port->gid.raw, GID);
 	return -rc;
 }
 
@@ -181,14 +147,16 @@ connect_qp(struct net_rdma_setup *s)
 		.max_dest_rd_atomic = s->ours.reads, .min_rnr_timer = RNR_TIMER,
 		.ah_attr = { .dlid = p->lid, .port_num = port->port,
 		    .is_global = port->link != IBV_LINK_LAYER_INFINIBAND ||
-			memcmp(port->gid.raw, p->gid.raw, 8) != 0 || p->lid == 0,
-		    .grh = { .dgid = p->gid, .sgid_index = port->gid_at,
+			memcmp(port->gid.raw, p->gid, 8) != 0 || p->lid == 0,
+		    .grh = { .sgid_index = port->gid_at,
 			.hop_limit = HOPS } }
 	};
-	int rc = ibv_modify_qp(s->c->qp, &a, IBV_QP_STATE | IBV_QP_AV |
+	int rc;
+
+	memcpy(a.ah_attr.grh.dgid.raw, p->gid, GID);
+	rc = ibv_modify_qp(s->c->qp, &a, IBV_QP_STATE | IBV_QP_AV |
 	    IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
 	    IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
-
 	if (rc != 0)
 		return -rc;
 	if (reads > p->reads)
@@ -223,6 +191,7 @@ net_rdma_offer(struct net_transport *t, struct net_rdma_setup **out, uint8_t *wo
     uint32_t *n)
 {
 	struct rdma *r = container_of(t, struct rdma, t);
+	struct rdma_offered ports[PORTS_MAX];
 	struct bytes_writer w;
 
 	if ((*out = begin(r, ANSWER)) == NULL)
@@ -230,38 +199,29 @@ net_rdma_offer(struct net_transport *t, struct net_rdma_setup **out, uint8_t *wo
 	bytes_writer_init(&w, words, NET_RDMA_WORDS);
 	bytes_put_u8(&w, OFFER);
 	bytes_put_u8(&w, 0);
-	bytes_put_u8(&w, (uint8_t)r->ports_n);
 	for (unsigned i = 0; i < r->ports_n; i++) {
 		const struct rdma_port *p = &r->ports[i];
 
-		bytes_put_u8(&w, p->down || p->dev->dead ? 0 : p->link);
-		bytes_put_u8(&w, p->mtu);
-		bytes_put_u16(&w, p->lid);
-		bytes_put_raw(&w, p->gid.raw, sizeof(p->gid.raw));
+		ports[i] = (struct rdma_offered){ .mtu = p->mtu, .lid = p->lid,
+		    .link = p->down || p->dev->dead ? 0 : p->link };
+		memcpy(ports[i].gid, p->gid.raw, GID);
 	}
+	net_rdma_ports_put(&w, ports, r->ports_n);
 	*n = (uint32_t)bytes_written(&w);
 	return 0;
 }
 
 /* The best of our ports for any of theirs; among equals the least used one. */
 static struct rdma_port *
-choose(struct rdma *r, struct bytes_reader *b, uint8_t *which)
+choose(struct rdma *r, const struct rdma_offered *theirs, unsigned n, uint8_t *which)
 {
-	unsigned n = bytes_get_u8(b), best = 0;
 	struct rdma_port *port = NULL;
+	unsigned best = 0;
 
-	for (unsigned i = 0; i < n && !b->failed; i++) {
-		uint8_t link = bytes_get_u8(b);
-		union ibv_gid gid;
-		const void *raw;
-
-		bytes_get_u8(b);
-		bytes_get_u16(b);
-		if ((raw = bytes_get_raw(b, sizeof(gid.raw))) == NULL)
-			return NULL;
-		memcpy(gid.raw, raw, sizeof(gid.raw));
-		for (unsigned k = 0; k < r->ports_n && link != 0; k++) {
-			unsigned fit = match(&r->ports[k], link, &gid);
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned k = 0; k < r->ports_n && theirs[i].link != 0; k++) {
+			unsigned fit = match(&r->ports[k], theirs[i].link,
+			    theirs[i].gid);
 
 			if (fit == 0 || fit < best || (fit == best &&
 			    r->ports[k].chans_n >= port->chans_n))
@@ -270,7 +230,6 @@ choose(struct rdma *r, struct bytes_reader *b, uint8_t *which)
 			port = &r->ports[k];
 			*which = (uint8_t)i;
 		}
-	}
 	return port;
 }
 
@@ -285,13 +244,16 @@ declined(struct net_rdma_setup *s, const char *why, int rc)
 static int
 take_offer(struct net_rdma_setup *s, struct bytes_reader *b, uint8_t *words, uint32_t *n)
 {
+	struct rdma_offered theirs[OFFERED_MAX];
+	unsigned n_theirs;
 	struct rdma_port *port;
 	struct bytes_writer w;
 	uint8_t which = 0;
 	int rc = -ENODEV;
 
-	if ((port = choose(s->r, b, &which)) == NULL && !bytes_reader_done(b))
+	if (!net_rdma_ports_get(b, theirs, &n_theirs))
 		return ERR_BAD_MESSAGE;
+	port = choose(s->r, theirs, n_theirs, &which);
 	if (port == NULL || (rc = prepare(s, port)) != 0) {
 		*n = say_no(ANSWER, words);
 		return declined(s, "no RDMA with a client, over TCP", rc);
@@ -300,7 +262,7 @@ take_offer(struct net_rdma_setup *s, struct bytes_reader *b, uint8_t *words, uin
 	bytes_put_u8(&w, ANSWER);
 	bytes_put_u8(&w, 0);
 	bytes_put_u8(&w, which);
-	put_end(&w, &s->ours);
+	net_rdma_end_put(&w, &s->ours);
 	*n = (uint32_t)bytes_written(&w);
 	s->next = READY;
 	return 0;
@@ -313,7 +275,7 @@ take_answer(struct net_rdma_setup *s, struct bytes_reader *b, uint8_t *words, ui
 	struct bytes_writer w;
 	int rc;
 
-	if (!get_end(b, &s->peer) || which >= s->r->ports_n)
+	if (!net_rdma_end_get(b, &s->peer) || which >= s->r->ports_n)
 		return ERR_BAD_MESSAGE;
 	if ((rc = prepare(s, &s->r->ports[which])) != 0 || (rc = connect_qp(s)) != 0) {
 		*n = say_no(READY, words);
@@ -322,7 +284,7 @@ take_answer(struct net_rdma_setup *s, struct bytes_reader *b, uint8_t *words, ui
 	bytes_writer_init(&w, words, NET_RDMA_WORDS);
 	bytes_put_u8(&w, READY);
 	bytes_put_u8(&w, 0);
-	put_end(&w, &s->ours);
+	net_rdma_end_put(&w, &s->ours);
 	*n = (uint32_t)bytes_written(&w);
 	s->next = GO;
 	return 0;
@@ -333,7 +295,7 @@ take_ready(struct net_rdma_setup *s, struct bytes_reader *b, uint8_t *words, uin
 {
 	int rc;
 
-	if (!get_end(b, &s->peer))
+	if (!net_rdma_end_get(b, &s->peer))
 		return ERR_BAD_MESSAGE;
 	if ((rc = connect_qp(s)) != 0) {
 		*n = say_no(GO, words);
@@ -395,7 +357,7 @@ net_rdma_abandon(struct net_rdma_setup *s)
 		return;
 	if (s->c != NULL) {
 		net_rdma_stop(s->c);
-		free(s->c);
+		net_rdma_put(s->c);
 	}
 	free(s);
 }

@@ -4,7 +4,9 @@
  * 1. promised is the sum of what all peers were promised; that many receives are posted, or
  *    hold a message that has not been handled, so a message never meets an empty queue.
  * 2. A receive cannot be taken back: when a peer has gone its receives serve the others,
- *    until enough have been used. */
+ *    until enough have been used.
+ * 3. A queue pair that breaks within a message may take the receive of that with it, untold;
+ *    SPARE are there for these. */
 #include "net/rdma_impl.h"
 
 #include <arpa/inet.h>
@@ -20,8 +22,9 @@
 STAT_DEFINE(net_rdma_port, NET_RDMA_PORT_STATS)
 
 #define SLAB_SLOTS	64u
-#define CQ_FIRST	1024u
+#define CQ_FIRST	16384u		/* some devices cannot make it grow */
 #define SRQ_SIZE	16384u
+#define SPARE		64u		/* receives that nobody was promised */
 
 /* ---- slots ---- */
 
@@ -118,9 +121,11 @@ struct slot *
 net_rdma_recv_slot(struct rdma_dev *d, uint64_t wr_id)
 {
 	uint32_t at = (uint32_t)wr_id;
-	struct slot *s = d->recv[at];
+	struct slot *s;
 
-	assert(at < d->srq_size && s != NULL);
+	assert(at < d->srq_size);
+	s = d->recv[at];
+	assert(s != NULL);
 	d->recv[at] = NULL;
 	d->recv_free[d->recv_n++] = at;
 	/* Still counted in posted: it is again, or is given up, in net_rdma_repost(). */
@@ -167,14 +172,16 @@ grow_cq(struct rdma_dev *d, uint32_t need)
 int
 net_rdma_reserve(struct rdma_dev *d, uint32_t credits)
 {
-	uint32_t need = WRS + credits;
+	uint32_t recvs = d->promised + credits;
 	int rc;
 
-	if (d->dead || d->promised + credits > d->srq_size)
+	if (d->dead || recvs > d->srq_size)
 		return -ENOSPC;
-	if ((rc = grow_cq(d, d->cq_used + need)) != 0)
+	if (recvs < d->posted)
+		recvs = d->posted;
+	if ((rc = grow_cq(d, (d->qps_n + 1) * WRS + recvs)) != 0)
 		return rc;
-	d->cq_used += need;
+	d->qps_n++;
 	d->promised += credits;
 	if ((rc = net_rdma_post_recvs(d)) != 0)
 		net_rdma_unreserve(d, credits);
@@ -184,7 +191,7 @@ net_rdma_reserve(struct rdma_dev *d, uint32_t credits)
 void
 net_rdma_unreserve(struct rdma_dev *d, uint32_t credits)
 {
-	d->cq_used -= WRS + credits;
+	d->qps_n--;
 	d->promised -= credits;
 }
 
@@ -305,6 +312,7 @@ static int
 set_up(struct rdma_dev *d)
 {
 	struct ibv_srq_init_attr srq = { .attr = { .max_sge = 1 } };
+	int cqes = (int)CQ_FIRST;
 
 	if (ibv_query_device(d->ctx, &d->attr) != 0)
 		return -EIO;
@@ -312,11 +320,14 @@ set_up(struct rdma_dev *d)
 	if (d->srq_size > (uint32_t)d->attr.max_srq_wr)
 		d->srq_size = (uint32_t)d->attr.max_srq_wr;
 	srq.attr.max_wr = d->srq_size;
+	if (cqes > d->attr.max_cqe)
+		cqes = d->attr.max_cqe;
 	if ((d->pd = ibv_alloc_pd(d->ctx)) == NULL ||
 	    (d->events = ibv_create_comp_channel(d->ctx)) == NULL ||
-	    (d->cq = ibv_create_cq(d->ctx, CQ_FIRST, d, d->events, 0)) == NULL ||
+	    (d->cq = ibv_create_cq(d->ctx, cqes, d, d->events, 0)) == NULL ||
 	    (d->srq = ibv_create_srq(d->pd, &srq)) == NULL)
 		return errno != 0 ? -errno : -EIO;
+	d->promised = d->srq_size > 4 * SPARE ? SPARE : 0;
 	d->recv = calloc(d->srq_size, sizeof(struct slot *));
 	d->recv_free = calloc(d->srq_size, sizeof(uint32_t));
 	if (d->recv == NULL || d->recv_free == NULL)

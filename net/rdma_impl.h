@@ -4,20 +4,7 @@
  *   rdma --- rdma_dev --- rdma_chan       device: protection domain, completion queue,
  *     \--- net_mem  (registered ranges)    shared receive queue, slots of SLOT bytes
  *
- * A message is one slot: a prefix, and bytes of a record or of a payload.
- *   off size
- *    0    2  credits that come back
- *    2    1  kind, enum word_kind
- *    3    1  zero
- *    4    4  FIRST: bytes of the record, of which the rest follows in NEXTs
- * A record (enum record_kind), little-endian:
- *    0    1  kind
- *    1    1  rows of the request's payload     2  1  rows of room for the reply's
- *    3    1  flags, RECORD_*
- *    4    4  bytes of the frame's head         8  4  bytes of its payload
- *   12    4  number of what is offered        16  4  number of what is answered; 0: none
- *   20    4  zero
- *   24       rows {u64 address, u32 length, u32 rkey}, then the head
+ * What is said over a queue pair is in net/rdma_wire.h.
  *
  * 1. Every WR has an entry in c->wrs, in order; one completion ends all before it.
  * 2. A slot is free, or in c->wrs, or posted to the SRQ, or in c->held.
@@ -39,15 +26,11 @@
 #include "net/frame.h"
 #include "net/loop.h"
 #include "net/rdma.h"
+#include "net/rdma_wire.h"
 #include "net/transport.h"
 
 #define DEVS_MAX	16u
 #define PORTS_MAX	16u
-#define SLOT		4096u
-#define PREFIX		8u
-#define RECORD		24u
-#define ROW		16u
-#define ROWS_MAX	64u
 #define WRS		128u		/* of one queue pair in flight */
 #define SIGNAL_EACH	16u
 #define SGES		4u
@@ -55,10 +38,6 @@
 #define TURN_READ	(8u << 20)	/* READs of one channel in flight, bytes */
 #define INLINE		220u
 #define RDMA_RECV	(1ull << 63)	/* wr_id of a receive; the rest: its place */
-
-enum word_kind { WORD_FIRST = 1, WORD_NEXT, WORD_BULK, WORD_CREDIT };
-enum record_kind { RECORD_FRAME = 1, RECORD_DONE, RECORD_REVOKE };
-enum { RECORD_STREAM = 1 };	/* the payload follows in BULKs */
 
 /* A slab of slots, registered as one. */
 struct slab {
@@ -87,7 +66,7 @@ struct rdma_dev {
 	struct ibv_cq	   *cq;
 	struct ibv_srq	   *srq;
 	struct loop_poll    cq_poll, async_poll;
-	uint32_t	    cq_used, srq_size;
+	uint32_t	    qps_n, srq_size;
 	uint32_t	    promised, posted;	/* receives */
 	struct list	    slabs, free;	/* slots */
 	struct slot	  **recv;		/* by wr_id of the SRQ */
@@ -138,26 +117,13 @@ struct rdma {
 	struct stat_set	     stat_set;
 };
 
-/* What the other end of a queue pair must know. */
-struct rdma_end {
-	uint32_t      qpn, psn, credits;
-	uint16_t      lid;
-	uint8_t	      mtu, link, reads;
-	union ibv_gid gid;
-};
-
-/* Memory of the peer's that came with a request: its payload, room for the reply's. */
-struct row {
-	uint64_t addr;
-	uint32_t len, rkey;
-};
-
 struct offer {
 	struct net_rx	  rx;
 	struct list	  node;		/* c->offers, or c->reads while being read */
 	struct rdma_chan *chan;
 	uint32_t	  number;	/* the peer's; 0: payload in the stream */
 	uint32_t	  bulk_len;
+	uint32_t	  room_len;	/* sum of the rows of room */
 	uint8_t		  iov_n, room_n;
 	bool		  rx_open;	/* payload undecided, or being READ */
 	bool		  far_open;	/* to be answered */
@@ -213,6 +179,7 @@ struct rdma_chan {
 	struct list	  dirty, linger;
 	struct clock_timer linger_end;
 	unsigned	  refs;
+	bool		  adopted;	/* no upcalls before */
 	bool		  closed, paused, marked;
 	int		  failed;	/* up->closed is due */
 	struct net_credit credit;
@@ -281,6 +248,8 @@ struct ibv_mr *net_rdma_mr(struct rdma *r, const struct rdma_dev *d,
 void	net_rdma_count(struct rdma_chan *c, int by);
 /* Handle all completions there are. */
 void	net_rdma_poll(struct rdma_dev *d);
+/* What a channel is before it is adopted; its reference is the set-up's. */
+void	net_rdma_chan_init(struct rdma_chan *c, struct rdma *r, struct rdma_port *port);
 /* Make a channel of what has been set up. */
 void	net_rdma_adopt(struct rdma_chan *c, struct net_chan *tcp);
 /* Poll its queues from the loop. 0 or -errno. */

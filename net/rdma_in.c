@@ -49,6 +49,15 @@ net_rdma_far_drop(struct net_chan *chan, struct net_far *far)
 	net_rdma_offer_check(o);
 }
 
+/* Whether, and since when, we wait for something of a payload or a record. */
+static void
+note_rx(struct rdma_chan *c)
+{
+	c->c.rx_since_ns = list_empty(&c->reads) && c->record == NULL &&
+	    c->rx_state != RX_PULL && c->rx_state != RX_DROP ? 0 :
+	    clock_now(c->r->clock);
+}
+
 /* ---- payload that is READ ---- */
 
 static void
@@ -138,7 +147,8 @@ post_read(struct rdma_chan *c, struct offer *o)
 	}
 	wr.wr.rdma.remote_addr = row->addr + o->row_off;
 	wr.wr.rdma.rkey = row->rkey;
-	if (len == o->unposted)
+	/* What waits for others to end must hear of the last of them. */
+	if (len == o->unposted || c->reading + len >= TURN_READ)
 		wr.send_flags = IBV_SEND_SIGNALED;
 	if ((rc = net_rdma_post(c, &wr, &(struct wr){ .kind = WR_READ, .len = len,
 	    .offer = o })) != 0)
@@ -187,7 +197,7 @@ net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len)
 	o->rx_open = false;
 	list_remove(&o->node);
 	list_push_back(&c->offers, &o->node);
-	c->c.rx_since_ns = list_empty(&c->reads) ? 0 : clock_now(c->r->clock);
+	note_rx(c);
 	/* far is still open, so @o is there; the upcall may answer, and free it. */
 	c->c.up->pulled(&c->c, &o->rx);
 }
@@ -201,7 +211,7 @@ stream_ended(struct rdma_chan *c)
 
 	c->stream = NULL;
 	c->rx_state = RX_NONE;
-	c->c.rx_since_ns = 0;
+	note_rx(c);
 	free(c->dst);
 	c->dst = NULL;
 	o->rx_open = false;
@@ -311,6 +321,7 @@ net_rdma_drop(struct net_chan *chan, struct net_rx *rx)
 		c->rx_state = RX_DROP;
 		free(c->dst);
 		c->dst = NULL;
+		note_rx(c);
 		net_rdma_mark(c);
 		return;
 	}
@@ -326,55 +337,11 @@ net_rdma_drop(struct net_chan *chan, struct net_rx *rx)
 	o->rx_open = false;
 	list_remove(&o->node);
 	list_push_back(&c->offers, &o->node);
+	note_rx(c);
 	net_rdma_offer_check(o);
 }
 
 /* ---- records ---- */
-
-struct record {
-	uint8_t iov_n, room_n, flags;
-	uint32_t head_len, bulk_len, number, answers;
-	const uint8_t *rows, *head;
-};
-
-static bool
-rows_sum(const uint8_t *p, unsigned n, struct row *rows, uint32_t *sum)
-{
-	struct bytes_reader b;
-	uint64_t all = 0;
-
-	bytes_reader_init(&b, p, n * ROW);
-	for (unsigned i = 0; i < n; i++) {
-		rows[i].addr = bytes_get_u64(&b);
-		rows[i].len = bytes_get_u32(&b);
-		rows[i].rkey = bytes_get_u32(&b);
-		all += rows[i].len;
-		if (rows[i].len == 0 || rows[i].addr + rows[i].len < rows[i].addr)
-			return false;
-	}
-	*sum = all > NET_BULK_MAX ? UINT32_MAX : (uint32_t)all;
-	return all <= NET_BULK_MAX;
-}
-
-/* Is a frame's record as it must be? */
-static bool
-is_sound(const struct rdma_chan *c, const struct record *r)
-{
-	uint32_t head_len, bulk_len;
-	bool stream = r->flags & RECORD_STREAM;
-
-	if (r->head_len < NET_HEAD || (r->flags & ~RECORD_STREAM) != 0 ||
-	    net_frame_peek(r->head, c->c.head_max, c->c.bulk_max, &head_len,
-	    &bulk_len) != 0 || head_len != r->head_len || bulk_len != r->bulk_len)
-		return false;
-	if (stream && (r->bulk_len == 0 || r->iov_n > 0))
-		return false;
-	/* Payload that is neither offered nor in the stream has been WRITTEN. */
-	if (r->bulk_len > 0 && !stream && r->iov_n == 0 && r->answers == 0)
-		return false;
-	return (r->number != 0) == (r->iov_n + r->room_n > 0) &&
-	    (r->iov_n == 0 || r->bulk_len > 0);
-}
 
 /* What a request offers, and a payload in the stream, become. NULL: -ENOMEM or bad. */
 static struct offer *
@@ -382,7 +349,7 @@ make_offer(struct rdma_chan *c, const struct record *r)
 {
 	unsigned n = r->iov_n + r->room_n;
 	struct offer *o = calloc(1, sizeof(*o) + n * sizeof(struct row));
-	uint32_t iov_sum, room_sum;
+	uint32_t iov_sum;
 
 	if (o == NULL) {
 		net_rdma_fail(c, -ENOMEM);
@@ -396,9 +363,9 @@ make_offer(struct rdma_chan *c, const struct record *r)
 	o->rx_open = r->iov_n > 0 || (r->flags & RECORD_STREAM);
 	o->far_open = r->number != 0;
 	list_init(&o->node);
-	if (!rows_sum(r->rows, r->iov_n, o->rows, &iov_sum) ||
-	    !rows_sum(r->rows + r->iov_n * ROW, r->room_n, o->rows + r->iov_n,
-	    &room_sum) || (r->iov_n > 0 && iov_sum != r->bulk_len)) {
+	if (!net_rdma_rows_get(r->rows, r->iov_n, o->rows, &iov_sum) ||
+	    !net_rdma_rows_get(r->rows + r->iov_n * ROW, r->room_n, o->rows + r->iov_n,
+	    &o->room_len) || (r->iov_n > 0 && iov_sum != r->bulk_len)) {
 		free(o);
 		net_rdma_fail(c, ERR_BAD_MESSAGE);
 		return NULL;
@@ -412,10 +379,6 @@ take_frame(struct rdma_chan *c, const struct record *r)
 {
 	struct offer *o = NULL;
 
-	if (!is_sound(c, r)) {
-		net_rdma_fail(c, ERR_BAD_MESSAGE);
-		return;
-	}
 	if (r->answers != 0 && !net_rdma_answered(c, r->answers)) {
 		net_rdma_fail(c, ERR_BAD_MESSAGE);
 		return;
@@ -439,32 +402,13 @@ take_frame(struct rdma_chan *c, const struct record *r)
 static void
 take_record(struct rdma_chan *c, const uint8_t *p, uint32_t n)
 {
-	struct record r = { 0 };
-	struct bytes_reader b;
-	uint8_t kind;
-	uint64_t rows;
+	struct record r;
 
-	bytes_reader_init(&b, p, n);
-	kind = bytes_get_u8(&b);
-	r.iov_n = bytes_get_u8(&b);
-	r.room_n = bytes_get_u8(&b);
-	r.flags = bytes_get_u8(&b);
-	r.head_len = bytes_get_u32(&b);
-	r.bulk_len = bytes_get_u32(&b);
-	r.number = bytes_get_u32(&b);
-	r.answers = bytes_get_u32(&b);
-	if (bytes_get_u32(&b) != 0 || b.failed || r.iov_n > ROWS_MAX ||
-	    r.room_n > ROWS_MAX) {
+	if (!net_rdma_record_get(p, n, c->c.head_max, c->c.bulk_max, &r) ||
+	    r.kind != RECORD_FRAME)
 		net_rdma_fail(c, ERR_BAD_MESSAGE);
-		return;
-	}
-	rows = (r.iov_n + (uint64_t)r.room_n) * ROW;
-	r.rows = p + RECORD;
-	r.head = r.rows + rows;
-	if (kind == RECORD_FRAME && n == RECORD + rows + r.head_len)
+	else
 		take_frame(c, &r);
-	else if (kind != RECORD_DONE || n != RECORD || !net_rdma_answered(c, r.answers))
-		net_rdma_fail(c, ERR_BAD_MESSAGE);
 }
 
 /* The longest record: rows, and a head of what the owner takes. */
@@ -487,7 +431,7 @@ take_part(struct rdma_chan *c, const uint8_t *p, uint32_t n)
 		uint8_t *record = c->record;
 
 		c->record = NULL;
-		c->c.rx_since_ns = 0;
+		note_rx(c);
 		take_record(c, record, c->record_len);
 		free(record);
 	}
@@ -544,16 +488,26 @@ take_bulk(struct rdma_chan *c, const uint8_t *p, uint32_t n)
 /* ---- messages ---- */
 
 static void
+take_tell(struct rdma_chan *c, const uint8_t *p, uint32_t n)
+{
+	struct record r;
+
+	if (!net_rdma_record_get(p, n, c->c.head_max, 0, &r) || r.kind != RECORD_DONE ||
+	    !net_rdma_answered(c, r.answers))
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+}
+
+static void
 take_word(struct rdma_chan *c, const struct slot *s)
 {
 	const uint8_t *p = s->p + PREFIX;
 	uint32_t n = s->len - PREFIX;
-	struct bytes_reader b;
+	struct word_head w;
 
-	bytes_reader_init(&b, s->p + 4, 4);
-	switch ((enum word_kind)s->p[2]) {
+	net_rdma_word_get(s->p, s->len, &w);	/* again; it was sound */
+	switch ((enum word_kind)w.kind) {
 	case WORD_FIRST:
-		take_first(c, p, n, bytes_get_u32(&b));
+		take_first(c, p, n, w.record_len);
 		return;
 	case WORD_NEXT:
 		take_part(c, p, n);
@@ -561,10 +515,12 @@ take_word(struct rdma_chan *c, const struct slot *s)
 	case WORD_BULK:
 		take_bulk(c, p, n);
 		return;
+	case WORD_TELL:
+		take_tell(c, p, n);
+		return;
 	case WORD_CREDIT:
 		return;
 	}
-	net_rdma_fail(c, ERR_BAD_MESSAGE);
 }
 
 /* A payload that is being received goes on while paused. */
@@ -577,17 +533,17 @@ must_wait(const struct rdma_chan *c)
 void
 net_rdma_received(struct rdma_chan *c, struct slot *s)
 {
-	struct bytes_reader b;
+	struct word_head w;
 
-	bytes_reader_init(&b, s->p, 2);
-	if (c->failed != 0 || s->len < PREFIX || s->p[3] != 0 ||
-	    !net_credit_took(&c->credit, bytes_get_u16(&b))) {
+	if (c->failed != 0 || !net_rdma_word_get(s->p, s->len, &w) ||
+	    !net_credit_came(&c->credit) || !net_credit_took(&c->credit, w.credits)) {
 		net_rdma_repost(c->dev, s);
 		if (c->failed == 0)
 			net_rdma_fail(c, ERR_BAD_MESSAGE);
 		return;
 	}
-	if (s->p[2] != WORD_CREDIT && (must_wait(c) || !list_empty(&c->held))) {
+	if (w.kind != WORD_CREDIT && w.kind != WORD_TELL &&
+	    (must_wait(c) || !list_empty(&c->held))) {
 		list_push_back(&c->held, &s->node);
 		return;
 	}

@@ -81,14 +81,11 @@ word_send(struct rdma_chan *c, struct word *w, enum word_kind kind, uint32_t rec
 	    .lkey = w->slot != NULL ? w->slot->slab->mr->lkey : 0 };
 	struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_SEND,
 	    .send_flags = w->slot == NULL ? IBV_SEND_INLINE : 0 };
-	struct bytes_writer b;
+	struct word_head h = { .kind = (uint8_t)kind, .record_len = record };
 	int rc;
 
-	bytes_writer_init(&b, w->p, PREFIX);
-	bytes_put_u16(&b, net_credit_send(&c->credit));
-	bytes_put_u8(&b, (uint8_t)kind);
-	bytes_put_u8(&b, 0);
-	bytes_put_u32(&b, record);
+	h.credits = net_credit_send(&c->credit);
+	net_rdma_word_put(w->p, &h);
 	rc = net_rdma_post(c, &wr, &(struct wr){ .kind = WR_SEND, .slot = w->slot,
 	    .out = ends });
 	if (rc != 0 && w->slot != NULL)
@@ -126,35 +123,6 @@ rows_of(struct rdma_chan *c, const struct iovec *iov, unsigned n, struct row *ro
 	return k;
 }
 
-static void
-put_rows(struct bytes_writer *w, const struct row *rows, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		bytes_put_u64(w, rows[i].addr);
-		bytes_put_u32(w, rows[i].len);
-		bytes_put_u32(w, rows[i].rkey);
-	}
-}
-
-struct record {
-	uint8_t kind, iov_n, room_n, flags;
-	uint32_t head_len, bulk_len, number, answers;
-};
-
-static void
-put_record(struct bytes_writer *w, const struct record *r)
-{
-	bytes_put_u8(w, r->kind);
-	bytes_put_u8(w, r->iov_n);
-	bytes_put_u8(w, r->room_n);
-	bytes_put_u8(w, r->flags);
-	bytes_put_u32(w, r->head_len);
-	bytes_put_u32(w, r->bulk_len);
-	bytes_put_u32(w, r->number);
-	bytes_put_u32(w, r->answers);
-	bytes_put_u32(w, 0);
-}
-
 /* A small frame without payload: send it now. */
 static int
 send_small(struct rdma_chan *c, const struct net_tx *tx)
@@ -169,7 +137,7 @@ send_small(struct rdma_chan *c, const struct net_tx *tx)
 	if (!word_begin(c, &w, PREFIX + n <= c->inline_max))
 		return -ENOMEM;
 	bytes_writer_init(&b, w.p + PREFIX, RECORD);
-	put_record(&b, &r);
+	net_rdma_record_put(&b, &r);
 	w.n += RECORD;
 	word_put(&w, tx->head, tx->head_len);
 	return word_send(c, &w, WORD_FIRST, n, NULL);
@@ -177,6 +145,17 @@ send_small(struct rdma_chan *c, const struct net_tx *tx)
 
 /* All of @o is in the hands of the queue pair: what becomes of it? */
 static void far_answered(struct offer *o);
+
+/* Does the room that came with a request hold what the reply puts into it?  It must (the
+ * room's length is in the request too), but the peer may tell us two things. */
+static bool
+fits(const struct offer *far, const struct net_tx *tx)
+{
+	for (unsigned i = 0; i < tx->iov_n; i++)
+		if ((uint64_t)tx->dst_off[i] + tx->iov[i].iov_len > far->room_len)
+			return false;
+	return far->room_n > 0;
+}
 
 static struct out *
 make_out(struct rdma_chan *c, struct net_tx *tx)
@@ -193,7 +172,7 @@ make_out(struct rdma_chan *c, struct net_tx *tx)
 		return NULL;
 	if (tx->bulk_len > 0)
 		iov_n = rows_of(c, tx->iov, tx->iov_n, rows);
-	if (far != NULL && !far->revoked && far->room_n > 0 && iov_n > 0) {
+	if (far != NULL && iov_n > 0 && !far->revoked && fits(far, tx)) {
 		o->writes = true;
 		o->iov_left = tx->bulk_len;
 		iov_n = 0;
@@ -224,8 +203,8 @@ make_out(struct rdma_chan *c, struct net_tx *tx)
 	o->record = (uint8_t *)(o + 1);
 	o->record_len = RECORD + (iov_n + room_n) * ROW;
 	bytes_writer_init(&b, o->record, o->record_len);
-	put_record(&b, &r);
-	put_rows(&b, rows, iov_n + room_n);
+	net_rdma_record_put(&b, &r);
+	net_rdma_rows_put(&b, rows, iov_n + room_n);
 	return o;
 }
 
@@ -329,7 +308,7 @@ post_write(struct rdma_chan *c, struct out *o)
 	}
 	if (c->wr_head - c->wr_tail >= WRS - TELL_WRS)
 		return false;
-	/* Pieces lie within the room the peer gave (net/serve.c), the room is the rows. */
+	/* Pieces lie within the room, see fits(). */
 	for (; to >= row->len; row++)
 		to -= row->len;
 	if (len > row->len - to)
@@ -474,9 +453,9 @@ tell_done(struct rdma_chan *c)
 
 		if (word_begin(c, &w, PREFIX + RECORD <= c->inline_max)) {
 			bytes_writer_init(&b, w.p + w.n, RECORD);
-			put_record(&b, &r);
+			net_rdma_record_put(&b, &r);
 			w.n += RECORD;
-			rc = word_send(c, &w, WORD_FIRST, RECORD, NULL);
+			rc = word_send(c, &w, WORD_TELL, 0, NULL);
 		}
 		if (rc != 0) {
 			net_rdma_fail(c, rc);

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* rdma_wire.h - what two ends of a queue pair say to each other, as bytes.  Pure: nothing here
+ * knows of devices, so that all of it can be fed with anything (tests/fuzz_rdma.c).
+ *
+ * A message is one slot: a prefix, and bytes of a record or of a payload; little-endian.
+ *   off size
+ *    0    2  credits that come back
+ *    2    1  kind, enum word_kind
+ *    3    1  zero
+ *    4    4  FIRST: bytes of the record, of which the rest follows in NEXTs; else zero
+ * A record (enum record_kind):
+ *    0    1  kind
+ *    1    1  rows of the request's payload     2  1  rows of room for the reply's
+ *    3    1  flags, RECORD_*
+ *    4    4  bytes of the frame's head         8  4  bytes of its payload
+ *   12    4  number of what is offered        16  4  number of what is answered; 0: none
+ *   20    4  zero
+ *   24       rows {u64 address, u32 length, u32 rkey}, then the head
+ * DONE and REVOKE have a number in "answered" and nothing else. */
+#ifndef NET_RDMA_WIRE_H
+#define NET_RDMA_WIRE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/bytes.h"
+
+#define SLOT		4096u
+#define PREFIX		8u
+#define RECORD		24u
+#define ROW		16u
+#define ROWS_MAX	64u
+#define GID		16u
+#define OFFERED_MAX	64u		/* ports in an offer that are looked at */
+#define CREDITS_MIN	4u
+#define CREDITS_MAX	1024u
+
+/* A TELL is a record but of a FRAME, in one message; it may come between those of a frame,
+ * and is never held back. */
+enum word_kind { WORD_FIRST = 1, WORD_NEXT, WORD_BULK, WORD_CREDIT, WORD_TELL };
+enum record_kind { RECORD_FRAME = 1, RECORD_DONE, RECORD_REVOKE };
+enum { RECORD_STREAM = 1 };	/* the payload follows in BULKs */
+
+struct word_head {
+	uint16_t credits;
+	uint8_t	 kind;
+	uint32_t record_len;		/* of a FIRST */
+};
+
+struct record {
+	uint8_t kind, iov_n, room_n, flags;
+	uint32_t head_len, bulk_len, number, answers;
+	const uint8_t *rows, *head;	/* in place */
+};
+
+/* Memory of the peer's that came with a request: its payload, room for the reply's. */
+struct row {
+	uint64_t addr;
+	uint32_t len, rkey;
+};
+
+/* What the other end of a queue pair must know. */
+struct rdma_end {
+	uint32_t qpn, psn, credits;
+	uint16_t lid;
+	uint8_t	 mtu, reads;		/* mtu: enum ibv_mtu */
+	uint8_t	 gid[GID];
+};
+
+/* A port as it is offered. */
+struct rdma_offered {
+	uint8_t	 link, mtu;		/* link 0: it is down */
+	uint16_t lid;
+	uint8_t	 gid[GID];
+};
+
+/* All of these: false when the bytes are not what they must be. */
+
+/* @p: a message of @n bytes; more than PREFIX are of the record or payload. */
+bool	net_rdma_word_get(const uint8_t *p, uint32_t n, struct word_head *out);
+void	net_rdma_word_put(uint8_t p[PREFIX], const struct word_head *w);
+/* A record, whole; a frame's lengths are within the bounds given and agree with those in
+ * its head, which is not checked further. */
+bool	net_rdma_record_get(const uint8_t *p, uint32_t n, uint32_t head_max,
+	    uint32_t bulk_max, struct record *out);
+/* RECORD bytes; rows and head are the caller's. */
+void	net_rdma_record_put(struct bytes_writer *w, const struct record *r);
+/* @n rows, and the sum of their lengths. */
+bool	net_rdma_rows_get(const uint8_t *p, unsigned n, struct row *rows, uint32_t *sum);
+void	net_rdma_rows_put(struct bytes_writer *w, const struct row *rows, unsigned n);
+/* All that is left of @b. */
+bool	net_rdma_end_get(struct bytes_reader *b, struct rdma_end *e);
+void	net_rdma_end_put(struct bytes_writer *w, const struct rdma_end *e);
+/* All that is left of @b: ports, at most OFFERED_MAX of them kept. */
+bool	net_rdma_ports_get(struct bytes_reader *b, struct rdma_offered *ports, unsigned *n);
+void	net_rdma_ports_put(struct bytes_writer *w, const struct rdma_offered *ports,
+	    unsigned n);
+
+#endif
