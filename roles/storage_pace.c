@@ -32,8 +32,9 @@
 #define DEPTH_NS	(20 * NS_PER_MS)	/* tokens kept at most */
 #define TOKENS_NS	(100 * NS_PER_S)	/* a wait is shorter */
 #define FLOOR		8u		/* part of the share that copies get in any case */
-#define FLIGHT_NS	(60 * NS_PER_MS)	/* copies under way, at the rate allowed */
-#define FLIGHT_MIN	(2u << 20)
+#define FLIGHT_NS	(200 * NS_PER_MS)	/* copies under way, at the rate allowed: longer than
+						 * one takes on a busy machine */
+#define FLIGHT_MIN	(4u << 20)
 
 enum { WAIT, LOOK, COPY };
 

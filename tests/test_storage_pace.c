@@ -132,6 +132,113 @@ START_TEST(begins_busy)
 }
 END_TEST
 
+/* ---- many requests in flight ---- */
+
+#define JOBS	64u
+#define COPIES	16u
+#define CLIENTS	16u
+
+struct flight {
+	bool	 used, client;
+	uint64_t end_ms;		/* after its service; 0: it is in the queue */
+};
+
+/* A disk that does MIB_S in the order of asking, and each request takes @lag ms besides.
+ * Clients have at most CLIENTS under way: all the time, or @wanted MiB a second of them, what
+ * they did not get in time later.  Over @ms: MiB of clients and of copies. */
+static void
+many(unsigned wanted, unsigned lag, unsigned ms, unsigned *clients, unsigned *copies)
+{
+	struct flight f[JOBS] = { { 0 } };
+	unsigned queue[JOBS], queue_n = 0, in[2] = { 0 };
+	uint64_t asked = 0, served = 0, again = 0, start = clock_now(W->clock);
+
+	*clients = *copies = 0;
+	for (unsigned t = 1; t <= ms; t++) {
+		uint64_t now = clock_now(W->clock);
+
+		for (unsigned i = 0; i < JOBS; i++) {
+			if (!f[i].used || f[i].end_ms == 0 || f[i].end_ms > t)
+				continue;
+			f[i].used = false;
+			in[f[i].client]--;
+			(*(f[i].client ? clients : copies))++;
+			if (f[i].client)
+				storage_fore_end(W, CHUNK);
+			else
+				storage_pace_end(W, CHUNK);
+		}
+		while (queue_n < JOBS && in[1] < CLIENTS && (wanted == 0 ||
+		    asked * 1000 < (uint64_t)wanted * t)) {
+			unsigned i = 0;
+
+			while (f[i].used)
+				i++;
+			f[i] = (struct flight){ true, true, 0 };
+			queue[queue_n++] = i;
+			in[1]++;
+			asked++;
+			storage_fore_begin(W);
+		}
+		while (in[0] < COPIES && now >= again) {
+			unsigned i = 0;
+
+			if ((again = storage_pace_wait(W, CHUNK)) != 0)
+				break;
+			while (f[i].used)
+				i++;
+			f[i] = (struct flight){ true, false, 0 };
+			queue[queue_n++] = i;
+			in[0]++;
+		}
+		served = queue_n == 0 ? 0 : served + MIB_S;
+		if (served >= 1000) {
+			served -= 1000;
+			f[queue[0]].end_ms = t + lag;
+			memmove(queue, queue + 1, --queue_n * sizeof(queue[0]));
+		}
+		sim_clock_run(world, NS_PER_MS);
+	}
+	ck_assert_uint_eq((clock_now(W->clock) - start) / NS_PER_MS, ms);
+	for (unsigned i = 0; i < JOBS; i++) {
+		if (f[i].used && f[i].client)
+			storage_fore_end(W, 0);
+		else if (f[i].used)
+			storage_pace_end(W, CHUNK);
+	}
+}
+
+/* sync_share is 25 %. */
+static const struct {
+	const char *what;
+	unsigned wanted, lag;
+	unsigned clients_min, copies_min;	/* MiB a second */
+} loads[] = {
+	{ "all there is, at once",	0, 1,	72, 12 },
+	{ "all there is",		0, 60,	72, 12 },
+	{ "half of it",			50, 1,	48, 28 },
+	{ "half of it, slow requests",	50, 100, 48, 25 },
+	{ "half of it, very slow ones",	50, 200, 45, 20 },
+	{ "a little",			10, 20,	9,  55 },
+	{ "a little, slow requests",	10, 150, 9, 45 },
+};
+
+START_TEST(beside)
+{
+	unsigned clients, copies;
+
+	work(0, 1000);
+	many(loads[_i].wanted, loads[_i].lag, 6000, &clients, &copies);
+	many(loads[_i].wanted, loads[_i].lag, 20000, &clients, &copies);
+	if (getenv("SHOW") != NULL)
+		fprintf(stderr, "%s: %u %u\n", loads[_i].what, clients / 20, copies / 20);
+	ck_assert_msg(clients >= 20 * loads[_i].clients_min, "%s: clients %u of %u",
+	    loads[_i].what, clients / 20, loads[_i].clients_min);
+	ck_assert_msg(copies >= 20 * loads[_i].copies_min, "%s: copies %u of %u",
+	    loads[_i].what, copies / 20, loads[_i].copies_min);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -142,6 +249,7 @@ main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, shares, 0, (int)(sizeof(rows) / sizeof(rows[0])));
+	tcase_add_loop_test(tc, beside, 0, (int)(sizeof(loads) / sizeof(loads[0])));
 	tcase_add_test(tc, ramps);
 	tcase_add_test(tc, begins_busy);
 	suite_add_tcase(s, tc);
