@@ -20,11 +20,15 @@ static struct net_req *in_pull;	/* of write, at most one in tests that look */
 static int pull_rc;
 static void (*on_fetch)(struct net_req *req);
 
+/* No two words of it are alike. */
 static void
 fill(uint8_t *p, size_t n, unsigned seed)
 {
-	for (size_t i = 0; i < n; i++)
-		p[i] = (uint8_t)((i * 2654435761u >> 13) + seed);
+	for (size_t i = 0; i < n; i += sizeof(uint64_t)) {
+		uint64_t word = (i + 1 + ((uint64_t)seed << 40)) * 0x9e3779b97f4a7c15u;
+
+		memcpy(p + i, &word, n - i < sizeof(word) ? n - i : sizeof(word));
+	}
 }
 
 /* ---- the server ---- */

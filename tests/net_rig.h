@@ -34,8 +34,16 @@ enum rig_kind { RIG_SIM, RIG_LOCAL, RIG_TCP, RIG_RDMA, RIG_ONE_SIDED, RIG_KINDS 
 
 static const char *const rig_names[] = { "sim", "local", "tcp", "rdma", "one-sided" };
 
-/* How many of them can be tested here: FSD_TEST_RDMA=1 says that there is a device, and
- * gives its address. */
+/* Those that can be tested here, from the first up to but not the end.  FSD_TEST_RDMA=1
+ * says that there is a device, =only that nothing else is wanted. */
+static inline int
+rig_first(void)
+{
+	const char *rdma = getenv("FSD_TEST_RDMA");
+
+	return rdma != NULL && strcmp(rdma, "only") == 0 ? RIG_RDMA : RIG_SIM;
+}
+
 static inline int
 rig_kinds(void)
 {

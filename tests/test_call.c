@@ -384,7 +384,7 @@ main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		tcase_add_loop_test(t, all[i], 0, rig_kinds());
+		tcase_add_loop_test(t, all[i], rig_first(), rig_kinds());
 	suite_add_tcase(s, t);
 	srunner_set_fork_status(sr, CK_NOFORK);
 	srunner_run_all(sr, CK_NORMAL);
