@@ -1,4 +1,4 @@
-# fsd - make | deps | up | test | check | asan | model | planted | bench | bench-failover | bench-resync | cluster | lint | install | clean
+# fsd - make | deps | up | test | check | asan | model | planted | bench | bench-failover | bench-resync | cluster | check-rdma | lint | install | clean
 #   T=name  run the tests whose name has it     SEED=n  one seed     N=n  so many seeds
 #   DIR=/var/tmp/fsd MOUNT=/3fs  where `make up` keeps and mounts its cluster
 #   DESTDIR= PREFIX=/usr/local  where install puts things
@@ -30,7 +30,8 @@ endif
 PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-dev \
 	   libsodium-dev libxxhash-dev libuv1-dev libibverbs-dev \
 	   libnl-3-dev libnl-route-3-dev
-PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin iproute2
+PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin iproute2 \
+	   qemu-system-x86 busybox-static xz-utils
 LAYERS	 = conf net chunk meta roles
 LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
 SIM	:= $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
@@ -97,6 +98,9 @@ soak: $(B)/tests/test_sim
 # Real processes and mounts.
 cluster: all
 	@B=$(B) JOBS=1 tests/check.sh $(sort $(wildcard tests/cluster/[a-z]*.sh))
+# Calls, clusters and mounts over verbs, in a guest that has them (tests/vm).
+check-rdma: all $(B)/tests/test_call $(B)/tests/test_call_fail
+	@B=$(B) T=$(T) tests/vm/check.sh
 bench: all $(BENCHES)
 	@tests/bench.sh $(B)
 # What programs notice when parts of a cluster fail: pauses, errors, losses.
@@ -121,6 +125,6 @@ install: all
 	    $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/} || exit 1; done
 clean:
 	rm -rf $(B)
-.PHONY: all soak deps deps-test up test check asan model planted cluster bench bench-failover bench-resync lint install clean
+.PHONY: all soak deps deps-test up test check asan model planted cluster check-rdma bench bench-failover bench-resync lint install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

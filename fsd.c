@@ -539,6 +539,20 @@ admin_done(void *ctx, int rc)
 	process_quit(r->p);
 }
 
+/* For who asks a few questions: not worth opening devices. */
+static int
+load_few(struct conf *c, const struct args *a)
+{
+	char err[CONF_ERR_MAX];
+	int rc = load_conf(c, a);
+
+	if (rc == 0 && conf_set(c, "rdma.devices", "none", err) != 0) {
+		fprintf(stderr, "fsd: %s\n", err);
+		rc = 1;
+	}
+	return rc;
+}
+
 static int
 cmd_admin(const struct args *a)
 {
@@ -550,7 +564,7 @@ cmd_admin(const struct args *a)
 	bool told;
 	int rc;
 
-	if ((rc = load_conf(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
+	if ((rc = load_few(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
 		return rc;
 	if (process_open(&r.p, &c, plan.key) != 0 ||
 	    (env = process_add(r.p, "admin")) == NULL) {
@@ -563,7 +577,7 @@ cmd_admin(const struct args *a)
 	if (rc == 0) {
 		(void)process_run(r.p);
 		told = r.rc == -ENOENT && a->word_n == 3 &&
-		    strcmp(a->words[1], "counters") == 0;
+		    strcmp(a->words[0], "show") == 0;
 		if (r.rc != 0 && !told)
 			fprintf(stderr, "fsd admin: %s%s\n",
 			    r.rc == -ETIMEDOUT ? "no answer: " : "", err_text(r.rc));
@@ -616,7 +630,7 @@ cmd_check(const struct args *a)
 		return wrong_use("check takes no", a->words[0]);
 	if ((rc = check_how(a, &how)) != 0)
 		return rc;
-	if ((rc = load_conf(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
+	if ((rc = load_few(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
 		return rc;
 	cc = (struct check_conf){ .managers = plan.managers,
 	    .manager_n = plan.manager_n, .how = how, .to = stdout };

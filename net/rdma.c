@@ -77,7 +77,6 @@ rdma_mem_add(struct net_transport *t, void *p, size_t n, struct net_mem **out)
 	struct rdma *r = container_of(t, struct rdma, t);
 	struct net_mem *m = calloc(1, sizeof(*m));
 	size_t at = mem_at(r, p);
-	int rc = 0;
 
 	if (m == NULL)
 		return -ENOMEM;
@@ -95,20 +94,15 @@ rdma_mem_add(struct net_transport *t, void *p, size_t n, struct net_mem **out)
 	}
 	m->p = p;
 	m->n = n;
-	for (unsigned i = 0; i < r->devs_n && rc == 0; i++) {
+	/* A device that does not take it goes on, with copies. */
+	for (unsigned i = 0; i < r->devs_n; i++) {
 		if (r->devs[i]->dead)
 			continue;
 		m->mr[i] = ibv_reg_mr(r->devs[i]->pd, p, n, IBV_ACCESS_LOCAL_WRITE |
 		    IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
-		if (m->mr[i] == NULL) {
-			rc = errno != 0 ? -errno : -ENOMEM;
+		if (m->mr[i] == NULL)
 			net_rdma_say(r, "cannot register memory (limit of locked memory?)",
-			    r->devs[i]->name, rc);
-		}
-	}
-	if (rc != 0) {
-		free_mem(r, m);
-		return rc;
+			    r->devs[i]->name, errno != 0 ? -errno : -ENOMEM);
 	}
 	memmove(&r->mem[at + 1], &r->mem[at], (r->mem_n - at) * sizeof(*r->mem));
 	r->mem[at] = m;

@@ -45,12 +45,13 @@ struct change {
 struct command {
 	const char *words;		/* as typed */
 	unsigned    needs;
-	/* NULL: counters of [NODE] */
+	/* NULL: counters of [NODE], or what they say of RDMA */
 	void	  (*print)(FILE *to, const struct admin_facts *f, bool json);
 	const char *help;
 	/* Of @arg_n arguments: false, with the reason on stderr. */
 	bool	  (*make)(struct change *c, const char *const *args);
 	unsigned    arg_n;
+	bool	    rdma;
 };
 
 static bool
@@ -180,6 +181,9 @@ static const struct command commands[] = {
 	    "bytes that files can use and do use", NULL, 0 },
 	{ "show counters", NEED_ROUTING, NULL,
 	    "[NODE]: what every process, or that of NODE, has counted", NULL, 0 },
+	{ "show rdma", NEED_ROUTING, NULL,
+	    "[NODE]: RDMA devices, ports, connections, credits, bytes moved and copied",
+	    NULL, 0 },
 	{ "show managers", NEED_MANAGERS, admin_show_managers,
 	    "managers: who leads, who is being added or removed", NULL, 0 },
 	{ "manager add", NEED_DONE, NULL,
@@ -350,8 +354,8 @@ conclude(struct admin *a)
 		return;
 	}
 	rc = admin_counters_open(&a->counters, &a->env, &a->managers[a->manager_at],
-	    a->facts.routing, a->node[0] != '\0' ? a->node : NULL, a->json, a->to,
-	    a->done, a->ctx);
+	    a->facts.routing, a->node[0] != '\0' ? a->node : NULL,
+	    strcmp(a->cmd->words, "show rdma") == 0, a->json, a->to, a->done, a->ctx);
 	if (rc != 0)
 		a->done(a->ctx, rc);
 }

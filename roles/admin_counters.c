@@ -10,6 +10,7 @@
 
 #include "conf/err.h"
 #include "net/msg_all.h"
+#include "roles/admin_rdma.h"
 #include "roles/admin_show.h"
 
 #define ATTEMPT_MS	2000u
@@ -27,6 +28,9 @@ struct admin_counters {
 	const struct msg_routing_rep *routing;
 	const char     *only;		/* NULL: all */
 	bool		json;
+	bool		as_rdma;	/* a table of ports, kept until the end */
+	struct admin_rdma rdma;
+	bool		no_memory;
 	FILE	       *to;
 	role_fn	       *done;
 	void	       *ctx;
@@ -55,8 +59,20 @@ begin(struct admin_counters *a)
 }
 
 static void
+keep_rdma(struct admin_counters *a, int rc)
+{
+	a->printed++;
+	if (rc != 0)
+		a->no_memory = true;
+}
+
+static void
 say_error(struct admin_counters *a, const char *why)
 {
+	if (a->as_rdma) {
+		keep_rdma(a, admin_rdma_note(&a->rdma, a->name, why));
+		return;
+	}
 	begin(a);
 	if (a->json) {
 		fputs(", \"error\": ", a->to);
@@ -69,6 +85,13 @@ say_error(struct admin_counters *a, const char *why)
 static void
 say_same(struct admin_counters *a, const char *as)
 {
+	if (a->as_rdma) {
+		char text[NAME_BYTES + 32];
+
+		snprintf(text, sizeof(text), "in the process of %s", as);
+		keep_rdma(a, admin_rdma_note(&a->rdma, a->name, text));
+		return;
+	}
 	begin(a);
 	if (a->json) {
 		fputs(", \"same_as\": ", a->to);
@@ -81,6 +104,10 @@ say_same(struct admin_counters *a, const char *as)
 static void
 say_text(struct admin_counters *a, struct msg_str text)
 {
+	if (a->as_rdma) {
+		keep_rdma(a, admin_rdma_take(&a->rdma, a->name, text));
+		return;
+	}
 	begin(a);
 	if (a->json) {
 		char *copy = strndup(text.p, text.n);
@@ -159,7 +186,13 @@ ask_node(struct admin_counters *a, const struct msg_rt_node *n)
 static void
 finish(struct admin_counters *a)
 {
-	if (a->json)
+	if (a->no_memory) {
+		a->done(a->ctx, -ENOMEM);
+		return;
+	}
+	if (a->as_rdma)
+		admin_show_rdma(a->to, &a->rdma, a->json);
+	else if (a->json)
 		fputs(a->printed == 0 ? "[]\n" : "\n]\n", a->to);
 	if (a->only != NULL && a->printed == 0) {
 		fprintf(stderr, "fsd admin: no node '%s'\n", a->only);
@@ -199,7 +232,7 @@ next(struct clock_timer *timer)
 int
 admin_counters_open(struct admin_counters **out, const struct role_env *env,
     const struct net_addr *manager, const struct msg_routing_rep *routing,
-    const char *node, bool json, FILE *to, role_fn *done, void *ctx)
+    const char *node, bool rdma, bool json, FILE *to, role_fn *done, void *ctx)
 {
 	struct admin_counters *a = calloc(1, sizeof(*a) +
 	    (routing->nodes.n + 1u) * sizeof(a->told[0]));
@@ -211,6 +244,7 @@ admin_counters_open(struct admin_counters **out, const struct role_env *env,
 	a->manager = manager;
 	a->routing = routing;
 	a->only = node;
+	a->as_rdma = rdma;
 	a->json = json;
 	a->to = to;
 	a->done = done;
@@ -226,5 +260,6 @@ admin_counters_close(struct admin_counters *a)
 		return;
 	net_call_cancel(&a->call);
 	clock_timer_stop(a->env->clock, &a->timer);
+	admin_rdma_fini(&a->rdma);
 	free(a);
 }

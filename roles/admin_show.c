@@ -11,7 +11,7 @@
 
 #include "conf/err.h"
 
-#define COLUMNS_MAX	10u
+#define COLUMNS_MAX	16u
 #define CELL_MAX	512u
 
 /* A table being built: cells are kept until the widths are known. */
@@ -536,5 +536,38 @@ admin_show_space(FILE *to, const struct admin_facts *f, bool json)
 	cell_bytes(&s, total);
 	cell_bytes(&s, used);
 	cell_bytes(&s, used < total ? total - used : 0);
+	show_end(&s);
+}
+
+void
+admin_show_rdma(FILE *to, const struct admin_rdma *r, bool json)
+{
+	static const char *const heads[] = { "node", "role", "device", "port", "link", "mtu",
+		"gid", "connections", "credits", "sent", "waits", "read", "written",
+		"copied", "errors", "state", NULL };
+	struct show s;
+
+	show_begin(&s, to, json, heads);
+	for (size_t i = 0; i < r->n; i++) {
+		const struct admin_rdma_row *row = &r->rows[i];
+
+		cell_str(&s, msg_str(row->node));
+		cell_str(&s, msg_str(row->role));
+		cell_str(&s, msg_str(row->device));
+		cell_str(&s, msg_str(row->port));
+		cell_str(&s, msg_str(row->link));
+		cell(&s, "%" PRIu64, row->mtu);
+		cell_str(&s, msg_str(row->gid));
+		cell(&s, "%" PRIu64, row->connections);
+		cell(&s, "%" PRIu64, row->credits);
+		cell(&s, "%" PRIu64, row->sends_total);
+		cell(&s, "%" PRIu64, row->waits_total);
+		cell_bytes(&s, row->read_bytes_total);
+		cell_bytes(&s, row->write_bytes_total);
+		cell_bytes(&s, row->copied_bytes_total);
+		cell(&s, "%" PRIu64, row->errors_total);
+		cell_str(&s, msg_str(row->note[0] != '\0' ? row->note :
+		    row->up != 0 ? "up" : "down"));
+	}
 	show_end(&s);
 }

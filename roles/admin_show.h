@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "net/msg_manager.h"
+#include "roles/admin_rdma.h"
 
 /* What a command asked for; NULL what it did not. */
 struct admin_facts {
@@ -28,5 +29,6 @@ void	admin_show_clients(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_managers(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_metadata(FILE *to, const struct admin_facts *f, bool json);
 void	admin_show_space(FILE *to, const struct admin_facts *f, bool json);
+void	admin_show_rdma(FILE *to, const struct admin_rdma *r, bool json);
 
 #endif

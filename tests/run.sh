@@ -1,6 +1,6 @@
 #!/bin/sh
 # The whole test command: lint, unit tests and simulations, the same under sanitizers, the
-# models, then real processes and mounts.  Closing line: N passed, N failed.
+# models, then real processes and mounts, these over RDMA too.  Closing line: N passed, N failed.
 B=${1:-build}
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
@@ -29,5 +29,6 @@ step "make asan" make -s -j2 asan N=20
 step "make planted" make -s planted B="$B" N=200
 step "make model" make -s model
 step "make cluster" make -s cluster B="$B"
+step "make check-rdma" make -s check-rdma B="$B"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -103,10 +103,11 @@ if want roles; then
 	check "a write outlives a killed storage node" wait $cp
 	check "and is right" cmp "$W/data" "$W/a.mnt/more"
 	sleep 3
-	role s2 storage --set storage.disks="$W/disk2"
-	check "chains serve again" until_true 90 healthy
 	kill -KILL $writer
 	wait $writer 2>/dev/null
+	role s2 storage --set storage.disks="$W/disk2"
+	check "chains serve again" until_true 120 healthy
+	[ "$failed" = 0 ] || { admin show chains; admin show nodes; tail -n 30 "$W"/*.log; }
 	check "something was acknowledged" [ -s "$W/acked" ]
 	check "all of it is there" timeout 120 "$HERE/oracle.py" check "$W/b.mnt" "$W/acked"
 	check "what was there is right" cmp "$W/data" "$W/b.mnt/data"
