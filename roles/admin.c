@@ -51,7 +51,6 @@ struct command {
 	/* Of @arg_n arguments: false, with the reason on stderr. */
 	bool	  (*make)(struct change *c, const char *const *args);
 	unsigned    arg_n;
-	bool	    rdma;
 };
 
 static bool
