@@ -291,6 +291,8 @@ bool	client_where_answered(struct client *c, node_id node, node_id via, int rc,
 void	client_where_watch(struct client *c);
 /* All calls that wait for @node are sent again, elsewhere. */
 void	client_mcall_resend(struct client *c, node_id node);
+/* Those that wait for any but @node, for so long: likewise.  Are there some, of any age? */
+bool	client_mcall_leave(struct client *c, node_id node, uint64_t patience_ns);
 void	client_session_resend(struct client *c, node_id node);
 /* The oldest call to @node that has no answer yet, and when it was sent; NULL: none. */
 struct net_call *client_mcall_oldest(struct client *c, node_id node, uint64_t *sent_ns);

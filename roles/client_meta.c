@@ -215,6 +215,34 @@ client_mcall_resend(struct client *c, node_id node)
 	}
 }
 
+bool
+client_mcall_leave(struct client *c, node_id node, uint64_t patience_ns)
+{
+	struct client_session *s = &c->session;
+	uint64_t now = clock_now(c->clock);
+	bool waits = false;
+
+	if (net_call_active(&s->call) && s->server != node) {
+		waits = true;
+		if (s->sent_ns + patience_ns <= now)
+			client_session_resend(c, s->server);
+	}
+	list_for_each_safe(n, next, &c->mcalls) {
+		struct client_mcall *m = list_entry(n, struct client_mcall,
+		    node);
+
+		if (!net_call_active(&m->call) || m->server == node)
+			continue;
+		waits = true;
+		if (m->sent_ns + patience_ns > now)
+			continue;
+		net_call_cancel(&m->call);
+		stat_add(&c->stat.retries, 1);
+		attempt(m);
+	}
+	return waits;
+}
+
 void
 client_mcall_send(struct client_mcall *m, bool changes)
 {

@@ -225,7 +225,8 @@ look(struct clock_timer *t)
 		client_session_resend(c, node);
 		oldest = client_mcall_oldest(c, w->node, &sent_ns);
 	}
-	if (oldest != NULL)
+	/* Routing may have moved us on while calls waited where we were. */
+	if (client_mcall_leave(c, w->node, PATIENCE_NS) || oldest != NULL)
 		client_where_watch(c);
 }
 

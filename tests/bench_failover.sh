@@ -121,7 +121,13 @@ do_kill() { find_box "$kind"; t0=$(ms); node_kill KILL "$box"; }
 do_stop() { find_box "$kind"; t0=$(ms); node_kill TERM "$box"; }
 do_freeze() { find_box "$kind"; t0=$(ms); node_kill STOP "$box"; }
 do_off() { find_box "$kind"; t0=$(ms); isolate "$box"; }
-do_client_off() { t0=$(ms); isolate c2; }
+do_client_off() {
+	t0=$(ms)
+	isolate c2
+	sleep "$HOLD"
+	heal
+	until_true "$SETTLE" work_on "$(ms)"
+}
 undo_start() { node_start "$box"; }
 undo_thaw() { node_kill CONT "$box"; }
 do_cut() {
@@ -172,7 +178,7 @@ for r in $ROWS; do
 		cut_row metadata manager "metadata and manager leader"
 		cut_row manager manager2 "manager leader and follower" ;;
 	off)	each off_row
-		row "client, cut from all" $((HOLD + 5)) "$HOLD" do_client_off heal ;;
+		row "client, cut from all for $HOLD s" $((HOLD + LIMIT)) 0 do_client_off : ;;
 	power)	row "all servers, power cut" "$LIMIT" 0 do_power : ;;
 	*)	echo "no such rows: $r"; done_here ;;
 	esac

@@ -179,6 +179,33 @@ START_TEST(an_election_without_the_silent_one)
 }
 END_TEST
 
+/* Routing tells of the new leader before the silence of the old one is noticed: what waits
+ * there does not wait until its connection is given up. */
+START_TEST(a_leader_is_told_while_the_old_one_is_silent)
+{
+	ino_id ino = client_file_ino(make("a"));
+	struct routing_group g = { .id = 1, .n = 3, .nodes = { 7, 8, META },
+		.members = { 1, 2, 3 }, .leader = 8, .term = 2 };
+
+	g.group.b[0] = 1;
+	add_metas();
+	routing_told();
+	(void)size_of(ino);
+	metas.leads = 8;
+	metas.silent[META] = true;
+	client_lookup(c, &reqs[0].op, op_done, NULL, 1, "a");
+	sim_clock_run(world, 700 * NS_PER_MS);
+	ck_assert(!reqs[0].done);
+	g.changed = ++routing_v;
+	ck_assert_int_eq(routing_put_group(routing, &g), 0);
+	routing_told();
+	(void)size_of(ino);
+	ck_assert_uint_gt(metas.asked[8], 0);
+	sim_clock_run(world, 600 * NS_PER_MS);
+	ck_assert(reqs[0].done && reqs[0].rc == 0);
+}
+END_TEST
+
 /* A request that waits for others at a server that is well is not sent elsewhere. */
 START_TEST(slow_is_not_silent)
 {
@@ -254,6 +281,7 @@ main(void)
 	LOOP(another_metadata_server_leads, elections);
 	tcase_add_test(tc, an_election_takes_a_while);
 	tcase_add_test(tc, an_election_without_the_silent_one);
+	tcase_add_test(tc, a_leader_is_told_while_the_old_one_is_silent);
 	tcase_add_test(tc, slow_is_not_silent);
 	tcase_add_test(tc, gives_up_when_told_to);
 	tcase_add_test(tc, names_are_checked);
