@@ -233,9 +233,10 @@ def progress(out, start, end):
                 real = (mib - before[5]) / (at - before[0])
                 if not real / 2 - 4 <= rate <= real * 2 + 4:
                     wrong.append(f"{real:.1f} MiB/s really, {said}")
+            # The last look is not the end of it.
             if before is not None and left * rate > 0 and not (
                     (whole - mib) * 0.6 - 2 * rate <= left * rate <=
-                    (whole - mib) * 1.5 + 2 * rate):
+                    (whole - mib) * 1.5 + 4 * rate + 8):
                 wrong.append(f"{whole - mib:.0f} MiB were left, {said}")
     if seen == 0:
         wrong.append("no progress was shown")
