@@ -31,6 +31,7 @@ nothing_more() {
 	echo "$1: $was, now $now"
 	[ "$now" = "$was" ]
 }
+shown() { admin show rdma | tee "$W/shown"; grep -q ' rxe0 .* up$' "$W/shown"; }
 # Write 32 MiB through one mount, read it through another, which has it not in its cache.
 moved() {	# MOUNT OTHER
 	remember
@@ -40,6 +41,7 @@ moved() {	# MOUNT OTHER
 	check "out of WRITEs" went write_bytes $((32 * MIB))
 	check "no byte of them was copied" nothing_more copied_bytes
 	check "no queue pair broke" nothing_more errors
+	check "all of it is shown" shown
 }
 
 if want units; then
@@ -95,7 +97,7 @@ if want roles; then
 	check "mount" "$FSD" mount --config "$CONF" "$W/a.mnt"
 	check "mount again elsewhere" "$FSD" mount --config "$CONF" "$W/b.mnt"
 	moved "$W/a.mnt" "$W/b.mnt"
-	"$HERE/oracle.py" write "$W/a.mnt" "$W/acked" 1 0.02 >"$W/wrote" 2>&1 & writer=$!
+	"$HERE/oracle.py" write "$W/a.mnt" "$W/acked" 1 0.05 >"$W/wrote" 2>&1 & writer=$!
 	sleep 3
 	cp "$W/data" "$W/b.mnt/more" & cp=$!
 	sleep 0.3
@@ -106,10 +108,10 @@ if want roles; then
 	kill -KILL $writer
 	wait $writer 2>/dev/null
 	role s2 storage --set storage.disks="$W/disk2"
-	check "chains serve again" until_true 120 healthy
+	check "chains serve again" until_true 180 healthy
 	[ "$failed" = 0 ] || { admin show chains; admin show nodes; tail -n 30 "$W"/*.log; }
 	check "something was acknowledged" [ -s "$W/acked" ]
-	check "all of it is there" timeout 120 "$HERE/oracle.py" check "$W/b.mnt" "$W/acked"
+	check "all of it is there" timeout 300 "$HERE/oracle.py" check "$W/b.mnt" "$W/acked"
 	check "what was there is right" cmp "$W/data" "$W/b.mnt/data"
 	check "nothing was logged as an error" not grep -hE ' error ' "$W"/*.log
 fi
