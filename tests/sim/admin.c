@@ -112,6 +112,18 @@ sim_admin_close(struct sim *s)
 	free(a);
 }
 
+struct net_hub *
+sim_admin_hub(struct sim *s)
+{
+	return s->admin->hub;
+}
+
+struct clock *
+sim_admin_clock(struct sim *s)
+{
+	return s->admin->clock;
+}
+
 bool
 sim_admin_idle(const struct sim *s)
 {

@@ -20,6 +20,7 @@
 
 #define DISK_BYTES	(64ull << 20)
 #define POLL_NS		(5 * NS_PER_MS)		/* looking at what must always hold */
+#define POLL_PROBE	4u			/* and asking */
 #define POLL_BYTES	8u			/* and, every so many times, at versions */
 
 /* ---- the trace ---- */
@@ -424,6 +425,8 @@ poll(struct clock_timer *t)
 	bool bytes = ++s->polls % POLL_BYTES == 0;
 
 	sim_watch(s, bytes);
+	if (s->polls % POLL_PROBE == 0)
+		sim_probe(s);
 	for (unsigned i = 0; i < SIM_CLIENTS; i++)
 		if (sim_client(s, i) != NULL && !client_session_sure(sim_client(s, i)))
 			s->unsure[i] = true;
@@ -552,6 +555,7 @@ sim_open(uint64_t seed, unsigned faults)
 	sim_net_watch(s->net, net_watch, s);
 	sim_admin_open(s);
 	sim_watch_open(s);
+	sim_probes_open(s);
 	sim_until(s, sim_all_ready, s, 60, "starting");
 	/* Free targets are for disks that are replaced. */
 	s->conf.manager_form_delay = 600000;
@@ -674,6 +678,7 @@ sim_close(struct sim *s)
 	uint64_t hash;
 
 	load_close(s->load);
+	sim_probes_close(s);
 	sim_admin_close(s);
 	sim_watch_close(s);
 	for (unsigned i = SIM_NODES; i-- > 0;) {

@@ -95,6 +95,7 @@ struct sim {
 	struct load	*load;
 	struct sim_admin *admin;
 	struct sim_watch *watch;
+	struct sim_probes *probes;
 	unsigned	 polls;
 };
 
@@ -136,6 +137,8 @@ const char *sim_plot_name(const struct sim *s);
 /* admin.c: what an operator does */
 void	sim_admin_open(struct sim *s);
 void	sim_admin_close(struct sim *s);
+struct net_hub *sim_admin_hub(struct sim *s);
+struct clock *sim_admin_clock(struct sim *s);
 bool	sim_admin_idle(const struct sim *s);
 /* A disk of a storage node is replaced by an empty one, once it can be spared. */
 void	sim_admin_disk(struct sim *s);
@@ -146,7 +149,15 @@ void	sim_admin_metadata(struct sim *s);
 /* A manager is added, removed, or loses its data and is replaced. */
 void	sim_admin_manager(struct sim *s);
 
+/* probe.c */
+void	sim_probes_open(struct sim *s);
+void	sim_probes_close(struct sim *s);
+void	sim_probe(struct sim *s);
+
 /* watch.c */
+/* @t answers readers now, by the chain version it is in. */
+struct storage_target;
+bool	sim_shows(struct storage_target *t);
 void	sim_watch_open(struct sim *s);
 void	sim_watch_close(struct sim *s);
 /* Fails unless what must hold at every moment does; with @bytes it also looks at what each

@@ -149,9 +149,8 @@ watch_lease(struct sim *s, const struct routing *r, unsigned i)
 
 /* ---- chains ---- */
 
-/* Answers readers now, by the version it is in. */
-static bool
-shows(struct storage_target *t)
+bool
+sim_shows(struct storage_target *t)
 {
 	struct storage_target *out;
 
@@ -184,7 +183,7 @@ all_that_show(struct sim *s, struct storage_target **out, unsigned *node)
 		if (st == NULL || st->workers == NULL || st->phase != STORAGE_SERVING)
 			continue;
 		while ((t = map_next(&st->workers[0].targets, &it, NULL)) != NULL)
-			if (n < REPLICAS_MAX && shows(t)) {
+			if (n < REPLICAS_MAX && sim_shows(t)) {
 				node[n] = i;
 				out[n++] = t;
 			}
