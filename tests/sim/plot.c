@@ -415,9 +415,8 @@ take_out(struct sim *s, const struct routing_chain *c)
 	unsigned n = c->target_n, at = (unsigned)rand_below(&s->rand, n);
 	struct sim_node *tail = node_of(s, c->targets[at == n - 1 ? n - 2 : n - 1]);
 	struct sim_node *last = node_of(s, c->targets[at]), *asker;
-	bool there[SIM_NODES] = { false };
 
-	if (tail == NULL || last == NULL)
+	if (tail == NULL || last == NULL || node_of(s, c->targets[1]) == NULL)
 		return;
 	s->style = (unsigned)rand_below(&s->rand, 5);
 	s->blows = s->style == 1 || s->style == 2 ? 0 : 1 + (unsigned)rand_below(&s->rand, 2);
@@ -430,23 +429,37 @@ take_out(struct sim *s, const struct routing_chain *c)
 		lag(tail, true, 0, SIM_CLIENT0, some(s, 10, 200), 3000);
 		lag(asker, true, SIM_MANAGER0, SIM_METADATA0, some(s, 10, 300), 3000);
 		break;
-	case 2:				/* nobody asks again for what two others lost */
-		for (unsigned i = SIM_STORAGE0; i < SIM_CLIENT0; i++)
-			sim_fault_speed(&s->nodes[i], &s->nodes[i] == last ? 1 :
-			    (unsigned)some(s, 10, 60));
-		there[asker->id] = true;
-		if (rand_chance(&s->rand, 1, 2))
-			there[node(s, SIM_CLIENT0, SIM_CLIENTS)->id] = true;
-		part(s, there, some(s, 1000, 4000));
-		if (at > 0 && node_of(s, c->targets[at - 1]) != NULL)
-			sim_fault_crash(node_of(s, c->targets[at - 1]), true,
-			    some(s, 500, 2500));
-		break;
+	case 2:				/* what one has stored does not reach the next, */
+		if (n != 3)
+			return;
+		sim_fault_cut(s, node_of(s, c->targets[1])->id, tail->id, SIM_NET_SILENT,
+		    400 * NS_PER_MS);
+		s->blows = 1;
+		s->hit[0] = c->targets[0];
+		s->hit[1] = c->targets[1];
+		return;
 	default:
 		break;
 	}
-	sim_fault_crash(last, s->style == 2 || rand_chance(&s->rand, 1, 2),
+	sim_fault_crash(last, rand_chance(&s->rand, 1, 2),
 	    some(s, 1, rand_chance(&s->rand, 1, 2) ? 50 : 1500));
+}
+
+/* and the one before it loses it, and nobody asks again for long. */
+static void
+forget(struct sim *s)
+{
+	struct sim_node *head = node_of(s, s->hit[0]), *next = node_of(s, s->hit[1]);
+	bool there[SIM_NODES] = { false };
+
+	s->blows = 0;
+	if (head == NULL || next == NULL)
+		return;
+	for (unsigned i = SIM_CLIENT0; i < SIM_NODES; i++)
+		there[i] = true;
+	part(s, there, some(s, 1500, 4000));
+	sim_fault_crash(head, true, some(s, 1, 2000));
+	sim_fault_crash(next, false, some(s, 1, 200));
 }
 
 /* Replicas go and come back, and are hit again while they are brought up to date. */
@@ -460,9 +473,15 @@ resync(struct sim *s)
 	hot(s, 100);
 	if (c == NULL || (n = routing_serving_n(c)) == 0)
 		return 50;
+	if (s->style == 2 && s->blows > 0) {
+		forget(s);
+		return 50;
+	}
 	if (n == c->target_n) {
 		if (rand_chance(&s->rand, 1, 3))
 			take_out(s, c);
+		if (s->style == 2)
+			return some(s, 10, 200);
 		return some(s, 1, 300);
 	}
 	if (c->states[n] != TARGET_SYNCING || s->blows == 0)
@@ -581,7 +600,7 @@ sim_plot_draw(struct sim *s)
 
 	s->plot = rand_chance(r, 2, 3) ? 1 + (unsigned)rand_below(r, SIM_PLOTS - 1) : 0;
 	s->plot_of = (unsigned)rand_below(r, 3);
-	if (one != NULL)
+	if (one != NULL && *one != '\0')
 		for (s->plot = SIM_PLOTS - 1; s->plot > 0 && strcmp(one, plots[s->plot]) != 0;)
 			s->plot--;
 	if (s->faults == 0)
