@@ -212,6 +212,22 @@ late(struct sim *s)
 	struct sim_node *n = rand_chance(&s->rand, 3, 4) ? a_storage(s) : a_server(s), *m;
 	bool there[SIM_NODES] = { false };
 
+	if (s->blows > 0) {
+		s->blows = 0;
+		for (unsigned i = SIM_MANAGER0; i < SIM_METADATA0; i++)
+			sim_fault_cut(s, s->hit[0], i, SIM_NET_SILENT,
+			    some(s, 2 * lease, 4 * lease) * NS_PER_MS);
+		return 3 * lease;
+	}
+	/* Answers to its beats are late, and now it is not heard any more. */
+	if (rand_chance(&s->rand, 1, 4)) {
+		n = a_storage(s);
+		lag(n, true, SIM_MANAGER0, SIM_METADATA0, some(s, lease / 4, lease * 3 / 4),
+		    6 * lease);
+		s->hit[0] = n->id;
+		s->blows = 1;
+		return some(s, 200, 1000);
+	}
 	lag_some(n, rand_chance(&s->rand, 2, 3), some(s, 5, lease), ms);
 	if (rand_chance(&s->rand, 1, 3))
 		lag_some(a_storage(s), rand_chance(&s->rand, 1, 2), some(s, 5, lease), ms);

@@ -87,7 +87,7 @@ struct sim {
 	enum sim_plot	 plot;
 	unsigned	 plot_of;	/* which of its kinds, by chance */
 	unsigned	 style, blows;	/* of what its last act began; still to come */
-	target_id	 hit[2];
+	uint32_t	 hit[2];	/* targets, or a node */
 	unsigned	 spark;		/* answers until the power fails; 0: it does not */
 	uint64_t	 hot_until_ns;	/* the load is busy until then */
 	struct clock_timer plot_timer, lag;
