@@ -244,7 +244,7 @@ orphan_was_read(struct more *a)
 		sim_fail(a->l->s, "more %u: an open file without a name: %zu bytes of %u",
 		    a->id, n, a->size);
 	for (size_t i = 0; i < n; i++) {
-		/* A hole that is known, seed 85 in November: the session was over, the
+		/* A hole that is known: the session was over, the
 		 * chunks are being removed, and a metadata leader that is new knows neither
 		 * and takes the open again. */
 		if (a->data[i] == 0 && a->model[i] != 0 &&
