@@ -61,7 +61,7 @@ static bool dead[10];
 static uint64_t read_ns[10];
 
 static struct {
-	unsigned calls[0x400];
+	unsigned calls[0x500];
 	uint64_t last_seq, last_done, last_len;
 	uint32_t last_node, writes_at_once, writes_now, refreshes, acted;
 	uint32_t announced;
