@@ -29,6 +29,7 @@
 #define QUIET_MS	1000u		/* nothing came while a call waits: ping */
 #define PROBE_MS	1500u		/* no answer to that: the connection goes */
 #define FORGET_MS	60000u		/* peers without connection */
+#define TCP_MS		60000u		/* RDMA led nowhere: so long without */
 #define SCATTER		128u		/* parts of a reply payload, usually */
 
 enum call_state { CALL_IDLE, CALL_QUEUED, CALL_SENT, CALL_ENDING };
@@ -46,6 +47,7 @@ struct net_peer {
 	struct clock_timer timer;	/* PAUSED: try; UP: idle?; IDLE: forget */
 	struct clock_timer probe;
 	uint64_t	   probe_ns, used_ns, not_before_ns;
+	uint64_t	   tcp_until_ns;	/* its network lets no RDMA through */
 	uint32_t	   fails;	/* in a row, without a reply between */
 };
 
@@ -277,6 +279,21 @@ peer_failed(struct net_peer *p, int rc)
 	disconnect(p, rc);
 }
 
+/* Silence broke it.  Where TCP came through and over RDMA not a word did (a partition, a
+ * filter, a path that is cut for it alone) the next connections stay on TCP. */
+static void
+peer_was_silent(struct net_peer *p)
+{
+	char addr[NET_ADDR_TEXT];
+
+	if (p->state != PEER_UP || !p->conn.on_rdma || p->conn.rdma_heard)
+		return;
+	net_addr_text(&p->addr, addr);
+	log_warn(p->hub->conf.log, "no answer over RDMA, over TCP for a while",
+	    "peer=%s s=%u", addr, TCP_MS / 1000);
+	p->tcp_until_ns = now_of(p->hub) + TCP_MS * NS_PER_MS;
+}
+
 static void
 peer_is_unused(struct clock_timer *t)
 {
@@ -332,6 +349,7 @@ watch_due(struct clock_timer *t)
 		net_addr_text(&p->addr, addr);
 		log_info(p->hub->conf.log, "peer is silent", "peer=%s ms=%u", addr,
 		    PROBE_MS);
+		peer_was_silent(p);
 		peer_failed(p, -ECONNRESET);
 		return;
 	}
@@ -777,6 +795,8 @@ conn_closed(struct net_conn *conn, int rc)
 		log_info(p->hub->conf.log, p->state == PEER_UP ? "connection lost" :
 		    "cannot connect", "peer=%s why=%s", addr, err_name(rc));
 	}
+	if (rc == -EHOSTUNREACH)	/* the device has given up sending again */
+		peer_was_silent(p);
 	peer_failed(p, p->state == PEER_UP || rc == -EPIPE ? -ECONNRESET :
 	    unreachable(rc));
 }
@@ -816,6 +836,7 @@ connect_peer(struct net_peer *p)
 	p->state = PEER_CONNECTING;
 	rc = net_conn_connect(&p->conn, hub, net_hub_transport(hub, p->addr.kind),
 	    &p->addr, CONNECT_MS, &conn_ops);
+	p->conn.no_rdma = p->tcp_until_ns > now_of(hub);
 	if (rc != 0)
 		conn_closed(&p->conn, rc);
 }

@@ -188,6 +188,7 @@ move_to_rdma(struct net_conn *c)
 
 	c->chan = net_rdma_chan(c->rdma, tcp);
 	c->rdma = NULL;
+	c->on_rdma = true;
 	c->chan->up = up;
 	c->chan->owner = c;
 	c->chan->head_max = NET_HEAD_MAX;
@@ -241,7 +242,7 @@ rdma_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
 static bool
 may_offer_rdma(const struct net_conn *c)
 {
-	return c->client && c->hub->rdma != NULL && c->wire >= 2 &&
+	return c->client && !c->no_rdma && c->hub->rdma != NULL && c->wire >= 2 &&
 	    (c->chan->peer.kind == NET_ADDR_TCP4 || c->chan->peer.kind == NET_ADDR_TCP6);
 }
 
@@ -302,6 +303,7 @@ chan_frame(struct net_chan *chan, const uint8_t *head, uint32_t n,
 	struct net_frame f;
 	int rc = net_frame_decode(head, n, &f);
 
+	c->rdma_heard = c->on_rdma;
 	if (rc == 0 && c->hello != NULL) {
 		hello_frame(c, head, n);
 		return;

@@ -92,6 +92,8 @@ struct net_conn {
 	uint16_t	  wire;		/* version agreed on, after the hello */
 	bool		  began;	/* requests have come or gone */
 	struct net_rdma_setup *rdma;	/* under way */
+	bool		  no_rdma;	/* set by the owner: stay on TCP */
+	bool		  on_rdma, rdma_heard;	/* moved; and a frame came since */
 };
 
 /* Connect and say hello, all within @hello_ms.  0 or -errno, then it is closed. */
