@@ -178,14 +178,20 @@ start_echo(struct ask *a, uint64_t ino, uint32_t index, unsigned ms)
 	return start(a, MSG_committed, &m, NULL, 0, NULL, 0, ms);
 }
 
+/* A guest that emulates its processor may stand still for longer than connecting may take:
+ * there, and only there, that is tried again. */
 static void
 check_alive(void)
 {
 	struct ask a = { .rc = 0 };
-	unsigned before = done;
+	unsigned before = done, tries = rig.kind >= RIG_RDMA ? 4 : 1;
 
-	ck_assert_int_eq(start_echo(&a, 40, 2, 10000), 0);
-	rig_until(&rig, &done, before + 1);
+	do {
+		done = before;
+		memset(&a, 0, sizeof(a));
+		ck_assert_int_eq(start_echo(&a, 40, 2, 10000), 0);
+		rig_until(&rig, &done, before + 1);
+	} while (a.rc == -ETIMEDOUT && --tries > 0);
 	ck_assert_msg(a.rc == 0, "%s: %s\n%s", rig_names[rig.kind], err_name(a.rc),
 	    rig.logged);
 	ck_assert_uint_eq(a.version, 42);
