@@ -54,18 +54,23 @@ storage_cut_floor(const struct storage_worker *w, target_id target,
 	    id.index >= row->index ? row->epoch : 0;
 }
 
+/* One row has one epoch for all chunks from one index on.  Cuts of one inode that begin at
+ * different chunks share it: the lowest index, the newest epoch.  That asks more of writers
+ * than was cut (they come again in the new epoch), never less. */
 static void
 remember(struct storage_worker *w, const struct msg_cut *m)
 {
 	struct storage_cut_row *row = row_of(w, m->target, m->ino);
 
 	if (row->target == m->target && row->ino == m->ino) {
-		if (row->epoch > m->epoch)
-			return;		/* an old cut, sent again */
-	} else if (m->epoch == UINT32_MAX && row->target != 0 &&
-	    row->epoch != UINT32_MAX) {
+		if (m->index < row->index)
+			row->index = m->index;
+		if (m->epoch > row->epoch)
+			row->epoch = m->epoch;
 		return;
 	}
+	if (m->epoch == UINT32_MAX && row->target != 0 && row->epoch != UINT32_MAX)
+		return;
 	*row = (struct storage_cut_row){ m->target, m->ino, m->index, m->epoch };
 }
 

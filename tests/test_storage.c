@@ -227,6 +227,50 @@ START_TEST(cut_and_last)
 }
 END_TEST
 
+/* What was cut stays cut when cuts of other chunks of the inode follow: a write that was on
+ * its way all the time makes none of it anew. */
+START_TEST(cut_after_cut)
+{
+	static const struct {
+		const char *what;
+		uint32_t index, epoch;
+		int	 rc;
+	} rows[] = {
+		{ "before both cuts",			0, 0, 0 },
+		{ "cut by the first, of before",	4, 0, ERR_STALE_EPOCH },
+		{ "cut by the first, of between",	4, 2, ERR_STALE_EPOCH },
+		{ "cut by both, of between",		12, 2, ERR_STALE_EPOCH },
+		{ "cut by the first, of now",		4, 3, 0 },
+		{ "cut by both, of now",		12, 3, 0 },
+	};
+	uint8_t a[100];
+
+	memset(a, 'a', sizeof(a));
+	/* The later cut begins behind the first, before it, and comes first. */
+	for (unsigned way = 0; way < 3; way++) {
+		static const struct { uint32_t index, epoch; } order[3][2] = {
+			{ { 2, 2 }, { 10, 3 } },
+			{ { 10, 2 }, { 2, 3 } },
+			{ { 10, 3 }, { 2, 2 } } };
+
+		cluster_open(3, 1);
+		for (uint32_t i = 0; i < 16; i += 4)
+			ck_assert_int_eq(put(i, 0, a, sizeof(a), 1 + i, 0), 0);
+		for (unsigned k = 0; k < 2; k++)
+			ck_assert_int_eq(cut(0, order[way][k].index, 0,
+			    order[way][k].epoch, 100), 0);
+		for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+			int rc = put(rows[i].index, 0, a, sizeof(a), 100 + i,
+			    rows[i].epoch);
+
+			ck_assert_msg(rc == rows[i].rc, "way %u: %s: %s", way,
+			    rows[i].what, err_name(rc));
+		}
+		cluster_close();
+	}
+}
+END_TEST
+
 START_TEST(clean_stop)
 {
 	uint8_t a[4096] = { 3 };
@@ -505,6 +549,7 @@ main(void)
 	tcase_add_test(tc, write_and_read);
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, cut_and_last);
+	tcase_add_test(tc, cut_after_cut);
 	tcase_add_test(tc, clean_stop);
 	tcase_add_test(tc, two_loops);
 	tcase_add_test(tc, no_lease);
