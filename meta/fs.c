@@ -266,6 +266,21 @@ apply_init(struct fs *fs, const struct fs_cmd *c)
 	return op_counters_put(fs->table, &n);
 }
 
+/* The chunks of a file without a name are about to go. */
+static int
+gc_begun(struct fs *fs, ino_id ino, uint32_t epoch)
+{
+	struct gc_row row;
+	int rc = gc_get(fs->table, ino, GC_REMOVE, &row);
+
+	if (rc != 0)
+		return rc == -ENOENT ? 0 : rc;
+	if (row.epoch != epoch)
+		return 0;
+	row.at = 1;
+	return gc_put(fs->table, &row);
+}
+
 /* One row of FS_GC_DONE; a row that has moved on is left alone. */
 static int
 gc_done(struct fs *fs, ino_id ino, uint8_t kind, uint32_t epoch,
@@ -275,6 +290,8 @@ gc_done(struct fs *fs, ino_id ino, uint8_t kind, uint32_t epoch,
 	struct inode in;
 	int rc;
 
+	if (kind == GC_BEGUN)
+		return gc_begun(fs, ino, epoch);
 	rc = gc_get(fs->table, ino, kind, &row);
 	if (rc != 0)
 		return rc == -ENOENT ? 0 : rc;

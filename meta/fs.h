@@ -22,7 +22,7 @@
  *    28    4 last_epoch     FS_LAST: epoch in which storage was asked for the end of
  *    32    8 last_end       the file, and its answer
  *    40      body           FS_MESSAGE: the request, encoded
- *                           FS_GC_DONE: rows of ino u64, kind u8, epoch u32
+ *                           FS_GC_DONE: rows of ino u64, kind u8 (gc_kind), epoch u32
  *                           FS_CLIENT_END: client, 16 bytes
  *                           FS_HOLDER: client, 16 bytes; ttl_ms u32
  *
@@ -51,7 +51,7 @@ struct fs;
 enum fs_kind {
 	FS_MESSAGE = 1,		/* a client's request */
 	FS_INIT = 2,		/* make the root, if there is none */
-	FS_GC_DONE = 3,		/* storage has done what gc rows said */
+	FS_GC_DONE = 3,		/* storage has done, or begins, what gc rows said */
 	FS_CLIENT_END = 4,	/* drop the records of a client that has gone */
 	FS_HOLDER = 5		/* who may cache; zero: nobody */
 };

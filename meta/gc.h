@@ -7,7 +7,8 @@
  *   off size field
  *     0    1 format   1
  *     1    4 epoch    truncate: the epoch it makes; remove: all ones
- *     5    8 at       truncate: bytes that stay, at most
+ *     5    8 at       truncate: bytes that stay, at most; remove: not 0 once chunks may be
+ *                     gone, so that nobody opens it again, whoever leads
  *    13    8 since    wall time of the command that made it, ns
  *
  * An inode has at most one row of each kind.  A truncation that comes while another is
@@ -24,7 +25,8 @@
 
 enum gc_kind {
 	GC_REMOVE = 1,		/* no name is left: chunks, then the inode go */
-	GC_TRUNCATE = 2		/* chunks of older epochs are cut */
+	GC_TRUNCATE = 2,	/* chunks of older epochs are cut */
+	GC_BEGUN = 3		/* in FS_GC_DONE only: the work of a GC_REMOVE row begins */
 };
 
 struct gc_row {

@@ -107,8 +107,8 @@ open_now(struct metadata_op *op, const struct msg_open *q, const struct inode *i
 {
 	struct metadata *m = op->m;
 
-	if (metadata_gc_removing(m, in->ino) ||
-	    (in->nlink == 0 && !metadata_session_is_open(m, in->ino)))
+	if (in->nlink == 0 && (metadata_gc_removing(m, in->ino) ||
+	    !metadata_session_is_open(m, in->ino)))
 		return -ESTALE;
 	inode_attr(in, &op->rep.attr);
 	return metadata_session_open(m, &q->ctx.client, in->ino, q->handle);

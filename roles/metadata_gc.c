@@ -3,15 +3,18 @@
  * remove those of files that have no name and are not open.
  *
  *   row in the table -> job: CUTTING (every chain) -> DONE (waits for its command) -> gone
+ *                        '-> FRESH (a removal: waits for its command) -'
  *
  * Truncations begin at once, since somebody waits.  Removals come through a queue, a
  * bounded number at a time.  The queue is a hint: what it has no room for, and what an
  * earlier run left, is found by walking the rows.  Finished jobs go into one command
- * together, one command at a time.
+ * together, one command at a time, with those that are to begin.
  *
  *  1. At most one job of a kind for an inode; a removal does not begin beside a truncation.
  *  2. No removal of an inode that is open, nor before clients had the time of a session
- *     to tell their opens to this run; and no new open of one that has begun. */
+ *     to tell their opens to this run; and no new open of one that has begun.
+ *  3. That a removal begins is committed before storage hears of it: who leads next may
+ *     be told of an open by a client that we did not hear, and has to know. */
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -32,16 +35,17 @@ _Static_assert(DONE_MAX <= FS_GC_DONE_MAX, "fits a command");
 
 struct job {
 	struct metadata_stripe stripe;
-	struct list	   node;	/* all that cut, done, or in the command */
+	struct list	   node;	/* fresh, all that cut, done, or in the command */
 	struct list	   waiters;	/* metadata_op */
 	uint8_t		   kind;	/* enum gc_kind */
+	bool		   begun;	/* storage may have heard of it */
 	uint32_t	   epoch;
 };
 
 struct metadata_gc {
 	struct metadata	  *m;
 	struct map	   truncates, removes;	/* job by inode */
-	struct list	   cutting, done, sent;
+	struct list	   fresh, cutting, done, sent;
 	unsigned	   done_n, waiters_n;
 	/* removals to look at */
 	ino_id		   queue[QUEUE_MAX];
@@ -84,6 +88,7 @@ begin(struct metadata_gc *g, const struct gc_row *row, const struct inode *in,
 	list_init(&j->waiters);
 	j->kind = row->kind;
 	j->epoch = row->epoch;
+	j->begun = true;
 	s = &j->stripe;
 	s->ino = in->ino;
 	inode_layout(in, &s->layout);
@@ -97,6 +102,12 @@ begin(struct metadata_gc *g, const struct gc_row *row, const struct inode *in,
 	if (row->kind == GC_REMOVE && (in->flags & INODE_WRITTEN) == 0) {
 		list_push_back(&g->done, &j->node);
 		g->done_n++;
+		run_soon(g, 0);
+		return 0;
+	}
+	if (row->kind == GC_REMOVE && row->at == 0) {
+		j->begun = false;
+		list_push_back(&g->fresh, &j->node);
 		run_soon(g, 0);
 		return 0;
 	}
@@ -196,6 +207,14 @@ applied(struct group_req *r, int rc, const void *result, size_t len)
 	while (!list_empty(&sent)) {
 		struct job *j = list_entry(sent.next, struct job, node);
 
+		if (!j->begun) {
+			j->begun = true;
+			list_remove(&j->node);
+			list_push_back(&g->cutting, &j->node);
+			if (!g->stopped)
+				metadata_stripe_start(&j->stripe, g->m, cut_done);
+			continue;
+		}
 		g->done_n--;
 		stat_add(j->kind == GC_REMOVE ? &g->m->stat.removed :
 		    &g->m->stat.truncations, 1);
@@ -204,26 +223,35 @@ applied(struct group_req *r, int rc, const void *result, size_t len)
 	run_soon(g, 0);
 }
 
+/* As many jobs of @from as there is room for behind the first *n rows. */
+static void
+put_rows(const struct list *from, struct gc_row rows[DONE_MAX], unsigned *n)
+{
+	list_for_each(it, from) {
+		const struct job *j = list_entry(it, struct job, node);
+
+		if (*n == DONE_MAX)
+			return;
+		rows[*n].ino = j->stripe.ino;
+		rows[*n].kind = j->begun ? j->kind : GC_BEGUN;
+		rows[(*n)++].epoch = j->epoch;
+	}
+}
+
 static void
 propose(struct metadata_gc *g)
 {
 	struct gc_row rows[DONE_MAX];
 	uint8_t cmd[FS_HEAD_LEN + 13 * DONE_MAX];
 	struct metadata *m = g->m;
-	unsigned n = 0;
+	unsigned n, fresh = 0;
 	int len;
 
-	if (g->proposing || list_empty(&g->done))
+	if (g->proposing || (list_empty(&g->done) && list_empty(&g->fresh)))
 		return;
-	list_for_each(it, &g->done) {
-		struct job *j = list_entry(it, struct job, node);
-
-		rows[n].ino = j->stripe.ino;
-		rows[n].kind = j->kind;
-		rows[n].epoch = j->epoch;
-		if (++n == DONE_MAX)
-			break;
-	}
+	put_rows(&g->fresh, rows, &fresh);
+	n = fresh;
+	put_rows(&g->done, rows, &n);
 	len = fs_cmd_gc_done(clock_wall(m->clock), rows, n, cmd, sizeof(cmd));
 	assert(len > 0);
 	if (group_propose_freeing(m->group, &g->req, cmd, (size_t)len,
@@ -232,11 +260,9 @@ propose(struct metadata_gc *g)
 		return;
 	}
 	g->proposing = true;
-	while (n-- > 0) {
-		struct list *first = list_pop_front(&g->done);
-
-		list_push_back(&g->sent, first);
-	}
+	for (unsigned i = 0; i < n; i++)
+		list_push_back(&g->sent, list_pop_front(i < fresh ? &g->fresh :
+		    &g->done));
 }
 
 /* ---- removals ---- */
@@ -470,7 +496,12 @@ metadata_gc_wait(struct metadata *m, struct metadata_op *op, ino_id ino)
 bool
 metadata_gc_removing(const struct metadata *m, ino_id ino)
 {
-	return map_get(&m->gc->removes, ino) != NULL;
+	struct gc_row row;
+
+	/* An earlier leader may have begun it. */
+	return map_get(&m->gc->removes, ino) != NULL ||
+	    (gc_get(group_table(m->group), ino, GC_REMOVE, &row) == 0 &&
+	    row.at != 0);
 }
 
 void
@@ -511,6 +542,7 @@ metadata_gc_open(struct metadata *m)
 	g->m = m;
 	map_init(&g->truncates);
 	map_init(&g->removes);
+	list_init(&g->fresh);
 	list_init(&g->cutting);
 	list_init(&g->done);
 	list_init(&g->sent);
@@ -580,6 +612,7 @@ metadata_gc_depose(struct metadata *m)
 	map_init(&g->truncates);
 	map_init(&g->removes);
 	/* A command on its way finds nobody to tell when it comes back. */
+	list_init(&g->fresh);
 	list_init(&g->cutting);
 	list_init(&g->done);
 	list_init(&g->sent);

@@ -603,7 +603,7 @@ metadata_session_serve(struct metadata_op *op)
 
 		rc = fs_inode(m->fs, row->ino, &in);
 		/* What is gone already, or going, cannot be held any more. */
-		if (rc == -ENOENT || (rc == 0 &&
+		if (rc == -ENOENT || (rc == 0 && in.nlink == 0 &&
 		    metadata_gc_removing(m, row->ino))) {
 			rc = 0;
 			if (gone == NULL && (gone = calloc(q->opens.n,

@@ -123,6 +123,7 @@ START_TEST(links)
 {
 	struct msg_entry_rep r;
 	struct msg_unlink_rep u;
+	struct gc_row gc;
 	ino_id ino, dir;
 
 	h_create(h, INO_ROOT, "a", 0644, O_RDWR, &r);
@@ -151,9 +152,20 @@ START_TEST(links)
 	h->cmd.flags |= FS_HANDLE;
 	ck_assert_int_eq(h_open_file(h, ino, O_RDWR, NULL), 0);
 	h_check(h);
+	/* That its chunks are about to go is in the row, which stays. */
+	h_gc_done(h, ino, GC_BEGUN, 7);
+	ck_assert_int_eq(gc_get(h->t, ino, GC_REMOVE, &gc), 0);
+	ck_assert_uint_eq(gc.at, 0);
+	h_gc_done(h, ino, GC_BEGUN, GC_EPOCH_GONE);
+	ck_assert_int_eq(gc_get(h->t, ino, GC_REMOVE, &gc), 0);
+	ck_assert_uint_eq(gc.at, 1);
+	ck_assert_int_eq(h_getattr(h, ino, &r), 0);
+	h_check(h);
 	h_gc_done(h, ino, GC_REMOVE, GC_EPOCH_GONE);
 	ck_assert_int_eq(h_getattr(h, ino, &r), -ESTALE);
 	h_gc_done(h, ino, GC_REMOVE, GC_EPOCH_GONE);
+	h_gc_done(h, ino, GC_BEGUN, GC_EPOCH_GONE);
+	ck_assert_int_eq(gc_get(h->t, ino, GC_REMOVE, &gc), -ENOENT);
 }
 END_TEST
 

@@ -121,6 +121,37 @@ START_TEST(leads_no_more_and_again)
 }
 END_TEST
 
+/* Who leads next may hear of an open file from a client that its removal did not wait for,
+ * and has to know that it had begun: in the table before storage is asked. */
+START_TEST(removal_outlives_who_began_it)
+{
+	ino_id ino = entry(create(1, "f", 0))->attr.ino;
+	struct msg_open_row row = { ino, 70 };
+	struct msg_session_rep s;
+	struct gc_row gc;
+	struct inode in;
+
+	W.mute = true;
+	await(unlink_file(1, "f"));
+	run_ms(100);
+	ck_assert_uint_eq(W.cuts, 3);
+	ck_assert_int_eq(gc_get(group_table(W.m->group), ino, GC_REMOVE, &gc), 0);
+	ck_assert_uint_eq(gc.at, 1);
+	metadata_lead(W.m, false);
+	run_ms(100);
+	W.mute = false;
+	metadata_lead(W.m, true);
+	/* Early enough for any file that nobody has begun to remove. */
+	s = session(1, 0, NULL, 0, false);
+	s = session(1, s.epoch, &row, 1, false);
+	ck_assert_uint_eq(s.gone.n, 1);
+	ck_assert(!metadata_session_is_open(W.m, ino));
+	ck_assert_int_eq(await(open_file(1, ino, O_RDONLY, 9)), -ESTALE);
+	run_ms(W.conf.metadata_session + 1000);
+	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), -ENOENT);
+}
+END_TEST
+
 static void
 wipe(void)
 {
@@ -389,6 +420,7 @@ main(void)
 	    sizeof(foundings) / sizeof(foundings[0]));
 	tcase_add_test(t, unknown_groups_serve_nobody);
 	tcase_add_test(t, a_foreign_group_serves_nobody);
+	tcase_add_test(t, removal_outlives_who_began_it);
 	tcase_add_test(t, holder_outlives_us);
 	tcase_add_test(t, no_chains_yet);
 	tcase_add_test(t, clean_stop);
