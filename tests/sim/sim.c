@@ -122,12 +122,6 @@ sim_losses(const struct sim *s, unsigned i)
 	return s->losses[i];
 }
 
-uint64_t
-sim_unsure_ns(const struct sim *s, unsigned i)
-{
-	return s->unsure_ns[i];
-}
-
 unsigned
 sim_storages(const struct sim *s)
 {
@@ -434,10 +428,8 @@ poll(struct clock_timer *t)
 	if (s->polls % POLL_PROBE == 0)
 		sim_probe(s);
 	for (unsigned i = 0; i < SIM_CLIENTS; i++)
-		if (sim_client(s, i) != NULL && !client_session_sure(sim_client(s, i))) {
+		if (sim_client(s, i) != NULL && !client_session_sure(sim_client(s, i)))
 			s->unsure[i] = true;
-			s->unsure_ns[i] = sim_now(s);
-		}
 	for (unsigned i = 0; bytes && i < s->storage_n; i++) {
 		struct sim_node *n = &s->nodes[SIM_STORAGE0 + i];
 

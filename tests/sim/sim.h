@@ -80,8 +80,6 @@ uint64_t sim_now(const struct sim *s);
 struct client *sim_client(struct sim *s, unsigned i);
 /* Rises whenever client @i may have lost what it had open: its session has ended. */
 unsigned sim_losses(const struct sim *s, unsigned i);
-/* When client @i was last not sure of its session; 0: never. */
-uint64_t sim_unsure_ns(const struct sim *s, unsigned i);
 unsigned sim_storages(const struct sim *s);	/* nodes 0.. of them */
 struct storage *sim_storage(struct sim *s, unsigned i);
 /* Who is sure to lead now; NULL: nobody. */

@@ -78,7 +78,6 @@ struct sim {
 	unsigned	 slow_box;
 	unsigned	 losses[SIM_CLIENTS];
 	bool		 unsure[SIM_CLIENTS];	/* of its session, at any time */
-	uint64_t	 unsure_ns[SIM_CLIENTS];	/* the last time */
 	struct sim_cut	 cuts[SIM_CUTS_MAX];
 	unsigned	 cut_at;
 	unsigned	 roll_at;	/* rolling restart: next server; 0: none */
