@@ -26,7 +26,7 @@ step() {
 step "make lint" make -s lint
 step "make check" make -s -j2 check B="$B"
 step "make asan" make -s -j2 asan N=20
-step "make planted" make -s planted B="$B" N=200
+step "make planted" make -s planted B="$B" N=300
 step "make model" make -s model
 step "make cluster" make -s cluster B="$B"
 step "make check-rdma" make -s check-rdma B="$B"

@@ -5,6 +5,7 @@
 # since and that seed takes another course, seeds SEED (1) and on, N (1000) at most, until
 # one fails.  That seed must pass without the bug.  The head may name more:
 #	# plot: name	of tests/sim/plot.c, which those further seeds are given (ALL=1: not)
+#	# at: n		the first of them to try
 #	# test: name	of another simulation than test_sim
 # Arguments: names, or parts of them; otherwise all.  A bug that no seed finds is a hole in
 # what the simulation checks or lets happen: mend that.  Those of hard/ have not been caught
@@ -74,7 +75,7 @@ fails() {
 }
 search() {
 	tried=0 anyway= plot=
-	for s in $(head seed) plotted $(seq "$SEED" $((SEED + N - 1))); do
+	for s in $(head seed) plotted $(head at) $(seq "$SEED" $((SEED + N - 1))); do
 		if [ "$s" = plotted ]; then
 			plot=$([ "${ALL:-0}" = 1 ] || head plot)
 			continue
