@@ -292,7 +292,7 @@ linger_on(struct rdma_chan *c)
 
 	if (c->failed != 0 || c->qp == NULL || c->wr_head == c->wr_tail ||
 	    !net_rdma_wr_room(c) ||
-	    net_rdma_post(c, &wr, &(struct wr){ .kind = WR_WRITE }) != 0)
+	    net_rdma_post(c, &wr, &(struct wr){ .slot = NULL }) != 0)
 		return false;
 	c->last_wr = c->wr_head;
 	list_push_back(&c->r->lingering, &c->linger);

@@ -8,9 +8,9 @@
  *
  * 1. Every WR has an entry in c->wrs, in order; one completion ends all before it.
  * 2. A slot is free, or in c->wrs, or posted to the SRQ, or in c->held.
- * 3. Memory of an offer (tx with rows) is the peer's until it is answered, revoked by the
- *    peer's DONE, or the queue pair has been destroyed.
- * 4. Upcalls come from poll_device() and work() only, with the channel held; each looks
+ * 3. Memory of an offer (tx with rows) is the peer's until it answers or says DONE, or
+ *    the queue pair has been destroyed.
+ * 4. Upcalls come from net_rdma_poll() and work() only, with the channel held; each looks
  *    at c->closed afterwards. */
 #ifndef NET_RDMA_IMPL_H
 #define NET_RDMA_IMPL_H
@@ -33,7 +33,6 @@
 #define PORTS_MAX	16u
 #define WRS		128u		/* of one queue pair in flight */
 #define SIGNAL_EACH	16u
-#define SGES		4u
 #define ONE_SIDED_MAX	(1u << 20)	/* bytes of one READ or WRITE */
 #define TURN_READ	(8u << 20)	/* READs of one channel in flight, bytes */
 #define INLINE		220u
@@ -127,7 +126,6 @@ struct offer {
 	uint8_t		  iov_n, room_n;
 	bool		  rx_open;	/* payload undecided, or being READ */
 	bool		  far_open;	/* to be answered */
-	bool		  revoked;	/* the peer wants it back */
 	/* a READ under way */
 	struct iovec	 *dst;
 	unsigned	  dst_n, dst_at;
@@ -157,13 +155,11 @@ struct out {
 	bool		  all;		/* is posted */
 };
 
-enum wr_kind { WR_SEND, WR_READ, WR_WRITE };
-
+/* A work request in flight. */
 struct wr {
-	enum wr_kind  kind;
-	uint32_t      len;		/* READ, WRITE */
-	struct slot  *slot;		/* SEND; NULL: inline */
-	struct offer *offer;		/* READ */
+	uint32_t      len;		/* of a READ */
+	struct slot  *slot;		/* of a SEND; NULL: inline, or none */
+	struct offer *offer;		/* of a READ */
 	struct out   *out;		/* ends with this one */
 };
 

@@ -150,8 +150,7 @@ post_read(struct rdma_chan *c, struct offer *o)
 	/* What waits for others to end must hear of the last of them. */
 	if (len == o->unposted || c->reading + len >= TURN_READ)
 		wr.send_flags = IBV_SEND_SIGNALED;
-	if ((rc = net_rdma_post(c, &wr, &(struct wr){ .kind = WR_READ, .len = len,
-	    .offer = o })) != 0)
+	if ((rc = net_rdma_post(c, &wr, &(struct wr){ .len = len, .offer = o })) != 0)
 		return rc;
 	o->inflight++;
 	o->unposted -= len;

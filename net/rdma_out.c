@@ -86,8 +86,7 @@ word_send(struct rdma_chan *c, struct word *w, enum word_kind kind, uint32_t rec
 
 	h.credits = net_credit_send(&c->credit);
 	net_rdma_word_put(w->p, &h);
-	rc = net_rdma_post(c, &wr, &(struct wr){ .kind = WR_SEND, .slot = w->slot,
-	    .out = ends });
+	rc = net_rdma_post(c, &wr, &(struct wr){ .slot = w->slot, .out = ends });
 	if (rc != 0 && w->slot != NULL)
 		net_rdma_slot_free(c->dev, w->slot);
 	stat_add(&c->port->stat.sends, 1);
@@ -123,6 +122,15 @@ rows_of(struct rdma_chan *c, const struct iovec *iov, unsigned n, struct row *ro
 	return k;
 }
 
+/* The peer has the answer, or will: it is done with us. */
+static void
+far_answered(struct offer *o)
+{
+	o->far_open = false;
+	o->number = 0;			/* nothing to tell any more */
+	net_rdma_offer_check(o);
+}
+
 /* A small frame without payload: send it now. */
 static int
 send_small(struct rdma_chan *c, const struct net_tx *tx)
@@ -143,9 +151,6 @@ send_small(struct rdma_chan *c, const struct net_tx *tx)
 	return word_send(c, &w, WORD_FIRST, n, NULL);
 }
 
-/* All of @o is in the hands of the queue pair: what becomes of it? */
-static void far_answered(struct offer *o);
-
 /* Does the room that came with a request hold what the reply puts into it?  It must (the
  * room's length is in the request too), but the peer may tell us two things. */
 static bool
@@ -164,27 +169,26 @@ make_out(struct rdma_chan *c, struct net_tx *tx)
 	struct record r = { .kind = RECORD_FRAME, .head_len = tx->head_len,
 	    .bulk_len = tx->bulk_len };
 	struct offer *far = (struct offer *)tx->far;
-	struct out *o = calloc(1, sizeof(*o) + RECORD + sizeof(rows));
 	unsigned iov_n = 0, room_n = 0;
+	bool writes = false;
 	struct bytes_writer b;
+	struct out *o;
 
-	if (o == NULL)
-		return NULL;
 	if (tx->bulk_len > 0)
 		iov_n = rows_of(c, tx->iov, tx->iov_n, rows);
-	if (far != NULL && iov_n > 0 && !far->revoked && fits(far, tx)) {
-		o->writes = true;
-		o->iov_left = tx->bulk_len;
+	if (tx->dst_off != NULL) {	/* a reply's payload is WRITTEN, never READ */
+		writes = far != NULL && iov_n > 0 && fits(far, tx);
 		iov_n = 0;
-	} else if (tx->dst_off != NULL) {
-		iov_n = 0;		/* a reply's payload is never READ */
 	}
-	if (tx->bulk_len > 0 && iov_n == 0 && !o->writes) {
-		o->stream = true;
-		o->iov_left = tx->bulk_len;
+	if (tx->bulk_len > 0 && iov_n == 0 && !writes)
 		r.flags = RECORD_STREAM;
-	}
 	room_n = tx->room_n > 0 ? rows_of(c, tx->room, tx->room_n, rows + iov_n) : 0;
+	o = calloc(1, sizeof(*o) + RECORD + (iov_n + room_n) * ROW);
+	if (o == NULL)
+		return NULL;
+	o->writes = writes;
+	o->stream = r.flags == RECORD_STREAM;
+	o->iov_left = o->writes || o->stream ? tx->bulk_len : 0;
 	if (iov_n + room_n > 0) {
 		if (map_put(&c->exposed, c->next_number, o) != 0) {
 			free(o);
@@ -321,8 +325,7 @@ post_write(struct rdma_chan *c, struct out *o)
 	    .length = (uint32_t)len, .lkey = mr->lkey };
 	wr.wr.rdma.remote_addr = row->addr + to;
 	wr.wr.rdma.rkey = row->rkey;
-	rc = net_rdma_post(c, &wr, &(struct wr){ .kind = WR_WRITE,
-	    .len = (uint32_t)len });
+	rc = net_rdma_post(c, &wr, &(struct wr){ .slot = NULL });
 	if (rc != 0) {
 		net_rdma_fail(c, rc);
 		return false;
@@ -545,15 +548,6 @@ net_rdma_answered(struct rdma_chan *c, uint32_t number)
 	if (o->all)
 		sent(c, o);
 	return true;
-}
-
-/* The peer has the answer, or will: it is done with us. */
-static void
-far_answered(struct offer *o)
-{
-	o->far_open = false;
-	o->number = 0;			/* nothing to tell any more */
-	net_rdma_offer_check(o);
 }
 
 bool

@@ -96,31 +96,31 @@ static int
 rdma_open(struct process_loop *l)
 {
 	const struct conf *conf = l->process->conf;
-	struct net_rdma_conf rc = {
+	struct net_rdma_conf rdma = {
 		.devices = conf->rdma_devices, .stats = &l->process->stats,
 		.credits = (uint32_t)conf->rdma_credits
 	};
 	bool first = l->process->loop_n == 0;
 	struct net_transport *t;
-	int rc_open;
+	int rc;
 
 	if (strcmp(conf->rdma_devices, "none") == 0)
 		return 0;
-	if ((rc_open = net_rdma_open(&t, l->loop, &l->env.log, &rc)) == 0) {
+	if ((rc = net_rdma_open(&t, l->loop, &l->env.log, &rdma)) == 0) {
 		char devices[256];
 
 		net_rdma_devices(t, devices, sizeof(devices));
 		if (first)
 			log_info(&l->env.log, "RDMA", "devices=\"%s\"", devices);
 		net_hub_add(l->hub, t);
-	} else if (rc_open == -ENODEV && first) {
+	} else if (rc == -ENODEV && first) {
 		if (*conf->rdma_devices != '\0')
 			log_warn(&l->env.log, "none of the named RDMA devices, over TCP",
 			    "devices=\"%s\"", conf->rdma_devices);
 		else
 			log_info(&l->env.log, "no RDMA device, over TCP", "%s", "");
 	}
-	return rc_open == -ENODEV ? 0 : rc_open;
+	return rc == -ENODEV ? 0 : rc;
 }
 
 static int

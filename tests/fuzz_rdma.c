@@ -145,8 +145,9 @@ make_record(struct rand *r, struct bytes_writer *w)
 	unsigned n;
 
 	if (rand_chance(r, 1, 6)) {
+		/* or a kind that there is not */
 		rec = (struct record){ .kind = rand_chance(r, 1, 2) ? RECORD_DONE :
-		    RECORD_REVOKE, .answers = 1 + (uint32_t)rand_below(r, 9) };
+		    RECORD_DONE + 1, .answers = 1 + (uint32_t)rand_below(r, 9) };
 		net_rdma_record_put(w, &rec);
 		return;
 	}
