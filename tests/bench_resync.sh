@@ -7,12 +7,24 @@
 #			 meanwhile; or as an empty disk
 #   TIME=s	programs are measured by themselves for so long, each time right after a
 #		resync		SHARE=30%	storage.sync_share
-# Floors are judged in words; the exit status only says whether everything ran and progress
-# was shown right.
+# Floors are judged in words; what the closing line counts, and the exit status says, is whether
+# each resync ran to its end with its progress shown right.
+known() {	# VARIABLE WORDS KNOWN: each is a known one, and there is one
+	# shellcheck disable=SC2086
+	set -- "$1" "$3" $2
+	name=$1 all=$2; shift 2
+	[ $# != 0 ] || { echo "$name is empty, it takes: $all"; exit 1; }
+	for word; do
+		case " $all " in *" $word "*) ;; *) echo "$name: no such word: $word, it takes: $all"; exit 1 ;; esac
+	done
+}
+LOADS=${LOADS:-writes reads} SPEEDS=${SPEEDS:-full half} CASES=${CASES:-delta empty}
+known LOADS "$LOADS" "writes reads"
+known SPEEDS "$SPEEDS" "full half"
+known CASES "$CASES" "delta empty"
 case ${B:=build} in /*) ;; *) B=$(realpath "$(dirname "$0")/../$B") ;; esac
 . "$(dirname "$0")/cluster/_lib.sh"
-MIB=${MIB:-2048} LOADS=${LOADS:-writes reads} SPEEDS=${SPEEDS:-full half}
-CASES=${CASES:-delta empty} TIME=${TIME:-6} SHARE=${SHARE:-}
+MIB=${MIB:-2048} TIME=${TIME:-6} SHARE=${SHARE:-}
 JOBS=4 DEPTH=4			# of the programs
 CONF=$W/fsd.conf M=$W/mnt OUT=$W/watched
 T=$HERE/bench_resync.py
@@ -27,7 +39,7 @@ stop() {
 }
 die() {
 	echo "$*"
-	failed=1
+	failed=$((failed + 1))
 	tail -n 5 "$W"/*.log "$W"/*.out
 	stop
 	exit 1
@@ -139,8 +151,11 @@ resync() {
 	with=$("$T" speed "$log" "$from" "$to")
 	alone=$("$T" speed "$log" $t1 $(( t1 + TIME * 1000 )))
 	rate=$(echo "$mib $from $to" | awk '{ printf "%.1f", $1 * 1000 / ($3 - $2) }')
-	"$T" progress "$OUT" "$from" "$to" >"$W/progress" || {
-		failed=$((failed + 1)); echo "progress was shown wrong:"; cat "$W/progress"; }
+	if "$T" progress "$OUT" "$from" "$to" >"$W/progress"; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1)); echo "progress was shown wrong:"; cat "$W/progress"
+	fi
 	used=$("$T" cpu "$OUT" "$from" "$to")
 }
 
