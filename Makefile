@@ -39,6 +39,10 @@ TESTS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c)))
 BENCHES	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/bench_*.c)))
 FUZZERS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz_*.c)))
 RUN	 = $(foreach t,$(TESTS) $(FUZZERS),$(if $(T),$(if $(findstring $(T),$t),$t),$t))
+# Two run at a time: the long ones begin first, so that none is left alone at the end.
+LONG_ONES = test_sim test_metadata_group test_storage_chain test_log \
+	   failover.sh dev.sh check.sh roles.sh ha.sh
+longest	 = $(foreach l,$(LONG_ONES),$(filter %/$l,$1)) $(filter-out $(LONG_ONES:%=\%/%),$1)
 
 # The linker warns of look-ups in libuv, libfuse and libnl that need shared libraries: we call
 # none of them.  Its own way to keep quiet hides errors too.
@@ -82,7 +86,7 @@ test: deps-test
 	@tests/run.sh $(B)
 check: $(TESTS) $(FUZZERS)
 	@[ -n "$(RUN)" ] || { echo "no test matches T=$(T)"; exit 1; }
-	@SEED=$(SEED) N=$(N) tests/check.sh $(RUN)
+	@SEED=$(SEED) N=$(N) tests/check.sh $(call longest,$(RUN))
 asan:
 	$(MAKE) check B=build/asan STATIC= CFLAGS="-O1 -g -fsanitize=address,undefined" \
 	    LDFLAGS=-fsanitize=address,undefined
@@ -97,7 +101,7 @@ soak: $(B)/tests/test_sim
 	@N=$(or $(N),10000) FIRST=$(or $(FIRST),100000) $(B)/tests/test_sim
 # Real processes and mounts.
 cluster: all
-	@B=$(B) JOBS=1 tests/check.sh $(sort $(wildcard tests/cluster/[a-z]*.sh))
+	@B=$(B) tests/check.sh $(call longest,$(sort $(wildcard tests/cluster/[a-z]*.sh)))
 # Calls, clusters and mounts over verbs, in a guest that has them (tests/vm).
 check-rdma: all $(B)/tests/test_call $(B)/tests/test_call_fail
 	@B=$(B) T=$(T) tests/vm/check.sh

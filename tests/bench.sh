@@ -56,7 +56,14 @@ for p in $pids; do
 	mib=$(rss_mib "$p") || { cat "$W"/*.log; exit 1; }
 	echo "idle memory, $role alone: $mib MiB  $(verdict "$mib" 64)"
 done
-kill $pids; wait $pids 2>/dev/null; pids=
+for p in $pids; do
+	role=$(tr '\0' '\n' <"/proc/$p/cmdline" | sed -n 's/^--role=//p')
+	start=$(date +%s%N)
+	kill "$p"; wait "$p" 2>/dev/null
+	ms=$(( ($(date +%s%N) - start) / 1000000 ))
+	echo "SIGTERM to the end of $role: $ms ms  $(verdict $ms 500)"
+done
+pids=
 
 "$FSD" bench --config "$W/a/fsd.conf" --raw "$W" | tee "$W/out"
 for rw in write read; do
