@@ -30,6 +30,15 @@ check_suspect_next(struct check_chunks *w)
 
 /* ---- chunks of no inode ---- */
 
+/* What came of the removal that was told. */
+static void
+removed(struct check_chunks *w, int rc)
+{
+	check_repaired(w->c, w->number, rc);
+	w->c->mended += rc == 0;
+	w->number = 0;
+}
+
 static void
 cut_answered(struct net_call *call, int rc)
 {
@@ -41,9 +50,7 @@ cut_answered(struct net_call *call, int rc)
 		check_later(c, 0, go_on);	/* it is looked at, and cut, again */
 		return;
 	}
-	check_repaired(c, w->number, rc);
-	c->mended += rc == 0;
-	w->number = 0;
+	removed(w, rc);
 	check_suspect_next(w);
 }
 
@@ -57,12 +64,16 @@ cut(struct check_chunks *w, const struct check_suspect *s)
 	struct net_call_opts opts = {
 		.deadline_ns = clock_now(c->env.clock) + CHECK_ATTEMPT_NS
 	};
+	int rc;
 
 	if (w->number == 0)
 		w->number = check_repair(c, "remove the chunks of inode %" PRIu64
 		    " on chain %u", s->id.ino, w->row.id);
-	return net_call_start(&c->call, c->env.hub, &w->replicas[0].addr, MSG_cut, &q,
-	    &opts, cut_answered) == 0;
+	rc = net_call_start(&c->call, c->env.hub, &w->replicas[0].addr, MSG_cut, &q,
+	    &opts, cut_answered);
+	if (rc != 0)
+		removed(w, rc);
+	return rc == 0;
 }
 
 /* ---- verdicts ---- */
@@ -174,9 +185,14 @@ blind(struct check_chunks *w)
 		return;
 	}
 	w->tries = 0;
-	w->c->faults++;
-	check_fault(w->c, "chain %u inode %" PRIu64 " chunk %u cannot be looked at again: "
-	    "%s", s->chain, s->id.ino, s->id.index, err_text(w->rc));
+	if (w->number != 0)		/* told as a fault, and half removed */
+		removed(w, w->rc);
+	else {
+		w->c->faults++;
+		check_fault(w->c, "chain %u inode %" PRIu64 " chunk %u cannot be looked "
+		    "at again: %s", s->chain, s->id.ino, s->id.index,
+		    err_text(w->rc));
+	}
 	s->how = RIGHT;
 	check_suspect_next(w);
 }
@@ -212,11 +228,8 @@ check_suspect_looked(struct check_chunks *w)
 		convict(w, how);
 		return;
 	}
-	if (w->number != 0) {		/* it was being removed, and has gone */
-		check_repaired(w->c, w->number, 0);
-		w->c->mended++;
-		w->number = 0;
-	}
+	if (w->number != 0)		/* it was being removed, and has gone */
+		removed(w, 0);
 	check_suspect_next(w);
 }
 

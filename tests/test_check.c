@@ -40,6 +40,8 @@ static struct {
 	unsigned	image_fails;
 	unsigned	images, cuts, mends, repairs, lost_replies;
 	bool		repeats;	/* the first page is all that comes */
+	bool		breaks;		/* a chain moves for ever once it is cut */
+	chain_id	broken;
 	unsigned	waits;		/* for an image that shows repairs */
 	target_id	mended_from;
 	int		mend_rc, repair_rc;
@@ -164,7 +166,7 @@ list_rep(struct net_req *req)
 		T.stale_lists--;
 		T.version++;
 	}
-	if (q->chain_version != T.version)
+	if (q->chain_version != T.version || q->chain == T.broken)
 		rc = ERR_STALE_CHAIN;
 	for (unsigned i = 0; i < T.chunk_n; i++) {
 		struct chunk *c = &T.chunks[i];
@@ -204,6 +206,12 @@ cut_rep(struct net_req *req)
 	ck_assert_uint_eq(q->epoch, UINT32_MAX);
 	ck_assert_uint_eq(q->target, 10 * q->chain);
 	T.cuts++;
+	if (T.breaks) {
+		T.broken = q->chain;
+		rep.more = 1;
+		net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
+		return;
+	}
 	for (unsigned i = 0; i < T.chunk_n; i++)
 		if (T.chunks[i].chain == q->chain && T.chunks[i].id.ino == q->ino)
 			memset(T.chunks[i].committed, 0,
@@ -688,6 +696,29 @@ START_TEST(repair_refused)
 }
 END_TEST
 
+/* The replicas go away while chunks are removed: that one is told as not done, and what comes
+ * after it as ever. */
+START_TEST(removal_broken_off)
+{
+	struct chunk *other;
+
+	add(T.files[0] - 1, 0, false)->chain = 1;	/* a directory */
+	other = add(T.files[0], 0, false);
+	for (uint32_t i = 1; other->chain != 2; i++)
+		other = add(T.files[0], i, false);
+	other->check[1]++;
+	T.breaks = true;
+	check_run(DISCARD, false);
+	ck_assert_int_eq(T.rc, -EUCLEAN);
+	ck_assert_uint_eq(T.cuts, 1);
+	ck_assert_uint_eq(T.mends, 1);
+	ck_assert_msg(strstr(T.out, "repair 1: not done: ") != NULL &&
+	    strstr(T.out, "fault: chain 2 ") != NULL &&
+	    strstr(T.out, "repair 2: done\n") != NULL &&
+	    strstr(T.out, ": 2 faults, 1 mended\n") != NULL, "%s", T.out);
+}
+END_TEST
+
 /* A name may be anything. */
 START_TEST(odd_name)
 {
@@ -748,6 +779,7 @@ main(void)
 	tcase_add_test(tc, as_json);
 	tcase_add_test(tc, repairs_as_json);
 	tcase_add_test(tc, repair_refused);
+	tcase_add_test(tc, removal_broken_off);
 	tcase_add_test(tc, page_repeated);
 	tcase_add_loop_test(tc, odd_name, 0, 2);
 	tcase_add_loop_test(tc, closed, 0, 3);
