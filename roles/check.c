@@ -120,9 +120,9 @@ check_repaired(struct check *c, uint64_t number, int rc)
 }
 
 bool
-check_silent(const struct check *c)
+check_silent(const struct check *c, uint64_t since_ns)
 {
-	return clock_now(c->env.clock) - c->heard_ns > CHECK_GIVE_UP_NS;
+	return clock_now(c->env.clock) - since_ns > CHECK_GIVE_UP_NS;
 }
 
 void
@@ -244,7 +244,7 @@ answered(struct net_call *call, int rc)
 			c->routed(c);
 		return;
 	}
-	if (err_next(rc) == ERR_NEXT_FAIL || check_silent(c)) {
+	if (err_next(rc) == ERR_NEXT_FAIL || check_silent(c, c->heard_ns)) {
 		check_end(c, rc);
 		return;
 	}

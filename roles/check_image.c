@@ -248,7 +248,7 @@ answered(struct net_call *call, int rc)
 	const struct msg_image_rep *rep = call->rep;
 
 	if (rc == 0) {
-		c->heard_ns = clock_now(c->env.clock);
+		c->heard_ns = c->meta_ns = clock_now(c->env.clock);
 		c->image = rep->image;
 		rc = take(c, rep);
 		if (rc != 0)
@@ -259,7 +259,8 @@ answered(struct net_call *call, int rc)
 			check_have_image(c);
 		return;
 	}
-	if (rc != -ESTALE && (err_next(rc) == ERR_NEXT_FAIL || check_silent(c))) {
+	if ((rc != -ESTALE && err_next(rc) == ERR_NEXT_FAIL) ||
+	    check_silent(c, c->meta_ns)) {
 		check_end(c, rc);
 		return;
 	}
@@ -304,6 +305,7 @@ check_image_start(struct check *c)
 
 	assert(c->table == NULL);
 	c->image = 0;
+	c->meta_ns = clock_now(c->env.clock);
 	c->after = (struct msg_str){ c->after_key, 0 };
 	if ((c->run = calloc(1, sizeof(*c->run))) == NULL) {
 		check_end(c, -ENOMEM);

@@ -50,12 +50,13 @@ struct check {
 	void		*ctx;
 	struct net_call	 call;		/* to a manager or to metadata */
 	struct clock_timer timer;
-	uint64_t	 heard_ns;	/* last answer */
+	uint64_t	 heard_ns;	/* last answer of anybody */
 	struct routing	*routing;
 	void	       (*routed)(struct check *c);	/* once routing is new */
 	int		 rc;		/* how it ends */
 	/* metadata */
 	unsigned	 meta_at;	/* which server is asked */
+	uint64_t	 meta_ns;	/* its last answer, or when it was to be asked */
 	struct table	*table;		/* the image, in memory */
 	struct check_run *run;		/* what is below @table; the table's */
 	unsigned	 restarts;
@@ -101,8 +102,8 @@ uint64_t check_repair(struct check *c, const char *fmt, ...)
 void	check_repaired(struct check *c, uint64_t number, int rc);
 /* Get routing anew, then fn. */
 void	check_route(struct check *c, void (*fn)(struct check *c));
-/* Too long without any answer: give up. */
-bool	check_silent(const struct check *c);
+/* Too long without any answer since then: give up. */
+bool	check_silent(const struct check *c, uint64_t since_ns);
 /* Go on with fn after a pause. */
 void	check_later(struct check *c, uint64_t ns, clock_timer_fn *fn);
 /* A metadata server, another one when meta_at has changed. 0 or -ENOENT. */

@@ -168,7 +168,7 @@ answered(struct net_call *call, int rc)
 	if (rc == 0) {
 		c->heard_ns = clock_now(c->env.clock);
 		check_mend_start(c);
-	} else if (err_next(rc) == ERR_NEXT_FAIL || check_silent(c)) {
+	} else if (err_next(rc) == ERR_NEXT_FAIL || check_silent(c, c->meta_ns)) {
 		check_end(c, rc);
 	} else {
 		if (err_next(rc) != ERR_NEXT_RETRY)
@@ -207,6 +207,7 @@ check_mend_start(struct check *c)
 		return;
 	}
 	c->seq++;
+	c->meta_ns = clock_now(c->env.clock);
 	check_later(c, 0, send);
 }
 

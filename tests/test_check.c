@@ -42,6 +42,7 @@ static struct {
 	bool		repeats;	/* the first page is all that comes */
 	bool		breaks;		/* a chain moves for ever once it is cut */
 	chain_id	broken;
+	bool		mute;		/* no metadata server leads */
 	unsigned	waits;		/* for an image that shows repairs */
 	target_id	mended_from;
 	int		mend_rc, repair_rc;
@@ -104,6 +105,10 @@ image_rep(struct net_req *req)
 	uint8_t key[TABLE_KEY_MAX];
 	size_t key_len = q->after.n;
 
+	if (T.mute) {
+		net_reply(req, ERR_NOT_LEADER, NULL, NULL, 0, NULL, NULL);
+		return;
+	}
 	if (q->image != 0 && T.image_fails > 0) {
 		T.image_fails--;
 		T.image++;
@@ -719,6 +724,26 @@ START_TEST(removal_broken_off)
 }
 END_TEST
 
+/* The manager answers, and metadata does not: that is told, not waited for without end. */
+START_TEST(no_metadata)
+{
+	arrange(NLINK);
+	T.mute = true;
+	check_run(LOOK, false);
+	ck_assert_int_eq(T.rc, ERR_NOT_LEADER);
+}
+END_TEST
+
+START_TEST(metadata_goes)
+{
+	arrange(NLINK);
+	T.repair_rc = ERR_NOT_LEADER;
+	check_run(REPAIR, false);
+	ck_assert_int_eq(T.rc, ERR_NOT_LEADER);
+	ck_assert_ptr_nonnull(strstr(T.out, "repair 1: set nlink"));
+}
+END_TEST
+
 /* A name may be anything. */
 START_TEST(odd_name)
 {
@@ -780,6 +805,8 @@ main(void)
 	tcase_add_test(tc, repairs_as_json);
 	tcase_add_test(tc, repair_refused);
 	tcase_add_test(tc, removal_broken_off);
+	tcase_add_test(tc, no_metadata);
+	tcase_add_test(tc, metadata_goes);
 	tcase_add_test(tc, page_repeated);
 	tcase_add_loop_test(tc, odd_name, 0, 2);
 	tcase_add_loop_test(tc, closed, 0, 3);
