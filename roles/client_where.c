@@ -103,12 +103,9 @@ some_lost(struct client *c)
 	const struct routing_node *n;
 	bool some = false;
 
-	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++) {
-		if (!serves(n, g) || !path_is_lost(&c->paths, n->id))
-			continue;
-		(void)path_by_relay(&c->paths, n->id);
-		some = true;
-	}
+	for (unsigned i = 0; (n = routing_node_at(r, i)) != NULL; i++)
+		some |= serves(n, g) &&
+		    !path_wanted(&c->paths, n->id, &n->addrs[0]);
 	return some;
 }
 

@@ -152,14 +152,15 @@ ask(struct path *w)
 }
 
 bool
-path_by_relay(struct paths *p, node_id node)
+path_wanted(struct paths *p, node_id node, const struct net_addr *addr)
 {
 	struct path *w = find(p, node);
 
 	if (w == NULL || !w->lost)
-		return false;
+		return true;
+	w->ask.addr = *addr;
 	ask(w);
-	return w->works || clock_now(p->clock) >= w->try_ns;
+	return false;
 }
 
 bool
@@ -212,10 +213,25 @@ node_of(const struct routing *r, target_id target)
 	return t == NULL ? 0 : t->node;
 }
 
+/* What is for @target should go by a relay. */
+static bool
+by_relay(struct paths *p, const struct routing *r, target_id target)
+{
+	node_id node = node_of(r, target);
+	const struct path *w;
+	struct net_addr addr;
+
+	if (routing_target_addr(r, target, &addr) != 0 ||
+	    path_wanted(p, node, &addr))
+		return false;
+	w = find(p, node);
+	return w->works || clock_now(p->clock) >= w->try_ns;
+}
+
 /* The place of a replica that can pass on what is for the one at @place; ROUTING_REPLICAS_MAX:
  * there is none. */
 static unsigned
-pick(const struct paths *p, const struct routing *r, const struct routing_chain *c,
+pick(struct paths *p, const struct routing *r, const struct routing_chain *c,
     unsigned place)
 {
 	const struct path *w = find(p, node_of(r, c->targets[place]));
@@ -226,7 +242,7 @@ pick(const struct paths *p, const struct routing *r, const struct routing_chain 
 		unsigned i = (place + 1 + (turn + k) % (n - 1)) % n;
 
 		if (routing_target_addr(r, c->targets[i], &addr) == 0 &&
-		    !path_is_lost(p, node_of(r, c->targets[i])))
+		    path_wanted(p, node_of(r, c->targets[i]), &addr))
 			return i;
 	}
 	return ROUTING_REPLICAS_MAX;
@@ -242,7 +258,7 @@ path_choose(struct paths *p, const struct routing *r, const struct routing_chain
 	w->version = c->version;
 	w->target = c->targets[place];
 	w->owner = node_of(r, w->target);
-	if (path_by_relay(p, w->owner))
+	if (by_relay(p, r, w->target))
 		at = pick(p, r, c, place);
 	w->via = at == ROUTING_REPLICAS_MAX ? 0 : c->targets[at];
 	if (w->via == 0)
@@ -295,7 +311,7 @@ other_way(struct paths *p, const struct routing *r, const struct path_way *w)
 
 	while (place < n && c->targets[place] != w->target)
 		place++;
-	return w->via != 0 || (place < n && path_by_relay(p, w->owner) &&
+	return w->via != 0 || (place < n && by_relay(p, r, w->target) &&
 	    pick(p, r, c, place) != ROUTING_REPLICAS_MAX);
 }
 

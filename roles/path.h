@@ -47,9 +47,9 @@ void	path_lost(struct paths *p, node_id node, const struct path_ask *ask);
 void	path_heard(struct paths *p, node_id node);
 bool	path_is_lost(const struct paths *p, node_id node);
 
-/* Somebody has a request for @node: true when it should go by a relay.  Also asks, when
- * it is time, whether @node can be reached again. */
-bool	path_by_relay(struct paths *p, node_id node);
+/* Somebody has a request for @node, or one that it could pass on: true when it is not lost.
+ * Else it is asked, when it is time, whether it can be reached again, at @addr by now. */
+bool	path_wanted(struct paths *p, node_id node, const struct net_addr *addr);
 /* The last relay was of use. */
 bool	path_relay_works(const struct paths *p, node_id node);
 

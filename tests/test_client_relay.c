@@ -95,6 +95,36 @@ START_TEST(the_direct_way_comes_back)
 }
 END_TEST
 
+/* It comes back somewhere else: there it is asked. */
+START_TEST(a_node_that_moved)
+{
+	struct client_file *f = make("a");
+	struct msg_str addr = msg_str("sim:4:0");
+	struct msg_rt_node node = { .id = node_at(0), .name = msg_str("n"),
+		.roles = NODE_STORAGE, .state = NODE_UP };
+	struct msg_routing_rep d = { .version = ++routing_v };
+	uint64_t before;
+
+	cut[node_at(0)] = CUT_REFUSED;
+	ck_assert_int_eq(put(f, 0, pattern, 1000, true), 0);
+	ck_assert_uint_eq(relayed_n(), 1);
+	d.cluster.b[0] = 1;
+	node.changed = d.version;
+	node.addrs.v = &addr;
+	node.addrs.n = 1;
+	d.nodes.v = &node;
+	d.nodes.n = 1;
+	ck_assert_int_eq(routing_apply(routing, &d), 0);
+	routing_told();
+	sim_clock_run(world, NS_PER_S);
+	ck_assert_int_eq(put(f, 0, pattern, 1000, true), 0);
+	sim_clock_run(world, 10 * NS_PER_MS);
+	before = relayed_n();
+	ck_assert_int_eq(put(f, 0, pattern, 1000, true), 0);
+	ck_assert_uint_eq(relayed_n(), before);
+}
+END_TEST
+
 /* Each time it comes and goes it is trusted a bit later. */
 START_TEST(a_way_that_comes_and_goes)
 {
@@ -169,6 +199,25 @@ START_TEST(a_dead_relay)
 	ck_assert_uint_le(clock_now(clk) - begun, _i == 0 ? 20 * NS_PER_MS :
 	    2500 * NS_PER_MS);
 	ck_assert_uint_eq(relayed(2), 1);
+}
+END_TEST
+
+/* It is there again when the other one has gone: it is asked whether it is. */
+START_TEST(a_relay_that_was_dead)
+{
+	struct client_file *f = make("a");
+
+	cut[node_at(0)] = CUT_REFUSED;
+	cut[node_at(1)] = CUT_REFUSED;
+	ck_assert_int_eq(put(f, 0, pattern, 1000, true), 0);
+	ck_assert_uint_eq(relayed(2), 1);
+	cut[node_at(1)] = CUT_NONE;
+	cut[node_at(2)] = CUT_REFUSED;
+	client_write(f, &reqs[1].io, io_done, 0, pattern + 1, 1000, true);
+	sim_clock_run(world, 3 * NS_PER_S);
+	ck_assert(reqs[1].done);
+	ck_assert_int_eq(reqs[1].rc, 0);
+	ck_assert_uint_eq(relayed(1), 1);
 }
 END_TEST
 
@@ -368,9 +417,11 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, writes_go_round, 0, sizeof(cuts) / sizeof(cuts[0]));
 	tcase_add_test(tc, the_direct_way_comes_back);
+	tcase_add_test(tc, a_node_that_moved);
 	tcase_add_test(tc, a_way_that_comes_and_goes);
 	tcase_add_test(tc, a_dead_head);
 	tcase_add_loop_test(tc, a_dead_relay, 0, 2);
+	tcase_add_test(tc, a_relay_that_was_dead);
 	tcase_add_loop_test(tc, acts_once, 0, 3);
 	tcase_add_test(tc, alone);
 	tcase_add_loop_test(tc, calls_go_round, 0, 2);
