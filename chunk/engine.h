@@ -179,7 +179,8 @@ struct chunk_read {
 					 * zeros for what the disk cannot read */
 	/* out, when rc is 0 */
 	struct mem_buf	buf;		/* holds the bytes; the caller's to mem_put() */
-	const uint32_t *sums;		/* anyhow: what the blocks' crcs should be; in buf */
+	const uint32_t *sums;		/* anyhow: what the blocks' crcs should be; in sums_buf */
+	struct mem_buf	sums_buf;	/* the caller's to mem_put() as well */
 	uint32_t	sum_n, bad_n;	/* of them; blocks that have another */
 	const uint8_t  *data;		/* in buf */
 	uint32_t	got;		/* bytes; fewer than len at the chunk's end */

@@ -28,7 +28,7 @@ struct get {
 	uint64_t	     version;
 	uint32_t	    *crcs;	/* behind the ios; of the blocks fetched */
 	uint32_t	     crc_n, bad_n;
-	size_t		     sums_at;	/* anyhow: where in buf they go */
+	struct mem_buf	     sums;	/* anyhow: they go there */
 	unsigned	     io_n, io_left;
 	struct chunk_io	     ios[];
 };
@@ -45,6 +45,7 @@ get_free(struct get *g)
 {
 	list_remove(&g->all);
 	mem_put(&g->buf);
+	mem_put(&g->sums);
 	free(g);
 }
 
@@ -62,10 +63,10 @@ get_run(struct chunk_done *d)
 		g->buf = (struct mem_buf){ 0 };
 		r->data = r->buf.p + (r->offset - g->from);
 		if (r->anyhow) {
-			memcpy(r->buf.p + g->sums_at, g->crcs,
-			    g->crc_n * sizeof(*g->crcs));
-			r->sums = (const uint32_t *)(const void *)(r->buf.p +
-			    g->sums_at);
+			r->sums_buf = g->sums;
+			g->sums = (struct mem_buf){ 0 };
+			memcpy(r->sums_buf.p, g->crcs, g->crc_n * sizeof(*g->crcs));
+			r->sums = (const uint32_t *)(const void *)r->sums_buf.p;
 			r->sum_n = g->crc_n;
 			r->bad_n = g->bad_n;
 		}
@@ -271,9 +272,10 @@ fetch(struct chunk_engine *e, struct chunk_read *r, const struct chunk_row *row,
 	g->version = row->version;
 	memcpy(g->crcs, row->crcs + first, n * sizeof(*g->crcs));
 	g->crc_n = n;
-	g->sums_at = to - from;
-	if ((rc = mem_get(e->conf.pool, to - from + (r->anyhow ?
-	    n * sizeof(*g->crcs) : 0), &g->buf)) != 0) {
+	rc = mem_get(e->conf.pool, to - from, &g->buf);
+	if (rc == 0 && r->anyhow)
+		rc = mem_get(e->conf.pool, n * sizeof(*g->crcs), &g->sums);
+	if (rc != 0) {
 		chunk_extents_fini(&x);
 		finish(g, rc);
 		return;
@@ -321,6 +323,7 @@ chunk_read_start(struct chunk_read *r, struct chunk_engine *e, chunk_read_fn *fn
 	r->data = NULL;
 	r->got = r->crc = 0;
 	r->sums = NULL;
+	r->sums_buf = (struct mem_buf){ 0 };
 	r->sum_n = r->bad_n = 0;
 	r->got_version = 0;
 	if ((rc = find(e, r, &row)) != 0) {

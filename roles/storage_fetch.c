@@ -100,9 +100,8 @@ fetch_read(struct chunk_read *r, int rc)
 	    .bad = r->bad_n };
 	struct net_piece piece = { r->data, r->got, 0 };
 
-	if (rc != 0)
-		r->buf = (struct mem_buf){ 0 };
-	else if (r->got != wh->len)
+	mem_put(&r->sums_buf);		/* who asks has the same */
+	if (rc == 0 && r->got != wh->len)
 		rc = ERR_CORRUPT;
 	rc = storage_read_rc(f->t, f->id, wh->version, rc);
 	storage_dedupe_out(dedupe, wh->dedupe, wh->dedupe_n);

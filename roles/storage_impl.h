@@ -403,6 +403,7 @@ struct storage_whole {
 	uint32_t  dedupe_n;
 	struct chunk_dedupe dedupe[CHUNK_DEDUPE_MAX];
 	const uint32_t *sums;		/* it is damaged: what its blocks' crcs should be */
+	struct mem_buf sums_buf;	/* owned: holds them */
 	uint32_t  sum_n;
 };
 
@@ -463,6 +464,8 @@ void	storage_ops_close(struct storage_worker *w);
 /* What goes with the bytes of @version of a chunk. 0; -ENOENT. */
 int	storage_whole_of(struct storage_whole *wh, const struct chunk_info *info,
 	    uint64_t version);
+/* Its buffers go back. */
+void	storage_whole_drop(struct storage_whole *wh);
 void	storage_dedupe_in(struct chunk_dedupe *out, uint32_t *n,
 	    const msg_t_list_dedupe *in);
 void	storage_dedupe_out(struct msg_dedupe *out, const struct chunk_dedupe *in,

@@ -56,6 +56,13 @@ storage_op_get(struct storage_worker *w, struct storage_target *t)
 }
 
 void
+storage_whole_drop(struct storage_whole *wh)
+{
+	mem_put(&wh->buf);
+	mem_put(&wh->sums_buf);
+}
+
+void
 storage_op_drop(struct storage_op *op)
 {
 	struct storage_worker *w = op->w;
@@ -64,7 +71,7 @@ storage_op_drop(struct storage_op *op)
 		storage_fore_end(w, op->len);
 	storage_pieces_drop(op);
 	mem_put(&op->buf);
-	mem_put(&op->whole.buf);
+	storage_whole_drop(&op->whole);
 	list_remove(&op->node);
 	if (w->free_ops_n < STORAGE_OPS_KEEP) {
 		w->free_ops_n++;
@@ -172,6 +179,7 @@ load_done(struct chunk_read *r, int rc)
 		op->whole.buf = r->buf;
 		op->whole.data = (uint8_t *)(uintptr_t)r->data;
 		op->whole.crc = r->crc;
+		op->whole.sums_buf = r->sums_buf;
 		if (r->bad_n > 0) {
 			op->whole.sums = r->sums;
 			op->whole.sum_n = r->sum_n;
@@ -214,7 +222,7 @@ load(struct storage_op *op, uint64_t version)
 	struct chunk_info info;
 	int rc;
 
-	mem_put(&wh->buf);
+	storage_whole_drop(wh);
 	*wh = (struct storage_whole){ 0 };
 	rc = chunk_engine_info(e, op->t->v.target, op->craq.id, &info);
 	if (rc == 0)
@@ -377,7 +385,7 @@ fetch(struct storage_op *op, uint64_t version)
 	bool repair = op->craq.kind == CRAQ_REPAIR;
 	struct chunk_info info;
 
-	mem_put(&wh->buf);
+	storage_whole_drop(wh);
 	*wh = (struct storage_whole){ .version = version };
 	if (repair && chunk_engine_info(op->t->disk->engine, op->t->v.target,
 	    op->craq.id, &info) == 0)
@@ -734,7 +742,7 @@ storage_ops_close(struct storage_worker *w)
 			net_req_drop(op->req);
 		storage_pieces_drop(op);
 		mem_put(&op->buf);
-		mem_put(&op->whole.buf);
+		storage_whole_drop(&op->whole);
 		free(op);
 	}
 	while ((it = list_pop_front(&w->free_ops)) != NULL)

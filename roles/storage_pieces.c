@@ -30,6 +30,7 @@ release(struct storage_pieces *p)
 {
 	list_remove(&p->node);
 	mem_put(&p->r.buf);
+	mem_put(&p->r.sums_buf);
 	free(p);
 }
 
@@ -48,8 +49,6 @@ read_done(struct chunk_read *r, int rc)
 	struct storage_op *op = p->op;
 
 	p->reading = false;
-	if (rc != 0)
-		r->buf = (struct mem_buf){ 0 };
 	if (op == NULL) {
 		release(p);
 		return;
@@ -118,11 +117,12 @@ storage_pieces_take(struct storage_op *op)
 	if ((p->bad > 0 && p->found == 0) || chunk_engine_info(op->t->disk->engine,
 	    op->t->v.target, op->craq.id, &info) != 0)
 		return false;
-	mem_put(&wh->buf);
+	storage_whole_drop(wh);
 	if (storage_whole_of(wh, &info, p->r.got_version) != 0)
 		return false;
 	wh->buf = p->r.buf;
-	p->r.buf = (struct mem_buf){ 0 };
+	wh->sums_buf = p->r.sums_buf;
+	p->r.buf = p->r.sums_buf = (struct mem_buf){ 0 };
 	wh->data = p->data;
 	wh->crc = crc32c(0, p->data, wh->len);
 	if (p->bad > 0) {

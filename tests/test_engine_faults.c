@@ -213,6 +213,76 @@ START_TEST(unreadable)
 }
 END_TEST
 
+/* A damaged chunk is read as it is, of any size, and stored elsewhere as it is: with the
+ * checksums that its blocks should have, so that nobody takes those for good that are not. */
+static const struct {
+	const char *what;
+	uint8_t	 shift;
+	uint32_t len;
+	bool	 unreadable;
+} as_they_are[] = {
+	{ "a turned bit, some bytes",	20, 3 * 4096 + 100, false },
+	{ "a turned bit, all of the largest chunk", 26, 1u << 26, false },
+	{ "a block that cannot be read",	20, 3 * 4096 + 100, true },
+};
+
+START_TEST(as_it_is)
+{
+	static const struct chunk_id copy_id = { 7, 4 };
+	uint8_t shift = as_they_are[_i].shift;
+	uint32_t len = as_they_are[_i].len, sum = chunk_sum_bytes(shift);
+	uint32_t n = chunk_blocks(len, sum), bad = len - 5;
+	struct one o = { .r = { .target = 1, .id = one_id, .len = len, .anyhow = true } };
+	struct chunk_write x = { .target = 1, .id = copy_id, .kind = UPDATE_REPLACE,
+	    .shift = shift, .version = 1, .len = len };
+	struct sim_disk_faults *f;
+	struct chunk_damage d;
+	struct chunk_read r;
+	struct world w;
+	uint64_t at;
+
+	world_init(&w, 5);
+	world_format(&w, 256 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	ck_assert_int_eq(put_fill(&w, one_id, shift, 0, len, 7, 1, true), 0);
+	at = place_of(&w, one_id) + bad;
+	if (as_they_are[_i].unreadable) {
+		f = sim_disk_faults(w.box, "/d");
+		f->from = at;
+		f->to = at + 1;
+		f->read_eio_ppm = 1000000;
+	} else
+		ck_assert_int_eq(sim_disk_flip(w.box, "/d", "data", at, 3), 0);
+	chunk_read_start(&o.r, w.e, one_read);
+	while (!o.done)
+		turn(&w);
+	ck_assert_int_eq(o.rc, 0);
+	ck_assert_uint_eq(o.r.got, len);
+	ck_assert_uint_eq(o.r.sum_n, n);
+	ck_assert_uint_eq(o.r.bad_n, 1);
+	ck_assert_uint_eq(o.r.crc, crc32c(0, o.r.data, len));
+	ck_assert_uint_eq(o.r.data[bad], as_they_are[_i].unreadable ? 0 : 7 ^ 8);
+	ck_assert_uint_eq(o.r.data[0], 7);
+
+	x.sums = o.r.sums;
+	x.sum_n = o.r.sum_n;
+	payload(&w, &x, o.r.data);
+	ck_assert_int_eq(do_write(&w, &x), 0);
+	ck_assert_uint_eq(chunk_engine_damaged(w.e), 1);
+	ck_assert_int_eq(chunk_engine_commit(w.e, 1, copy_id, 1), 0);
+	ck_assert_uint_eq(chunk_engine_damaged(w.e), 2);
+	ck_assert_int_eq(chunk_engine_next_damaged(w.e, 1, one_id, true, &d), 0);
+	ck_assert_uint_eq(d.id.index, copy_id.index);
+	ck_assert_uint_eq(d.block, n - 1);
+	mem_put(&o.r.buf);
+	mem_put(&o.r.sums_buf);
+	ck_assert_int_eq(do_read(&w, copy_id, 0, 0, len, &r), ERR_CORRUPT);
+	expect_fill(&w, copy_id, 0, 0, (n - 1) * sum, 7);
+	chunk_engine_check(w.e);
+	world_fini(&w);
+}
+END_TEST
+
 /* A repair that was durable is done, also when the power went before its flip was. */
 START_TEST(repair_survives)
 {
@@ -496,6 +566,7 @@ main(void)
 	tcase_add_loop_test(tc, turned_bit, 0, 2);
 	tcase_add_loop_test(tc, io_error, 0, sizeof(io_errors) / sizeof(io_errors[0]));
 	tcase_add_loop_test(tc, unreadable, 0, sizeof(heals) / sizeof(heals[0]));
+	tcase_add_loop_test(tc, as_it_is, 0, sizeof(as_they_are) / sizeof(as_they_are[0]));
 	tcase_add_loop_test(tc, repair_survives, 0, 2);
 	tcase_add_loop_test(tc, vanished, 0, sizeof(absences) / sizeof(absences[0]));
 	tcase_add_test(tc, no_space);
