@@ -322,6 +322,7 @@ chunk_engine_abort(struct chunk_engine *e, target_id target, struct chunk_id id,
 	rc = chunk_index_del(&e->index, CHUNK_KEY_PENDING, target, id, e->pend.stored);
 	if (rc == 0)
 		chunk_known_settle(&e->known, target, id);
+	chunk_damage_pend(e, target, id, 0, 0);
 	chunk_limbo_add(e, l);
 	return changed(e, rc);
 }

@@ -23,7 +23,8 @@ void	chunk_damage_note(struct chunk_engine *e, target_id target, struct chunk_id
 /* All of the chunk was written anew, or it is gone. */
 void	chunk_damage_forget(struct chunk_engine *e, target_id target, struct chunk_id id);
 /* Its pending version @version was stored; @bad: 0, or 1 + the first checksum block that is
- * damaged in it, and then the chunk is on the list from when that is committed. */
+ * damaged in it, and then the chunk is on the list from when that is committed.  0, 0: the
+ * pending version was dropped. */
 void	chunk_damage_pend(struct chunk_engine *e, target_id target, struct chunk_id id,
 	    uint64_t version, uint32_t bad);
 /* All of it was written anew, by committing @version. */

@@ -268,6 +268,10 @@ START_TEST(as_it_is)
 	x.sum_n = o.r.sum_n;
 	payload(&w, &x, o.r.data);
 	ck_assert_int_eq(do_write(&w, &x), 0);
+	ck_assert_int_eq(chunk_engine_abort(w.e, 1, copy_id, 1), 0);
+	ck_assert_uint_eq(w.e->damages.map.n, 1);	/* only what it came from */
+	payload(&w, &x, o.r.data);
+	ck_assert_int_eq(do_write(&w, &x), 0);
 	ck_assert_uint_eq(chunk_engine_damaged(w.e), 1);
 	ck_assert_int_eq(chunk_engine_commit(w.e, 1, copy_id, 1), 0);
 	ck_assert_uint_eq(chunk_engine_damaged(w.e), 2);
