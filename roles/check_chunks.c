@@ -215,6 +215,7 @@ next_chain(struct check_chunks *w)
 		if (row->id > w->chain) {
 			w->chain = row->id;
 			w->mark = w->c->chunks;
+			w->dropped_mark = w->dropped;
 			chain_begin(w->c);
 			return;
 		}
@@ -231,6 +232,11 @@ chain_failed(struct check_chunks *w, int rc)
 {
 	struct check *c = w->c;
 
+	/* What was seen of it is seen again. */
+	while (w->suspect_n > 0 && w->suspects[w->suspect_n - 1].chain == w->chain)
+		w->suspect_n--;
+	w->dropped = w->dropped_mark;
+	c->chunks = w->mark;
 	if (w->tries++ >= CHECK_CHAIN_TRIES || err_next(rc) == ERR_NEXT_FAIL) {
 		c->blind = true;
 		c->faults++;
@@ -250,11 +256,6 @@ advance(struct check_chunks *w)
 	enum check_judgement how;
 
 	if (w->rc != 0) {
-		/* What was seen of it is seen again. */
-		while (w->suspect_n > 0 &&
-		    w->suspects[w->suspect_n - 1].chain == w->chain)
-			w->suspect_n--;
-		w->c->chunks = w->mark;
 		chain_failed(w, w->rc);
 		return;
 	}

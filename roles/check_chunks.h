@@ -49,7 +49,7 @@ struct check_chunks {
 	uint32_t	at;		/* suspect */
 	uint32_t	suspect_n;
 	uint64_t	dropped;	/* suspects there was no room for */
-	uint64_t	mark;		/* chunks counted before this chain began */
+	uint64_t	mark, dropped_mark;	/* chunks, dropped before this chain */
 	/* one that is mended */
 	uint64_t	number;		/* of the repair */
 	bool		failed;		/* part of it was not done */
