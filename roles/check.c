@@ -31,17 +31,22 @@ print(char out[TEXT_MAX], const char *fmt, va_list ap)
 	out[n] = '\0';
 }
 
+/* A line: {"kind": "text"}; with a number {"kind": 1, "does": "text"}. */
 static void
-say(struct check *c, const char *kind, const char *fmt, va_list ap)
+say(struct check *c, const char *kind, uint64_t number, const char *fmt, va_list ap)
 {
 	char text[TEXT_MAX];
 
 	print(text, fmt, ap);
 	if (c->how.json) {
 		fprintf(c->to, "{\"%s\": ", kind);
+		if (number > 0)
+			fprintf(c->to, "%" PRIu64 ", \"does\": ", number);
 		admin_show_string(c->to, text);
 		fputs("}\n", c->to);
-	} else
+	} else if (number > 0)
+		fprintf(c->to, "%s %" PRIu64 ": %s\n", kind, number, text);
+	else
 		fprintf(c->to, "%s: %s\n", kind, text);
 	fflush(c->to);
 }
@@ -52,7 +57,7 @@ check_fault(struct check *c, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	say(c, "fault", fmt, ap);
+	say(c, "fault", 0, fmt, ap);
 	va_end(ap);
 }
 
@@ -62,7 +67,7 @@ check_still(struct check *c, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	say(c, "still", fmt, ap);
+	say(c, "still", 0, fmt, ap);
 	va_end(ap);
 }
 
@@ -72,27 +77,18 @@ check_note(struct check *c, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	say(c, "note", fmt, ap);
+	say(c, "note", 0, fmt, ap);
 	va_end(ap);
 }
 
 uint64_t
 check_repair(struct check *c, const char *fmt, ...)
 {
-	char text[TEXT_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
-	print(text, fmt, ap);
+	say(c, "repair", ++c->repairs, fmt, ap);
 	va_end(ap);
-	c->repairs++;
-	if (c->how.json) {
-		fprintf(c->to, "{\"repair\": %" PRIu64 ", \"does\": ", c->repairs);
-		admin_show_string(c->to, text);
-		fputs("}\n", c->to);
-	} else
-		fprintf(c->to, "repair %" PRIu64 ": %s\n", c->repairs, text);
-	fflush(c->to);
 	return c->repairs;
 }
 
