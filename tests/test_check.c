@@ -607,16 +607,27 @@ random_bytes(void *ctx, void *out, size_t n)
 	memset(out, 7, n);
 }
 
+/* What the check is to do; it writes to T.out. */
+static void
+conf(struct check_conf *cc, enum may may, bool json)
+{
+	static struct role_env env;
+	FILE *to = open_memstream(&T.out, &T.out_n);
+
+	ck_assert_ptr_nonnull(to);
+	env = (struct role_env){ .clock = T.rig.cclock, .rand = &T.rig.rand,
+		.log = T.rig.log, .hub = T.rig.chub, .random = random_bytes };
+	*cc = (struct check_conf){ .env = &env, .managers = &T.rig.addr, .manager_n = 1,
+		.how = { .repair = may != LOOK, .discard = may == DISCARD, .json = json,
+			.prefer_tail = may == TAIL }, .to = to };
+}
+
 static void
 check_run(enum may may, bool json)
 {
-	struct role_env env = { .clock = T.rig.cclock, .rand = &T.rig.rand,
-	    .log = T.rig.log, .hub = T.rig.chub, .random = random_bytes };
-	FILE *to = open_memstream(&T.out, &T.out_n);
-	struct check_conf cc = { .env = &env, .managers = &T.rig.addr, .manager_n = 1,
-	    .how = { .repair = may != LOOK, .discard = may == DISCARD, .json = json,
-		.prefer_tail = may == TAIL }, .to = to };
+	struct check_conf cc;
 
+	conf(&cc, may, json);
 	if (may == FIRST)		/* of the chain that has the odd chunk */
 		for (unsigned i = 0; i < T.chunk_n; i++)
 			if (T.chunks[i].check[0] != T.chunks[i].check[2])
@@ -625,7 +636,7 @@ check_run(enum may may, bool json)
 	ck_assert(!T.done);
 	ck_assert(sim_clock_run_until(T.rig.world, is_done, NULL, 300 * NS_PER_S));
 	check_close(T.check);
-	fclose(to);
+	fclose(cc.to);
 }
 
 START_TEST(finds)
@@ -770,12 +781,9 @@ END_TEST
 /* Closing at any time. */
 START_TEST(closed)
 {
-	struct role_env env = { .clock = T.rig.cclock, .rand = &T.rig.rand,
-	    .log = T.rig.log, .hub = T.rig.chub, .random = random_bytes };
-	FILE *to = open_memstream(&T.out, &T.out_n);
-	struct check_conf cc = { .env = &env, .managers = &T.rig.addr, .manager_n = 1,
-	    .how = { .repair = true }, .to = to };
+	struct check_conf cc;
 
+	conf(&cc, REPAIR, false);
 	arrange(_i == 0 ? CLEAN : _i == 1 ? NLINK : ALL_DIFFER);
 	for (unsigned steps = 0; !T.done; steps++) {
 		ck_assert_int_eq(check_open(&T.check, &cc, done, NULL), 0);
@@ -787,7 +795,7 @@ START_TEST(closed)
 			ck_assert(!T.done);
 		}
 	}
-	fclose(to);
+	fclose(cc.to);
 }
 END_TEST
 
