@@ -1,70 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* call.c - calls, and the peers they go to.
+/* call.c - calls: requests out, replies in.
  *
- *   call   IDLE -> QUEUED -> SENT -> fn            peer   IDLE -> CONNECTING -> UP
- *                     \________\___-> ENDING -> fn           \-> PAUSED -/
+ *   IDLE -> QUEUED -> SENT -> fn
+ *                 \________\___-> ENDING -> fn
  *
  * 1. A call is in hub->calls while QUEUED or SENT, and in one of p->waiting, p->sent,
  *    hub->ending; c->peer is NULL when ENDING or IDLE.
  * 2. While c->out is queued or c->rx is being pulled the caller's memory is in use; both
- *    are NULL when fn runs.  fn runs from the loop only.
- * 3. A failed connection fails all calls on it.  Those that start while a peer is PAUSED
- *    wait for the next attempt, at most BACKOFF_MAX_MS, and share its fate: so calls to a
- *    dead server fail soon, but callers that retry in a circle are paced.
- * 4. When nothing has come for QUIET_MS while a call waits, or since a call was sent that
- *    timed out, we ask whether the peer is there (ping); no answer for PROBE_MS breaks the
- *    connection, so after a cut has healed we do not wait for TCP's own slow retries (nor in
- *    connecting, hence CONNECT_MS). */
+ *    are NULL when fn runs.  fn runs from the loop only. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conf/err.h"
-#include "net/conn.h"
+#include "net/peer.h"
 
-#define CONNECT_MS	1500u		/* connect and hello */
-#define BACKOFF_MIN_MS	10u
-#define BACKOFF_MAX_MS	250u
-#define QUIET_MS	1000u		/* nothing came while a call waits: ping */
-#define PROBE_MS	1500u		/* no answer to that: the connection goes */
-#define FORGET_MS	60000u		/* peers without connection */
-#define TCP_MS		60000u		/* RDMA led nowhere: so long without */
 #define SCATTER		128u		/* parts of a reply payload, usually */
 
 enum call_state { CALL_IDLE, CALL_QUEUED, CALL_SENT, CALL_ENDING };
-enum peer_state { PEER_IDLE, PEER_PAUSED, PEER_CONNECTING, PEER_UP };
-
-struct net_peer {
-	struct list	   node;	/* hub->peer_list */
-	struct net_peer	  *same;	/* next with this hash */
-	uint64_t	   hash;
-	struct net_addr	   addr;
-	struct net_hub	  *hub;
-	struct net_conn	   conn;
-	enum peer_state	   state;
-	struct list	   waiting, sent;
-	struct clock_timer timer;	/* PAUSED: try; UP: idle?; IDLE: forget */
-	struct clock_timer probe;
-	uint64_t	   probe_ns, used_ns, not_before_ns;
-	uint64_t	   tcp_until_ns;	/* its network lets no RDMA through */
-	uint32_t	   fails;	/* in a row, without a reply between */
-};
-
-static void connect_peer(struct net_peer *p);
-static void peer_is_old(struct clock_timer *t);
-
-static uint64_t
-now_of(const struct net_hub *hub)
-{
-	return clock_now(hub->conf.clock);
-}
-
-static void
-stop_timer(struct net_hub *hub, struct clock_timer *t)
-{
-	clock_timer_stop(hub->conf.clock, t);
-}
 
 static uint64_t
 total(const struct iovec *iov, unsigned n)
@@ -88,9 +42,9 @@ forget(struct net_call *c)
 	if (c->state != CALL_ENDING)
 		map_del(&hub->calls, c->id);
 	list_remove(&c->node);
-	stop_timer(hub, &c->deadline);
+	net_stop_timer(hub, &c->deadline);
 	if (c->peer != NULL)
-		c->peer->used_ns = now_of(hub);
+		c->peer->used_ns = net_now(hub);
 	c->peer = NULL;
 	c->state = CALL_IDLE;
 	hub->calls_n--;
@@ -113,7 +67,7 @@ end_later(struct net_call *c, int rc)
 	assert(c->out == NULL && c->rx == NULL && c->state != CALL_ENDING);
 	drop_kept(c);
 	map_del(&hub->calls, c->id);
-	stop_timer(hub, &c->deadline);
+	net_stop_timer(hub, &c->deadline);
 	list_remove(&c->node);
 	list_push_back(&hub->ending, &c->node);
 	c->peer = NULL;
@@ -157,84 +111,12 @@ end_all_later(struct net_hub *hub, struct list *calls, int rc)
 		clock_defer(hub->conf.clock, &hub->end, run_ending);
 }
 
-/* ---- peers ---- */
-
-static uint64_t
-hash_addr(const struct net_addr *a)
-{
-	uint64_t h = 14695981039346656037ull ^ a->kind;
-
-	h = (h ^ a->port) * 1099511628211ull;
-	h = (h ^ a->id) * 1099511628211ull;
-	for (unsigned i = 0; i < sizeof(a->ip); i++)
-		h = (h ^ a->ip[i]) * 1099511628211ull;
-	return h;
-}
-
-static struct net_peer *
-get_peer(struct net_hub *hub, const struct net_addr *addr)
-{
-	uint64_t hash = hash_addr(addr);
-	struct net_peer *first = map_get(&hub->peers, hash), *p;
-
-	for (p = first; p != NULL; p = p->same)
-		if (net_addr_eq(&p->addr, addr))
-			return p;
-	if ((p = calloc(1, sizeof(*p))) == NULL)
-		return NULL;
-	p->same = first;
-	if (map_put(&hub->peers, hash, p) != 0) {
-		free(p);
-		return NULL;
-	}
-	p->hash = hash;
-	p->addr = *addr;
-	p->hub = hub;
-	list_init(&p->waiting);
-	list_init(&p->sent);
-	list_push_back(&hub->peer_list, &p->node);
-	clock_timer_start(hub->conf.clock, &p->timer,
-	    now_of(hub) + FORGET_MS * NS_PER_MS, peer_is_old);
-	return p;
-}
-
-static void
-free_peer(struct net_peer *p)
+void
+net_calls_lost(struct net_peer *p, struct list *unsent, int rc)
 {
 	struct net_hub *hub = p->hub;
-	struct net_peer *first = map_del(&hub->peers, p->hash), **at;
 
-	assert(p->conn.chan == NULL && list_empty(&p->waiting) &&
-	    list_empty(&p->sent));
-	for (at = &first; *at != p; at = &(*at)->same)
-		;
-	*at = p->same;
-	/* Room for this key has just been made. */
-	if (first != NULL && map_put(&hub->peers, p->hash, first) != 0)
-		assert(!"a table that shrank has no room");
-	stop_timer(hub, &p->timer);
-	stop_timer(hub, &p->probe);
-	list_remove(&p->node);
-	free(p);
-}
-
-static void
-peer_is_old(struct clock_timer *t)
-{
-	free_peer(container_of(t, struct net_peer, timer));
-}
-
-/* End the connection and, later, all calls on it. */
-static void
-disconnect(struct net_peer *p, int rc)
-{
-	struct net_hub *hub = p->hub;
-	uint64_t now = now_of(hub);
-	struct list unsent;
-
-	list_init(&unsent);
-	net_conn_close(&p->conn, &unsent, false);
-	for (struct list *l; (l = list_pop_front(&unsent)) != NULL;) {
+	for (struct list *l; (l = list_pop_front(unsent)) != NULL;) {
 		struct net_out *o = list_entry(l, struct net_out, tx.node);
 		struct net_call *c = o->owner;
 
@@ -250,135 +132,8 @@ disconnect(struct net_peer *p, int rc)
 		net_out_free(hub, c->out);
 		c->out = NULL;
 	}
-	if (p->state == PEER_UP)
-		hub->conns_n--;
-	p->state = PEER_IDLE;
-	stop_timer(hub, &p->probe);
-	clock_timer_start(hub->conf.clock, &p->timer,
-	    now + FORGET_MS * NS_PER_MS, peer_is_old);
 	end_all_later(hub, &p->sent, rc);
 	end_all_later(hub, &p->waiting, rc);
-}
-
-/* The peer failed us: the next attempt waits, longer each time.  @p->fails is back to
- * 0 with every reply, so a connection that did its work is made again at once. */
-static void
-peer_failed(struct net_peer *p, int rc)
-{
-	struct net_hub *hub = p->hub;
-	uint64_t ms = BACKOFF_MAX_MS;
-
-	if (p->fails++ == 0 && p->state == PEER_UP) {
-		ms = 0;
-	} else {
-		if (p->fails < 6 && (BACKOFF_MIN_MS << (p->fails - 1)) < ms)
-			ms = BACKOFF_MIN_MS << (p->fails - 1);
-		ms = ms / 2 + rand_below(hub->conf.rand, ms / 2 + 1);
-	}
-	p->not_before_ns = now_of(hub) + ms * NS_PER_MS;
-	disconnect(p, rc);
-}
-
-/* Silence broke it.  Where TCP came through and over RDMA not a word did (a partition, a
- * filter, a path that is cut for it alone) the next connections stay on TCP. */
-static void
-peer_was_silent(struct net_peer *p)
-{
-	char addr[NET_ADDR_TEXT];
-
-	if (p->state != PEER_UP || !p->conn.on_rdma || p->conn.rdma_heard)
-		return;
-	net_addr_text(&p->addr, addr);
-	log_warn(p->hub->conf.log, "no answer over RDMA, over TCP for a while",
-	    "peer=%s s=%u", addr, TCP_MS / 1000);
-	p->tcp_until_ns = now_of(p->hub) + TCP_MS * NS_PER_MS;
-}
-
-static void
-peer_is_unused(struct clock_timer *t)
-{
-	struct net_peer *p = container_of(t, struct net_peer, timer);
-	struct net_hub *hub = p->hub;
-	uint64_t idle_ns = hub->conf.idle_ms * NS_PER_MS, now = now_of(hub);
-
-	if (list_empty(&p->sent) && now - p->used_ns >= idle_ns) {
-		disconnect(p, 0);
-		free_peer(p);
-		return;
-	}
-	clock_timer_start(hub->conf.clock, t, list_empty(&p->sent) ?
-	    p->used_ns + idle_ns : now + idle_ns, peer_is_unused);
-}
-
-/* Bytes came from it, or what it is sent moves. */
-static uint64_t
-heard(const struct net_peer *p)
-{
-	const struct net_chan *chan = p->conn.chan;
-
-	return chan->out_bytes > 0 && chan->tx_since_ns > chan->rx_ns ?
-	    chan->tx_since_ns : chan->rx_ns;
-}
-
-static void watch_due(struct clock_timer *t);
-
-static void
-watch_at(struct net_peer *p, uint64_t at_ns)
-{
-	clock_timer_start(p->hub->conf.clock, &p->probe, at_ns, watch_due);
-}
-
-static void
-ask_for_life(struct net_peer *p)
-{
-	p->probe_ns = now_of(p->hub);
-	/* Out of memory for a ping: then silence alone decides. */
-	(void)net_conn_ping(&p->conn);
-	watch_at(p, p->probe_ns + PROBE_MS * NS_PER_MS);
-}
-
-static void
-watch_due(struct clock_timer *t)
-{
-	struct net_peer *p = container_of(t, struct net_peer, probe);
-	uint64_t now = now_of(p->hub), last = heard(p);
-
-	if (p->probe_ns != 0 && last < p->probe_ns) {
-		char addr[NET_ADDR_TEXT];
-
-		net_addr_text(&p->addr, addr);
-		log_info(p->hub->conf.log, "peer is silent", "peer=%s ms=%u", addr,
-		    PROBE_MS);
-		peer_was_silent(p);
-		peer_failed(p, -ECONNRESET);
-		return;
-	}
-	p->probe_ns = 0;
-	if (list_empty(&p->sent))
-		return;			/* nobody waits */
-	if (last + QUIET_MS * NS_PER_MS > now)
-		watch_at(p, last + QUIET_MS * NS_PER_MS);
-	else
-		ask_for_life(p);
-}
-
-/* A call waits for @p. */
-static void
-watch(struct net_peer *p)
-{
-	if (p->probe.pos != 0)
-		return;
-	p->probe_ns = 0;
-	watch_at(p, now_of(p->hub) + QUIET_MS * NS_PER_MS);
-}
-
-/* A call that was sent at @sent_ns timed out. */
-static void
-probe(struct net_peer *p, uint64_t sent_ns)
-{
-	if (p->state == PEER_UP && (p->probe.pos == 0 || p->probe_ns == 0) &&
-	    p->conn.chan->rx_ns <= sent_ns)
-		ask_for_life(p);
 }
 
 /* ---- sending ---- */
@@ -388,7 +143,7 @@ probe(struct net_peer *p, uint64_t sent_ns)
 static void
 seal(struct net_call *c, uint8_t *head, uint32_t n, uint32_t bulk_len)
 {
-	uint64_t now = now_of(c->hub), ms = 1;
+	uint64_t now = net_now(c->hub), ms = 1;
 	struct net_frame f = {
 		.msg_len = n - NET_HEAD, .bulk_len = bulk_len, .id = c->id,
 		.method = c->method->id, .kind = NET_FRAME_REQUEST,
@@ -425,7 +180,7 @@ send_out(struct net_call *c)
 	struct net_out *o = c->out;
 
 	seal(c, o->head, o->tx.head_len, o->tx.bulk_len);
-	c->sent_ns = now_of(c->hub);
+	c->sent_ns = net_now(c->hub);
 	c->state = CALL_SENT;
 	stat_add(&c->hub->stat.sent_bytes, o->tx.bulk_len);
 	if (net_conn_send(&c->peer->conn, o)) {
@@ -462,7 +217,7 @@ time_is_up(struct clock_timer *t)
 
 	net_call_cancel(c);
 	if (sent)
-		probe(p, sent_ns);
+		net_peer_probe(p, sent_ns);
 	stat_add(&hub->stat.failures, 1);
 	stat_add(&hub->stat.timeouts, 1);
 	net_hub_get(hub);
@@ -500,7 +255,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	c->id = hub->next_id + 1;
 	if ((n = encode(c, req, (uint32_t)room)) < 0)
 		return n;
-	if ((p = get_peer(hub, to)) == NULL)
+	if ((p = net_peer_get(hub, to)) == NULL)
 		return -ENOMEM;
 	/* One-sided transports must know where the reply's payload may go. */
 	if (p->state == PEER_UP && bulk == 0 && (unsigned)n <= NET_OUT_SMALL &&
@@ -511,7 +266,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 		rc = net_conn_copy(&p->conn, hub->scratch, (uint32_t)n,
 		    NULL);
 		c->state = CALL_SENT;
-		c->sent_ns = now_of(hub);
+		c->sent_ns = net_now(hub);
 	} else {
 		c->out = keep_request(c, hub->scratch, (uint32_t)n, (uint32_t)bulk);
 		if (c->out == NULL)
@@ -531,17 +286,17 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	stat_add(&hub->stat.calls, 1);
 	stat_set(&hub->stat.calls_now, hub->calls_n);
 	c->peer = p;
-	p->used_ns = now_of(hub);
+	p->used_ns = net_now(hub);
 	clock_timer_start(hub->conf.clock, &c->deadline, opts->deadline_ns,
 	    time_is_up);
 	list_init(&c->node);
 	if (p->state != PEER_UP) {
 		list_push_back(&p->waiting, &c->node);
-		connect_peer(p);
+		net_peer_connect(p);
 		return 0;
 	}
 	list_push_back(&p->sent, &c->node);
-	watch(p);
+	net_peer_watch(p);
 	if (c->state == CALL_QUEUED)
 		send_out(c);
 	return 0;
@@ -568,7 +323,7 @@ net_call_cancel(struct net_call *c)
 	if (c->out != NULL) {
 		/* Half of the payload has left: the rest can neither be sent nor left
 		 * out, so the connection goes, and with it c->out. */
-		peer_failed(p, -ECONNRESET);
+		net_peer_failed(p, -ECONNRESET);
 		assert(c->state == CALL_ENDING);
 	}
 	forget(c);
@@ -583,7 +338,7 @@ net_call_active(const struct net_call *c)
 uint64_t
 net_call_heard(const struct net_call *c)
 {
-	return c->state == CALL_SENT ? heard(c->peer) : 0;
+	return c->state == CALL_SENT ? net_peer_heard(c->peer) : 0;
 }
 
 void
@@ -592,6 +347,20 @@ net_call_ping(struct net_call *c)
 	/* Out of memory: then what comes of its own accord decides. */
 	if (c->state == CALL_SENT)
 		(void)net_conn_ping(&c->peer->conn);
+}
+
+void
+net_calls_up(struct net_peer *p)
+{
+	while (!list_empty(&p->waiting)) {
+		struct net_call *c = list_entry(p->waiting.next, struct net_call,
+		    node);
+
+		list_remove(&c->node);
+		list_push_back(&p->sent, &c->node);
+		net_peer_watch(p);
+		send_out(c);
+	}
 }
 
 /* ---- receiving ---- */
@@ -683,8 +452,8 @@ pull_reply(struct net_call *c, const uint8_t *head, const struct net_frame *f,
 	return rc;
 }
 
-static void
-conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f,
+void
+net_calls_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f,
     struct net_rx *rx, struct net_far *far)
 {
 	struct net_peer *p = container_of(conn, struct net_peer, conn);
@@ -693,7 +462,7 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 	int rc = 0;
 
 	if (far != NULL) {		/* only requests offer memory */
-		peer_failed(p, -ECONNRESET);
+		net_peer_failed(p, -ECONNRESET);
 		return;
 	}
 	p->fails = 0;
@@ -722,11 +491,11 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 		rc = keep_reply(c, f, head);
 	}
 	if (rc != 0)
-		peer_failed(p, -ECONNRESET);
+		net_peer_failed(p, -ECONNRESET);
 }
 
-static void
-conn_pulled(struct net_conn *conn, struct net_rx *rx)
+void
+net_calls_pulled(struct net_conn *conn, struct net_rx *rx)
 {
 	struct net_call *c = rx->owner;
 
@@ -735,8 +504,8 @@ conn_pulled(struct net_conn *conn, struct net_rx *rx)
 	finish_kept(c);
 }
 
-static void
-conn_sent(struct net_conn *conn, struct net_out *o)
+void
+net_calls_sent(struct net_conn *conn, struct net_out *o)
 {
 	struct net_call *c = o->owner;
 
@@ -746,112 +515,11 @@ conn_sent(struct net_conn *conn, struct net_out *o)
 	finish_kept(c);
 }
 
-/* ---- connections ---- */
-
-static void
-conn_up(struct net_conn *conn)
-{
-	struct net_peer *p = container_of(conn, struct net_peer, conn);
-	struct net_hub *hub = p->hub;
-
-	p->state = PEER_UP;
-	p->used_ns = now_of(hub);
-	hub->conns_n++;
-	stat_add(&hub->stat.connects, 1);
-	if (hub->conf.idle_ms > 0)
-		clock_timer_start(hub->conf.clock, &p->timer,
-		    p->used_ns + hub->conf.idle_ms * NS_PER_MS, peer_is_unused);
-	while (!list_empty(&p->waiting)) {
-		struct net_call *c = list_entry(p->waiting.next, struct net_call,
-		    node);
-
-		list_remove(&c->node);
-		list_push_back(&p->sent, &c->node);
-		watch(p);
-		send_out(c);
-	}
-}
-
-/* A box refuses to connect in words of its own (EINVAL, EACCES, EPERM, EADDRNOTAVAIL, also
- * EMFILE ...); none is about what was asked, and askers may look for another peer. */
-static int
-unreachable(int rc)
-{
-	return rc > ERR_STALE_CHAIN && err_next(rc) == ERR_NEXT_FAIL ?
-	    -EHOSTUNREACH : rc;
-}
-
-/* Whatever broke a connection that was up, the caller hears -ECONNRESET: it may or may
- * not have been executed. */
-static void
-conn_closed(struct net_conn *conn, int rc)
-{
-	struct net_peer *p = container_of(conn, struct net_peer, conn);
-
-	if (p->fails == 0) {
-		char addr[NET_ADDR_TEXT];
-
-		net_addr_text(&p->addr, addr);
-		log_info(p->hub->conf.log, p->state == PEER_UP ? "connection lost" :
-		    "cannot connect", "peer=%s why=%s", addr, err_name(rc));
-	}
-	if (rc == -EHOSTUNREACH)	/* the device has given up sending again */
-		peer_was_silent(p);
-	peer_failed(p, p->state == PEER_UP || rc == -EPIPE ? -ECONNRESET :
-	    unreachable(rc));
-}
-
-static const struct net_conn_ops conn_ops = {
-	.up = conn_up,
-	.frame = conn_frame,
-	.pulled = conn_pulled,
-	.sent = conn_sent,
-	.closed = conn_closed
-};
-
-static void
-pause_is_over(struct clock_timer *t)
-{
-	struct net_peer *p = container_of(t, struct net_peer, timer);
-
-	p->state = PEER_IDLE;
-	connect_peer(p);
-}
-
-static void
-connect_peer(struct net_peer *p)
-{
-	struct net_hub *hub = p->hub;
-	int rc;
-
-	if (p->state != PEER_IDLE)
-		return;
-	if (p->not_before_ns > now_of(hub)) {
-		p->state = PEER_PAUSED;
-		clock_timer_start(hub->conf.clock, &p->timer, p->not_before_ns,
-		    pause_is_over);
-		return;
-	}
-	stop_timer(hub, &p->timer);
-	p->state = PEER_CONNECTING;
-	rc = net_conn_connect(&p->conn, hub, net_hub_transport(hub, p->addr.kind),
-	    &p->addr, CONNECT_MS, &conn_ops);
-	p->conn.no_rdma = p->tcp_until_ns > now_of(hub);
-	if (rc != 0)
-		conn_closed(&p->conn, rc);
-}
-
 void
 net_calls_close(struct net_hub *hub)
 {
 	clock_undefer(hub->conf.clock, &hub->end);
-	while (!list_empty(&hub->peer_list)) {
-		struct net_peer *p = list_entry(hub->peer_list.next, struct net_peer,
-		    node);
-
-		disconnect(p, -ECONNRESET);
-		free_peer(p);
-	}
+	net_peers_close(hub);
 	while (!list_empty(&hub->ending))
 		forget(list_entry(hub->ending.next, struct net_call, node));
 	clock_undefer(hub->conf.clock, &hub->end);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* conn.h - what net/call.c and net/serve.c share: the hub, frames that wait to leave,
- * and a connection from its hello on.  Nobody else includes this. */
+/* conn.h - what calls, peers and servers share: the hub, frames that wait to leave, and a
+ * connection from its hello on.  Nobody else includes this. */
 #ifndef NET_CONN_H
 #define NET_CONN_H
 
@@ -28,7 +28,7 @@ struct net_hub {
 	uint32_t    auth_quiet;		/* and how many were not, since */
 	uint32_t    held;		/* > 0: callbacks run; freeing waits */
 	bool	    closed;
-	/* net/call.c's */
+	/* net/call.c's and net/peer.c's */
 	struct map  calls;		/* id -> struct net_call */
 	struct map  peers;		/* hash of address -> first struct net_peer */
 	struct list peer_list;
