@@ -7,9 +7,7 @@
  * run, is told of.
  * Replicas that have been taken out for that are asked by the reading tail whether they are
  * there; the manager is told, and has them brought up to date. */
-#include <errno.h>
-
-#include "conf/err.h"
+#include "roles/path.h"
 #include "roles/storage_impl.h"
 
 #define SILENT_NS	(750 * NS_PER_MS)	/* and another beat until it counts */
@@ -33,16 +31,10 @@ storage_apart_asked(struct storage_target *t)
 		t->wait_ns = t->tried_ns;
 }
 
-static bool
-from_itself(int rc)
-{
-	return rc == 0 || rc <= ERR_STALE_CHAIN || err_next(rc) == ERR_NEXT_FAIL;
-}
-
 void
 storage_apart_answered(struct storage_target *t, int rc)
 {
-	if (from_itself(rc))
+	if (path_answered(rc))
 		t->wait_ns = list_empty(&t->attempts) ? 0 : now_of(t->w);
 }
 
@@ -132,7 +124,7 @@ answered(struct net_call *c, int rc)
 {
 	struct storage_neighbour *b = container_of(c, struct storage_neighbour, call);
 
-	if (from_itself(rc))
+	if (path_answered(rc))
 		b->reached_ns = now_of(b->w);
 }
 

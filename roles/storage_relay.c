@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #include "conf/err.h"
+#include "roles/path.h"
 #include "roles/storage_impl.h"
 
 #define RELAYS_MAX	256u		/* of one worker */
@@ -55,19 +56,12 @@ finish(struct storage_relay *r, int rc, const void *rep)
 	free(r);
 }
 
-/* The head said something itself, and not that it is no head (any more). */
-static bool
-from_head(int rc)
-{
-	return rc == 0 || rc <= ERR_STALE_CHAIN || err_next(rc) == ERR_NEXT_FAIL;
-}
-
 static void
 answered(struct net_call *c, int rc)
 {
 	struct storage_relay *r = container_of(c, struct storage_relay, call);
 
-	finish(r, from_head(rc) ? rc : ERR_CHAIN_RECOVERING,
+	finish(r, path_answered(rc) ? rc : ERR_CHAIN_RECOVERING,
 	    rc == 0 ? c->rep : NULL);
 }
 
