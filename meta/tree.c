@@ -305,6 +305,8 @@ entry(struct walk *w, const struct found *f)
 	n->names++;
 	if ((n->flags & DIR_NODE) != 0)
 		count_directory(w, dir, n, f->parent);
+	else if ((n->flags & BAD) != 0 && S_ISDIR(f->e.type))
+		dir->subdirs++;		/* all that tells what it was */
 	if ((rc = dirent_name_check(&f->name)) != 0 ||
 	    f->hash != key_hash(name, f->name.n)) {
 		fix.what = META_REPAIR_KEY;

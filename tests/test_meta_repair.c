@@ -685,6 +685,21 @@ START_TEST(large)
 }
 END_TEST
 
+/* An inode that does not parse is one fault; all that is around it is right. */
+START_TEST(one_bad_inode)
+{
+	const ino_id inos[] = { I.f, I.d, I.e, I.g, I.l, I.h, I.x };
+	uint8_t k[KEY_INO_LEN];
+	char text[64];
+
+	table_put(h->t, k, key_ino(k, KEY_INODE, inos[_i]), "?", 1);
+	look();
+	snprintf(text, sizeof(text), "1: inode row of %u\n", (unsigned)inos[_i]);
+	ck_assert_str_eq(F.text, text);
+	ck_assert_uint_eq(F.unfixed, 1);
+}
+END_TEST
+
 /* Calls that run into such rows are told so, and the file system goes on. */
 START_TEST(in_the_way)
 {
@@ -918,6 +933,7 @@ main(void)
 	tcase_add_test(t, old_image);
 	tcase_add_test(t, who_may);
 	tcase_add_test(t, large);
+	tcase_add_loop_test(t, one_bad_inode, 0, 7);
 	tcase_add_test(t, in_the_way);
 	tcase_add_loop_test(t, any_request, 0, 20);
 	tcase_add_loop_test(t, any_damage, 0, SEEDS);
