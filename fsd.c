@@ -44,7 +44,7 @@ struct args {
 	const char *set[64];		/* section.option=value */
 	unsigned    set_n;
 	const char *mount_opts;
-	const char *size, *raw, *log;
+	const char *size, *raw, *log, *listen, *time;
 	bool	    foreground, background, json, lazy, print_config, repair, discard;
 	const char *prefer;
 	char	  **words;		/* what is left */
@@ -65,6 +65,8 @@ usage(FILE *to)
 	    "       fsd check [--config FILE] [--repair [--discard] [--prefer tail|TARGET]]\n"
 	    "           [--json]\n"
 	    "       fsd bench [--config FILE] [--raw DIR] [CASE...]\n"
+	    "       fsd bench net serve [--config FILE] [--listen ADDR]\n"
+	    "       fsd bench net [--config FILE] [--time SECONDS] [ADDR] [CASE...]\n"
 	    "       fsd --print-config [--config FILE]\n"
 	    "       fsd help [TOPIC]    fsd --help    fsd --version\n"
 	    "roles: manager, metadata, storage\n", to);
@@ -652,6 +654,57 @@ cmd_check(const struct args *a)
 	return rc == 0 ? 0 : rc == -EUCLEAN ? 1 : 3;
 }
 
+static void
+bench_listens(void *ctx, const struct net_addr *at)
+{
+	char text[NET_ADDR_TEXT];
+
+	(void)ctx;
+	net_addr_text(at, text);
+	printf("fsd bench: serving at %s; on the other node: fsd bench net %s\n", text, text);
+	fflush(stdout);
+}
+
+/* fsd bench net serve; ... ADDR [CASE...]; ... [CASE...] for both ends here. */
+static int
+cmd_bench_net(const struct args *a)
+{
+	const char *const *words = (const char *const *)a->words + 1, *why;
+	unsigned long seconds = a->time != NULL ? strtoul(a->time, NULL, 10) : 2;
+	unsigned n = (unsigned)a->word_n - 1;
+	bool serve = n == 1 && strcmp(words[0], "serve") == 0;
+	char listen[NET_ADDR_TEXT];
+	struct net_addr at, to;
+	struct run_plan plan;
+	struct conf c;
+	int rc;
+
+	if (seconds == 0 || seconds > 3600)
+		return wrong_use("--time wants 1 to 3600 seconds, not", a->time);
+	if ((rc = load_conf(&c, a)) != 0)
+		return rc;
+	snprintf(listen, sizeof(listen), strchr(c.node_address, ':') != NULL ?
+	    "[%s]:0" : "%s:0", c.node_address);
+	if (a->listen != NULL)
+		snprintf(listen, sizeof(listen), "%s", a->listen);
+	if (net_addr_parse(listen, strlen(listen), &at, &why) != 0 ||
+	    at.kind > NET_ADDR_TCP6)
+		return wrong_use("--listen wants ip:port, not", listen);
+	if (serve) {
+		if ((rc = plan_init(&plan, &c)) == 0)
+			rc = bench_net_serve(&c, plan.key, &at, bench_listens, NULL);
+	} else if (n > 0 && net_addr_parse(words[0], strlen(words[0]), &to, NULL) == 0 &&
+	    to.kind <= NET_ADDR_TCP6) {
+		if ((rc = plan_init(&plan, &c)) == 0)
+			rc = bench_net(&c, plan.key, &to, (unsigned)seconds, words + 1,
+			    n - 1);
+	} else {
+		rc = bench_net_both(&c, &at, (unsigned)seconds, words, n);
+	}
+	conf_fini(&c);
+	return rc;
+}
+
 static int
 cmd_bench(const struct args *a)
 {
@@ -659,6 +712,8 @@ cmd_bench(const struct args *a)
 	struct conf c;
 	int rc;
 
+	if (a->word_n > 0 && strcmp(a->words[0], "net") == 0)
+		return cmd_bench_net(a);
 	if ((rc = load_conf(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
 		return rc;
 	rc = bench_run(&c, plan.key, plan.managers, plan.manager_n,
@@ -696,6 +751,8 @@ parse_args(struct args *a, int argc, char **argv)
 		{ "background", no_argument, NULL, 'b' },
 		{ "log", required_argument, NULL, 'L' },
 		{ "raw", required_argument, NULL, 'R' },
+		{ "listen", required_argument, NULL, 'A' },
+		{ "time", required_argument, NULL, 't' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "lazy", no_argument, NULL, 'l' },
 		{ "repair", no_argument, NULL, 'x' },
@@ -729,6 +786,12 @@ parse_args(struct args *a, int argc, char **argv)
 			break;
 		case 'R':
 			a->raw = optarg;
+			break;
+		case 'A':
+			a->listen = optarg;
+			break;
+		case 't':
+			a->time = optarg;
 			break;
 		case 'o':
 			a->mount_opts = optarg;

@@ -184,3 +184,23 @@ net_addr_eq(const struct net_addr *a, const struct net_addr *b)
 	}
 	return false;
 }
+
+unsigned
+net_addr_sockaddr(const struct net_addr *a, struct sockaddr_storage *out)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)out;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+
+	memset(out, 0, sizeof(*out));
+	if (a->kind == NET_ADDR_TCP4) {
+		in->sin_family = AF_INET;
+		in->sin_port = htons(a->port);
+		memcpy(&in->sin_addr, a->ip, 4);
+		return sizeof(*in);
+	}
+	in6->sin6_family = AF_INET6;
+	in6->sin6_port = htons(a->port);
+	in6->sin6_scope_id = a->id;
+	memcpy(&in6->sin6_addr, a->ip, 16);
+	return sizeof(*in6);
+}

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct sockaddr_storage;
+
 enum net_addr_kind { NET_ADDR_NONE, NET_ADDR_TCP4, NET_ADDR_TCP6, NET_ADDR_LOCAL,
 	NET_ADDR_SIM };
 
@@ -29,6 +31,8 @@ struct net_addr {
 int	net_addr_parse(const char *text, size_t n, struct net_addr *out,
 	    const char **why);
 void	net_addr_text(const struct net_addr *a, char out[NET_ADDR_TEXT]);
+/* The system's form of a TCP address; its length. */
+unsigned net_addr_sockaddr(const struct net_addr *a, struct sockaddr_storage *out);
 bool	net_addr_eq(const struct net_addr *a, const struct net_addr *b);
 
 #endif

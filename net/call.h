@@ -64,6 +64,8 @@ int	net_hub_open(struct net_hub **out, const struct net_hub_conf *conf);
 void	net_hub_add(struct net_hub *hub, struct net_transport *t);
 /* The one that serves addresses of this kind, or NULL. */
 struct net_transport *net_hub_transport(struct net_hub *hub, uint8_t addr_kind);
+/* The one that connections move to where both ends have RDMA (net/rdma.h), or NULL. */
+struct net_transport *net_hub_rdma(struct net_hub *hub);
 /* Ends connections; calls in flight never call back. NULL is fine.  May be called from
  * a call's fn. */
 void	net_hub_close(struct net_hub *hub);

@@ -180,6 +180,12 @@ net_hub_transport(struct net_hub *hub, uint8_t addr_kind)
 	return NULL;
 }
 
+struct net_transport *
+net_hub_rdma(struct net_hub *hub)
+{
+	return hub->rdma;
+}
+
 uint32_t
 net_hub_calls(const struct net_hub *hub)
 {

@@ -4,6 +4,7 @@
 #ifndef NET_MSG_ALL_H
 #define NET_MSG_ALL_H
 
+#include "net/msg_bench.h"
 #include "net/msg_manager.h"
 #include "net/msg_meta.h"
 #include "net/msg_raft.h"
@@ -13,7 +14,8 @@
 	MSG_MANAGER_CALLS(X) \
 	MSG_META_CALLS(X) \
 	MSG_STORAGE_CALLS(X) \
-	MSG_RAFT_CALLS(X)
+	MSG_RAFT_CALLS(X) \
+	MSG_BENCH_CALLS(X)
 
 enum {
 #define X(id, name, request, reply, retry) MSG_##name = id,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* msg_table.c - every message of the five headers, and the table of calls. */
+/* msg_table.c - every message of the six headers, and the table of calls. */
 #include "net/msg_all.h"
 #include "net/msg_define.h"
 
@@ -100,7 +100,13 @@
 	X(who_rep, MSG_WHO_REP) \
 	X(raft_step, MSG_RAFT_STEP) \
 	X(snapshot, MSG_SNAPSHOT) \
-	X(snapshot_rep, MSG_SNAPSHOT_REP)
+	X(snapshot_rep, MSG_SNAPSHOT_REP) \
+	/* net/msg_bench.h */ \
+	X(bench_take, MSG_BENCH_TAKE) \
+	X(bench_give, MSG_BENCH_GIVE) \
+	X(bench_bare, MSG_BENCH_BARE) \
+	X(bench_bare_rep, MSG_BENCH_BARE_REP) \
+	X(bench_cpu_rep, MSG_BENCH_CPU_REP)
 
 MESSAGES(MSG_DEFINE)
 
@@ -140,6 +146,9 @@ static const struct msg_method methods[METHODS] = {
 #undef X
 #define X(...) ROW("raft", __VA_ARGS__)
 	MSG_RAFT_CALLS(X)
+#undef X
+#define X(...) ROW("bench", __VA_ARGS__)
+	MSG_BENCH_CALLS(X)
 #undef X
 };
 

@@ -311,26 +311,6 @@ fail:
 
 /* ---- addresses ---- */
 
-static socklen_t
-to_sockaddr(const struct net_addr *a, struct sockaddr_storage *ss)
-{
-	struct sockaddr_in *in = (struct sockaddr_in *)ss;
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
-
-	memset(ss, 0, sizeof(*ss));
-	if (a->kind == NET_ADDR_TCP4) {
-		in->sin_family = AF_INET;
-		in->sin_port = htons(a->port);
-		memcpy(&in->sin_addr, a->ip, 4);
-		return sizeof(*in);
-	}
-	in6->sin6_family = AF_INET6;
-	in6->sin6_port = htons(a->port);
-	in6->sin6_scope_id = a->id;
-	memcpy(&in6->sin6_addr, a->ip, 16);
-	return sizeof(*in6);
-}
-
 static void
 from_sockaddr(const struct sockaddr_storage *ss, struct net_addr *a)
 {
@@ -374,7 +354,7 @@ tcp_connect(struct net_transport *transport, const struct net_addr *to,
 {
 	struct tcp *t = container_of(transport, struct tcp, t);
 	struct sockaddr_storage ss;
-	socklen_t n = to_sockaddr(to, &ss);
+	socklen_t n = net_addr_sockaddr(to, &ss);
 	struct tcp_chan *c;
 	int fd, rc;
 
@@ -472,7 +452,7 @@ tcp_listen(struct net_transport *transport, const struct net_addr *at,
 {
 	struct tcp *t = container_of(transport, struct tcp, t);
 	struct sockaddr_storage ss;
-	socklen_t n = to_sockaddr(at, &ss);
+	socklen_t n = net_addr_sockaddr(at, &ss);
 	struct listener *l = calloc(1, sizeof(*l));
 	int one = 1, fd = -1, rc = -ENOMEM;
 

@@ -741,7 +741,8 @@ START_TEST(call_table)
 		ck_assert_ptr_eq(type_named(m->reply->name), m->reply);
 		ck_assert_str_eq(m->service, m->id >> 8 == 1 ? "manager" :
 		    m->id >> 8 == 2 ? "metadata" :
-		    m->id >> 8 == 3 ? "storage" : "raft");
+		    m->id >> 8 == 3 ? "storage" :
+		    m->id >> 8 == 4 ? "raft" : "bench");
 	}
 	ck_assert_uint_ge(i, 36);
 	ck_assert_ptr_null(msg_method(0));
