@@ -465,7 +465,7 @@ chunk_engine_space(const struct chunk_engine *e, uint64_t *capacity_bytes,
 bool
 chunk_engine_full(const struct chunk_engine *e)
 {
-	return e->presence.low ||
+	return e->presence.low || e->presence.none ||
 	    e->index.cost_bytes > e->conf.index_bytes / 8 * 7;
 }
 

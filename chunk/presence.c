@@ -51,6 +51,7 @@ ended(struct chunk_engine *e)
 
 	if (p->names || p->label)
 		return;
+	p->none = false;		/* and tried again, unless it is low */
 	clock_timer_stop(e->conf.clock, &p->timer);
 	/* Names that are gone or others'; what is short of something proves nothing. */
 	if (p->check.rc == -ENOENT || p->check.rc == -ENOTDIR ||

@@ -285,6 +285,7 @@ wrote(struct disk_req *r)
 	 * what is behind a chunk's length is not believed. */
 	if (r->rc == -ENOSPC || r->rc == -EDQUOT) {
 		stat_add(&e->stat.full_errors, 1);
+		e->presence.none = true;
 		p->io_rc = -ENOSPC;
 	} else if (r->rc != 0)
 		chunk_engine_break(e, r->rc, "write");

@@ -57,6 +57,7 @@ struct chunk_presence {
 	uint8_t		  *buf;
 	bool		   names, label;	/* under way */
 	bool		   low;			/* the file system has hardly any space */
+	bool		   none;		/* a write found none since the last look */
 	unsigned	   strikes;
 	unsigned	   waits;	/* for the answers */
 };

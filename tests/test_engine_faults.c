@@ -368,6 +368,7 @@ START_TEST(no_space)
 {
 	struct world w;
 	struct sim_disk_faults *x;
+	uint64_t errors;
 
 	world_init(&w, 5);
 	world_format(&w, 9 << 20);
@@ -376,11 +377,19 @@ START_TEST(no_space)
 	x = sim_disk_faults(w.box, "/d");
 	x->full = true;
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 4000, 3000, 6, 2, false), -ENOSPC);
+	ck_assert(chunk_engine_full(w.e));	/* others need not try, for a while */
+	errors = w.e->stat.full_errors;
+	ck_assert_uint_gt(errors, 0);
 	ck_assert_int_eq(put_fill(&w, one_id, 16, 5000, 3000, 6, 2, false), -ENOSPC);
+	ck_assert_uint_eq(w.e->stat.full_errors, errors);
 	ck_assert_int_eq(chunk_engine_state(w.e), 0);
-	ck_assert_uint_gt(w.e->stat.full_errors, 1);
 	expect_fill(&w, one_id, 0, 0, 5000, 5);
 	chunk_engine_check(w.e);
+	x->full = false;
+	run_for(&w, CHUNK_CHECK_MS + 1000);
+	ck_assert(!chunk_engine_full(w.e));
+	ck_assert(times_said(&w, "file system") == 0);
+	x->full = true;
 	/* Soon nothing is tried any more: the index needs what there may be. */
 	run_for(&w, 5000);
 	ck_assert(times_said(&w, "file system is full") == 1);
