@@ -7,17 +7,20 @@
  * A chunk that is gone remembers no epoch.  So that a writer who has not heard of the cut
  * does not bring it back, a worker keeps the last cuts in a table that forgets by
  * overwriting; a removal, whose inode nobody comes to again, does not overwrite a truncation.
- * What falls out of it is garbage that metadata's next cut finds.
+ * A write may make anew what fell out of it: of a truncation only one that was answered before
+ * it, and comes a second time, late, does harm; of a removal that is garbage.
  *
  * The table is that of one head.  The next one has none: there a writer makes a chunk that is
  * absent only when it asked for the epoch under a version of the chain that had this head
  * (storage_op.c).  A cut on its way through the old head at just that moment is not seen. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "conf/err.h"
 #include "roles/storage_impl.h"
 
+#define CUT_WAYS	4u	/* rows of the table that an inode may be in */
 #define CUT_OPS		8u	/* chunks of one cut in work at once */
 #define CUT_CHASE	64u	/* writes under way that one call waits for */
 #define CUT_SCAN	512u	/* index rows looked at in one turn of the loop */
@@ -35,23 +38,47 @@ struct storage_cut {
 	struct clock_defer again;
 };
 
-static struct storage_cut_row *
-row_of(struct storage_worker *w, target_id target, ino_id ino)
+/* The rows that one inode of one target may be in, newest first. */
+static const struct storage_cut_row *
+set_of(const struct storage_worker *w, target_id target, ino_id ino)
 {
 	uint64_t h = (ino ^ (uint64_t)target << 40) * 0x9e3779b97f4a7c15ull;
 
-	return &w->cut_rows[(h >> 40) % STORAGE_CUTS];
+	return &w->cut_rows[(h >> 40) % (STORAGE_CUTS / CUT_WAYS) * CUT_WAYS];
+}
+
+/* CUT_WAYS: in none. */
+static unsigned
+find(const struct storage_cut_row *set, target_id target, ino_id ino)
+{
+	unsigned i = 0;
+
+	while (i < CUT_WAYS && (set[i].target != target || set[i].ino != ino))
+		i++;
+	return i;
 }
 
 uint32_t
 storage_cut_floor(const struct storage_worker *w, target_id target,
     struct chunk_id id)
 {
-	const struct storage_cut_row *row = row_of(
-	    (struct storage_worker *)(uintptr_t)w, target, id.ino);
+	const struct storage_cut_row *set = set_of(w, target, id.ino);
+	unsigned i = find(set, target, id.ino);
 
-	return row->target == target && row->ino == id.ino &&
-	    id.index >= row->index ? row->epoch : 0;
+	return i < CUT_WAYS && id.index >= set[i].index ? set[i].epoch : 0;
+}
+
+/* The row that is given up for another: one that is free, the oldest removal, or else the oldest
+ * truncation; but for a removal that one stays: CUT_WAYS. */
+static unsigned
+oldest(const struct storage_cut_row *set, bool removal)
+{
+	unsigned i = CUT_WAYS;
+
+	while (i-- > 0)
+		if (set[i].target == 0 || set[i].epoch == UINT32_MAX)
+			return i;
+	return removal ? CUT_WAYS : CUT_WAYS - 1;
 }
 
 /* One row has one epoch for all chunks from one index on.  Cuts of one inode that begin at
@@ -60,18 +87,21 @@ storage_cut_floor(const struct storage_worker *w, target_id target,
 static void
 remember(struct storage_worker *w, const struct msg_cut *m)
 {
-	struct storage_cut_row *row = row_of(w, m->target, m->ino);
+	struct storage_cut_row *set = &w->cut_rows[set_of(w, m->target, m->ino) -
+	    w->cut_rows];
+	struct storage_cut_row row = { m->target, m->ino, m->index, m->epoch };
+	unsigned i = find(set, m->target, m->ino);
 
-	if (row->target == m->target && row->ino == m->ino) {
-		if (m->index < row->index)
-			row->index = m->index;
-		if (m->epoch > row->epoch)
-			row->epoch = m->epoch;
+	if (i < CUT_WAYS) {
+		if (set[i].index < row.index)
+			row.index = set[i].index;
+		if (set[i].epoch > row.epoch)
+			row.epoch = set[i].epoch;
+	} else if ((i = oldest(set, m->epoch == UINT32_MAX)) == CUT_WAYS) {
 		return;
 	}
-	if (m->epoch == UINT32_MAX && row->target != 0 && row->epoch != UINT32_MAX)
-		return;
-	*row = (struct storage_cut_row){ m->target, m->ino, m->index, m->epoch };
+	memmove(set + 1, set, i * sizeof(*set));
+	set[0] = row;
 }
 
 static void

@@ -40,7 +40,7 @@
 #include "roles/storage_scrub.h"
 
 #define STORAGE_OPS_KEEP	256u	/* free operations kept by a worker */
-#define STORAGE_CUTS		1024u	/* recent cuts a worker remembers */
+#define STORAGE_CUTS		16384u	/* recent cuts a worker remembers, 24 bytes each */
 #define STORAGE_SYNCS		8u	/* replicas a worker brings up to date at once */
 #define STORAGE_NEIGHBOURS	16u	/* nodes out of reach that a worker tells of */
 #define STORAGE_LIST_PAGE	512u	/* rows of a list asked for at once */

@@ -271,6 +271,34 @@ START_TEST(cut_after_cut)
 }
 END_TEST
 
+/* Cut @ino, of which nothing is stored, and then write to it as if that were not known. */
+static int
+cut_and_put(uint64_t ino, uint32_t epoch, bool put_only)
+{
+	const struct routing_chain *c = chain_of(0);
+	struct msg_cut q = { c->id, c->version, c->targets[0], ino, 0, 0, epoch, 100,
+	    0 };
+	struct msg_write m = write_msg(0, 0, &epoch, sizeof(epoch), ino, 1);
+
+	m.chunk.ino = ino;
+	return put_only ? call(m.target, MSG_write, &m, &epoch, sizeof(epoch), NULL,
+	    0) : call(q.target, MSG_cut, &q, NULL, 0, NULL, 0);
+}
+
+/* It stays cut when other files are, hundreds of them, and when more are removed. */
+START_TEST(many_cuts)
+{
+	cluster_open(3, 1);
+	for (uint64_t ino = 10; ino < 2010; ino++)
+		ck_assert_int_eq(cut_and_put(ino, 2, false), 0);
+	for (uint64_t ino = 10000; ino < 14000; ino++)
+		ck_assert_int_eq(cut_and_put(ino, UINT32_MAX, false), 0);
+	for (uint64_t ino = 10; ino < 2010; ino++)
+		ck_assert_int_eq(cut_and_put(ino, 2, true), ERR_STALE_EPOCH);
+	cluster_close();
+}
+END_TEST
+
 START_TEST(clean_stop)
 {
 	uint8_t a[4096] = { 3 };
@@ -550,6 +578,7 @@ main(void)
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, cut_and_last);
 	tcase_add_test(tc, cut_after_cut);
+	tcase_add_test(tc, many_cuts);
 	tcase_add_test(tc, clean_stop);
 	tcase_add_test(tc, two_loops);
 	tcase_add_test(tc, no_lease);
