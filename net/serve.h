@@ -69,7 +69,7 @@ struct net_req {
 	uint32_t	 recv_len;	/* room the caller has for reply payload, bytes */
 	uint64_t	 deadline_ns;	/* the caller gives up then (our clock) */
 	void		*user;		/* the handler's */
-	void		*impl;		/* net/serve.c's */
+	void		*impl;		/* net/request.c's */
 };
 
 /* Receive the payload into @dst (its lengths sum to bulk_len; the iovecs are copied,
