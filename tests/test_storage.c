@@ -289,11 +289,11 @@ cut_and_put(uint64_t ino, uint32_t epoch, bool put_only)
 START_TEST(many_cuts)
 {
 	cluster_open(3, 1);
-	for (uint64_t ino = 10; ino < 8010; ino++)
+	for (uint64_t ino = 10; ino < 10010; ino++)
 		ck_assert_int_eq(cut_and_put(ino, 2, false), 0);
-	for (uint64_t ino = 10000; ino < 14000; ino++)
+	for (uint64_t ino = 20000; ino < 24000; ino++)
 		ck_assert_int_eq(cut_and_put(ino, UINT32_MAX, false), 0);
-	for (uint64_t ino = 10; ino < 8010; ino++)
+	for (uint64_t ino = 10; ino < 10010; ino++)
 		ck_assert_int_eq(cut_and_put(ino, 2, true), ERR_STALE_EPOCH);
 	cluster_close();
 }
