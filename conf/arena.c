@@ -4,7 +4,9 @@
  *   order k: blocks of ARENA_MIN << k; a piece is one block of the highest order
  *
  * Which blocks are free is kept beside the memory, not in it, so that memory which has not
- * been used costs nothing: state[i] tells of the block that begins at page i of its piece. */
+ * been used costs nothing: state[i] tells of the block that begins at page i of its piece.
+ * Pieces are on lists by their largest free block, so that none is looked at in vain, and
+ * whole ones are the last to be split. */
 #include "conf/arena.h"
 
 #include <assert.h>
@@ -14,6 +16,7 @@
 #include <sys/mman.h>
 
 #include "conf/list.h"
+#include "conf/map.h"
 
 #define PAGES	(ARENA_PIECE / ARENA_MIN)
 #define ORDERS	15u			/* 4 KiB << 14 = 64 MiB */
@@ -26,6 +29,7 @@ struct piece {
 	uint8_t	   *mem;
 	void	   *mark;
 	uint32_t    used;		/* pages */
+	uint32_t    orders;		/* bit k: first[k] is not 0 */
 	uint32_t    first[ORDERS];	/* free blocks by order: page + 1; 0: none */
 	uint32_t    next[PAGES], prev[PAGES];
 	uint8_t	    state[PAGES];
@@ -34,7 +38,8 @@ struct piece {
 struct arena {
 	struct arena_owner owner;
 	size_t		   keep_bytes, free_bytes;
-	struct list	   pieces;
+	struct list	   pieces[ORDERS + 1];	/* 0: full; else 1 + order of the largest */
+	struct map	   where;		/* by address / ARENA_PIECE */
 };
 
 static unsigned
@@ -60,6 +65,7 @@ push(struct piece *p, uint32_t page, unsigned k)
 	if (head != 0)
 		p->prev[head - 1] = page + 1;
 	p->first[k] = page + 1;
+	p->orders |= 1u << k;
 	p->state[page] = (uint8_t)(FREE | k);
 }
 
@@ -74,10 +80,30 @@ take(struct piece *p, uint32_t page, unsigned k)
 		p->next[prev - 1] = next;
 	else
 		p->first[k] = next;
+	if (p->first[k] == 0)
+		p->orders &= ~(1u << k);
 	p->state[page] = 0;
 }
 
 /* ---- pieces ---- */
+
+static uint64_t
+number(const void *at)
+{
+	return (uintptr_t)at / ARENA_PIECE;
+}
+
+/* Its free blocks have changed. */
+static void
+file(struct arena *a, struct piece *p)
+{
+	unsigned top = 0;
+
+	while (p->orders >> top != 0)
+		top++;
+	list_remove(&p->node);
+	list_push_front(&a->pieces[top], &p->node);
+}
 
 /* Aligned to its size, so that blocks are aligned to theirs. */
 static uint8_t *
@@ -111,6 +137,7 @@ static void
 free_piece(struct arena *a, struct piece *p)
 {
 	list_remove(&p->node);
+	map_del(&a->where, number(p->mem));
 	a->owner.del(a->owner.ctx, p->mark);
 	munmap(p->mem, ARENA_PIECE);
 	a->free_bytes -= ARENA_PIECE;
@@ -124,33 +151,36 @@ add_piece(struct arena *a)
 
 	if (p == NULL)
 		return NULL;
-	if ((p->mem = map_piece()) == NULL) {
-		free(p);
-		return NULL;
-	}
-	if (a->owner.add(a->owner.ctx, p->mem, ARENA_PIECE, &p->mark) != 0) {
-		munmap(p->mem, ARENA_PIECE);
-		free(p);
-		return NULL;
-	}
+	if ((p->mem = map_piece()) == NULL)
+		goto no_memory;
+	if (map_put(&a->where, number(p->mem), p) != 0)
+		goto no_map;
+	if (a->owner.add(a->owner.ctx, p->mem, ARENA_PIECE, &p->mark) != 0)
+		goto no_owner;
+	list_init(&p->node);
 	push(p, 0, ORDERS - 1);
-	list_push_back(&a->pieces, &p->node);
 	a->free_bytes += ARENA_PIECE;
 	return p;
+no_owner:
+	map_del(&a->where, number(p->mem));
+no_map:
+	munmap(p->mem, ARENA_PIECE);
+no_memory:
+	free(p);
+	return NULL;
 }
 
 /* ---- blocks ---- */
 
+/* It has one that is large enough. */
 static void *
 get_from(struct piece *p, unsigned k)
 {
 	unsigned from = k;
 	uint32_t page;
 
-	while (from < ORDERS && p->first[from] == 0)
+	while (p->first[from] == 0)
 		from++;
-	if (from == ORDERS)
-		return NULL;
 	page = p->first[from] - 1;
 	take(p, page, from);
 	while (from > k) {
@@ -165,39 +195,29 @@ void *
 arena_get(struct arena *a, size_t size)
 {
 	unsigned k = order_of(size);
-	struct piece *p;
-	void *got = NULL;
+	struct piece *p = NULL;
+	void *got;
 
-	list_for_each(l, &a->pieces)
-		if ((got = get_from(list_entry(l, struct piece, node), k)) != NULL)
-			break;
-	if (got == NULL && (p = add_piece(a)) != NULL)
-		got = get_from(p, k);
-	if (got != NULL)
-		a->free_bytes -= size;
+	for (unsigned top = k + 1; top <= ORDERS && p == NULL; top++)
+		if (!list_empty(&a->pieces[top]))
+			p = list_entry(a->pieces[top].next, struct piece, node);
+	if (p == NULL && (p = add_piece(a)) == NULL)
+		return NULL;
+	got = get_from(p, k);
+	file(a, p);
+	a->free_bytes -= size;
 	return got;
-}
-
-static struct piece *
-piece_of(struct arena *a, const uint8_t *at)
-{
-	list_for_each(l, &a->pieces) {
-		struct piece *p = list_entry(l, struct piece, node);
-
-		if (at >= p->mem && at < p->mem + ARENA_PIECE)
-			return p;
-	}
-	assert(!"a block of no piece");
-	return NULL;
 }
 
 void
 arena_put(struct arena *a, void *at, size_t size)
 {
-	struct piece *p = piece_of(a, at);
-	uint32_t page = (uint32_t)(((uint8_t *)at - p->mem) / ARENA_MIN);
+	struct piece *p = map_get(&a->where, number(at));
 	unsigned k = order_of(size);
+	uint32_t page;
 
+	assert(p != NULL);
+	page = (uint32_t)(((uint8_t *)at - p->mem) / ARENA_MIN);
 	assert(page % (1u << k) == 0 && p->used >= 1u << k);
 	p->used -= 1u << k;
 	while (k < ORDERS - 1 && p->state[page ^ (1u << k)] == (FREE | k)) {
@@ -206,6 +226,7 @@ arena_put(struct arena *a, void *at, size_t size)
 		k++;
 	}
 	push(p, page, k);
+	file(a, p);
 	a->free_bytes += size;
 	if (p->used == 0 && a->free_bytes >= a->keep_bytes + ARENA_PIECE)
 		free_piece(a, p);
@@ -221,7 +242,9 @@ arena_open(struct arena **out, const struct arena_owner *owner, size_t keep_byte
 		return -ENOMEM;
 	a->owner = *owner;
 	a->keep_bytes = keep_bytes;
-	list_init(&a->pieces);
+	for (unsigned i = 0; i <= ORDERS; i++)
+		list_init(&a->pieces[i]);
+	map_init(&a->where);
 	return 0;
 }
 
@@ -230,11 +253,13 @@ arena_close(struct arena *a)
 {
 	if (a == NULL)
 		return;
-	while (!list_empty(&a->pieces)) {
-		struct piece *p = list_entry(a->pieces.next, struct piece, node);
+	while (!list_empty(&a->pieces[ORDERS])) {
+		struct piece *p = list_entry(a->pieces[ORDERS].next, struct piece, node);
 
 		assert(p->used == 0);
 		free_piece(a, p);
 	}
+	assert(a->where.n == 0);
+	map_fini(&a->where);
 	free(a);
 }

@@ -100,6 +100,30 @@ START_TEST(a_whole_piece_splits_and_joins)
 }
 END_TEST
 
+/* So that it can go back, or be had as one. */
+START_TEST(a_whole_piece_is_split_last)
+{
+	struct arena *a;
+	uint8_t *first, *small, *next;
+
+	pieces = refused = 0;
+	ck_assert_int_eq(arena_open(&a, &owner, ARENA_PIECE), 0);
+	first = arena_get(a, ARENA_PIECE);
+	small = arena_get(a, ARENA_MIN);
+	ck_assert_uint_eq(pieces, 2);
+	arena_put(a, first, ARENA_PIECE);
+	next = arena_get(a, ARENA_MIN);
+	ck_assert_uint_eq((uintptr_t)next / ARENA_PIECE, (uintptr_t)small / ARENA_PIECE);
+	ck_assert_ptr_eq(arena_get(a, ARENA_PIECE), first);
+	arena_put(a, first, ARENA_PIECE);
+	arena_put(a, small, ARENA_MIN);
+	arena_put(a, next, ARENA_MIN);
+	ck_assert_uint_eq(pieces, 1);
+	arena_close(a);
+	ck_assert_uint_eq(pieces, 0);
+}
+END_TEST
+
 START_TEST(a_pool_over_an_arena)
 {
 	struct mem_pool *pool;
@@ -129,6 +153,7 @@ main(void)
 
 	tcase_add_loop_test(t, blocks_do_not_overlap, 0, 4);
 	tcase_add_test(t, a_whole_piece_splits_and_joins);
+	tcase_add_test(t, a_whole_piece_is_split_last);
 	tcase_add_test(t, a_pool_over_an_arena);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_ENV);
