@@ -236,7 +236,8 @@ MSG_DECLARE(client_beat, MSG_CLIENT_BEAT)
 MSG_DECLARE(client_beat_rep, MSG_CLIENT_BEAT_REP)
 MSG_DECLARE(client_row, MSG_CLIENT_ROW)
 #define MSG_CLIENTS_REP(F) \
-	F(list_client_row, clients, "all live clients")
+	F(list_client_row, clients, "live clients, as many as one answer has room for") \
+	F(u32,             left,    "how many more there are")
 MSG_DECLARE(clients_rep, MSG_CLIENTS_REP)
 
 /* What routing does not hold: space and liveness, for `fsd admin show`. */
@@ -247,12 +248,14 @@ MSG_DECLARE(clients_rep, MSG_CLIENTS_REP)
 	F(list_disk_info, disks,   "its disks, as last told")
 MSG_DECLARE(node_status, MSG_NODE_STATUS)
 #define MSG_STATUS_REP(F) \
-	F(list_node_status, nodes,          "all nodes")                        \
+	F(list_node_status, nodes,          "nodes, as many as one answer has room for") \
 	F(u64,              total_bytes,    "bytes that files can use in all")  \
 	F(u64,              used_bytes,     "bytes that files use")             \
 	F(u64,              config_version, "newest option-set version")        \
 	F(list_sync_status, syncs,          "replicas that are brought up to date") \
-	F(list_group_status, groups,        "metadata groups, as last told by their leaders")
+	F(list_group_status, groups,        "metadata groups, as last told by their leaders") \
+	F(u32,              nodes_left,     "how many more nodes there are")    \
+	F(u32,              syncs_left,     "how many more such replicas there are")
 MSG_DECLARE(status_rep, MSG_STATUS_REP)
 
 /* ---- option sets: text of an options file per role, versioned ---- */

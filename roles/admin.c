@@ -309,7 +309,6 @@ take(struct admin *a, const void *rep)
 		a->have |= NEED_ROUTING;
 		return 0;
 	}
-
 	if (a->asking == NEED_DONE) {
 		a->have |= NEED_DONE;
 		return 0;
@@ -337,10 +336,28 @@ take(struct admin *a, const void *rep)
 	return 0;
 }
 
+/* How many more rows the manager has than its answer has room for, and of what. */
+static uint32_t
+left_out(const struct admin *a, const char **of)
+{
+	const struct admin_facts *f = &a->facts;
+
+	*of = "nodes";
+	if (a->cmd->print == admin_show_nodes || a->cmd->print == admin_show_disks)
+		return f->status->nodes_left;
+	*of = "replicas that are brought up to date";
+	if (a->cmd->print == admin_show_chains)
+		return f->status->syncs_left;
+	*of = "clients";
+	return a->cmd->print == admin_show_clients ? f->clients->left : 0;
+}
+
 /* All that the command needs is there. */
 static void
 conclude(struct admin *a)
 {
+	const char *of;
+	uint32_t left;
 	int rc;
 
 	if (a->cmd->make != NULL) {
@@ -349,7 +366,10 @@ conclude(struct admin *a)
 	}
 	if (a->cmd->print != NULL) {
 		a->cmd->print(a->to, &a->facts, a->json);
-		a->done(a->ctx, 0);
+		if ((left = left_out(a, &of)) > 0)
+			fprintf(stderr, "fsd admin: not all: the answer has no room for "
+			    "%u more %s\n", left, of);
+		a->done(a->ctx, left > 0 ? -EMSGSIZE : 0);
 		return;
 	}
 	rc = admin_counters_open(&a->counters, &a->env, &a->managers[a->manager_at],

@@ -169,8 +169,10 @@ manager_client_list(struct manager *m, struct net_req *req)
 	list_for_each(it, &m->client_leases) {
 		struct client *c = list_entry(it, struct client, lease);
 
-		if (bytes >= MANAGER_LIST_BYTES)
-			break;
+		if (bytes >= MANAGER_LIST_BYTES) {
+			rep.left++;
+			continue;
+		}
 		rep.clients.v[rep.clients.n++] = (struct msg_client_row){
 			.client = c->u.uid, .host = msg_str(c->host),
 			.mount = msg_str(c->mount), .pid = c->pid,

@@ -187,9 +187,10 @@ void	manager_repair_replace(struct manager *m, struct net_req *req);
 /* What a node says of the replicas that it brings up to date. */
 void	manager_repair_told(struct manager *m, struct manager_node *n,
 	    const msg_t_list_sync_status *syncs);
-/* All that is known of them, allocated; *bytes grows by their size. 0 or -ENOMEM. */
+/* What is known of them, allocated; *bytes grows by their size, *left by how many there was
+ * no room for. 0 or -ENOMEM. */
 int	manager_repair_rows(struct manager *m, msg_t_list_sync_status *out,
-	    size_t *bytes);
+	    uint32_t *left, size_t *bytes);
 
 /* manager_part.c */
 void	manager_part_told(struct manager *m, struct manager_node *n,

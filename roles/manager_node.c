@@ -320,15 +320,19 @@ manager_node_status(struct manager *m, struct net_req *req)
 	manager_meta_rows(m, &group);
 	rep.groups.v = &group;
 	rep.groups.n = group.voters.n > 0;
-	if (manager_repair_rows(m, &rep.syncs, &bytes) != 0) {
+	if (manager_repair_rows(m, &rep.syncs, &rep.syncs_left, &bytes) != 0) {
 		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
 		goto out;
 	}
-	for (unsigned i = 0; (row = routing_node_at(m->state.routing, i)) != NULL &&
-	    bytes < MANAGER_LIST_BYTES; i++) {
+	for (unsigned i = 0; (row = routing_node_at(m->state.routing, i)) != NULL; i++) {
 		struct manager_node *n = map_get(&m->state.nodes, row->id);
-		struct msg_node_status *s = &rep.nodes.v[rep.nodes.n++];
+		struct msg_node_status *s;
 
+		if (bytes >= MANAGER_LIST_BYTES) {
+			rep.nodes_left++;
+			continue;
+		}
+		s = &rep.nodes.v[rep.nodes.n++];
 		s->node = n->id;
 		s->seen_ms = n->heard ? (now - n->seen_ns) / NS_PER_MS : UINT64_MAX;
 		s->release = msg_str(n->release);

@@ -97,7 +97,8 @@ prune(struct manager *m)
 }
 
 int
-manager_repair_rows(struct manager *m, msg_t_list_sync_status *out, size_t *bytes)
+manager_repair_rows(struct manager *m, msg_t_list_sync_status *out, uint32_t *left,
+    size_t *bytes)
 {
 	prune(m);
 	if ((out->v = calloc(m->syncs.n + m->state.holds.n + 1, sizeof(*out->v))) == NULL)
@@ -111,8 +112,10 @@ manager_repair_rows(struct manager *m, msg_t_list_sync_status *out, size_t *byte
 
 		if (routing_active_n(c) == n || c->targets[n] != y->status.target)
 			continue;		/* done, or broken off */
-		if (*bytes >= MANAGER_LIST_BYTES / 2)
-			break;
+		if (*bytes >= MANAGER_LIST_BYTES / 2) {
+			++*left;
+			continue;
+		}
 		out->v[out->n++] = y->status;
 		*bytes += 64;
 	}
@@ -125,8 +128,10 @@ manager_repair_rows(struct manager *m, msg_t_list_sync_status *out, size_t *byte
 
 		if (!h->held || t == NULL)
 			continue;
-		if (*bytes >= MANAGER_LIST_BYTES / 2)
-			break;
+		if (*bytes >= MANAGER_LIST_BYTES / 2) {
+			++*left;
+			continue;
+		}
 		out->v[out->n++] = (struct msg_sync_status){ .chain = t->chain,
 		    .target = h->target, .rc = h->rc, .tries = h->tries,
 		    .again_ms = h->until_ns > now ? (h->until_ns - now) / NS_PER_MS :

@@ -19,6 +19,7 @@ static struct {
 	struct msg_disk_replace replace;
 	struct msg_manager_change change;
 	char	 addr[64], with[64];
+	uint32_t nodes_left, syncs_left, clients_left;
 	char	*out;
 	size_t	 out_n;
 } T;
@@ -105,7 +106,8 @@ status_rep(struct net_req *req)
 		    .again_ms = 7600 },
 	};
 	struct msg_status_rep rep = { .nodes = LIST(nodes), .syncs = LIST(syncs),
-		.total_bytes = 1 << 20, .used_bytes = 1 << 19 };
+		.total_bytes = 1 << 20, .used_bytes = 1 << 19,
+		.nodes_left = T.nodes_left, .syncs_left = T.syncs_left };
 
 	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
 }
@@ -129,7 +131,7 @@ clients_rep(struct net_req *req)
 	struct msg_client_row rows[] = { { .client = uid(0x77), .host = msg_str("h"),
 		.mount = msg_str("/3fs"), .pid = 12, .release = msg_str("1.2"),
 		.since_ms = 61000, .seen_ms = 200 } };
-	struct msg_clients_rep rep = { LIST(rows) };
+	struct msg_clients_rep rep = { LIST(rows), .left = T.clients_left };
 
 	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
 }
@@ -319,6 +321,32 @@ START_TEST(golden)
 }
 END_TEST
 
+/* The answer is cut: what there is is shown, and that it is not all is an error. */
+START_TEST(not_all)
+{
+	static const struct {
+		const char *line;
+		uint32_t    nodes, syncs, clients;
+		int	    rc;
+	} cut[] = {
+		{ "show nodes", 7, 0, 0, -EMSGSIZE }, { "show nodes", 0, 7, 7, 0 },
+		{ "show disks", 7, 0, 0, -EMSGSIZE }, { "show disks", 0, 7, 7, 0 },
+		{ "show chains", 0, 7, 0, -EMSGSIZE }, { "show chains", 7, 0, 7, 0 },
+		{ "show clients", 0, 0, 7, -EMSGSIZE }, { "show clients", 7, 7, 0, 0 },
+		{ "show space", 7, 7, 7, 0 }, { "show tables", 7, 7, 7, 0 },
+	};
+
+	for (unsigned i = 0; i < sizeof(cut) / sizeof(cut[0]); i++) {
+		T.nodes_left = cut[i].nodes;
+		T.syncs_left = cut[i].syncs;
+		T.clients_left = cut[i].clients;
+		ck_assert_msg(run(cut[i].line, false) == cut[i].rc, "%s, %u",
+		    cut[i].line, i);
+		ck_assert_uint_gt(T.out_n, 0);
+	}
+}
+END_TEST
+
 /* Refused before anything is asked. */
 static const char *const wrong[] = {
 	"", "show", "show chain", "shows chains", "show chains 1", "show counters a b",
@@ -432,6 +460,7 @@ main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, golden, 0, N(shows));
+	tcase_add_test(tc, not_all);
 	tcase_add_loop_test(tc, wrong_arguments, 0, N(wrong));
 	tcase_add_test(tc, changes);
 	tcase_add_loop_test(tc, refused, 0, N(refusals));

@@ -213,6 +213,58 @@ START_TEST(clients)
 }
 END_TEST
 
+/* What one answer has no room for is counted. */
+START_TEST(more_clients_than_one_answer_holds)
+{
+	struct msg_none none = { 0 };
+	static char mount[256];
+	struct ask *a;
+
+	memset(mount, 'm', sizeof(mount) - 1);
+	for (unsigned i = 0; i < 3000; i++) {
+		struct msg_client_beat q = { .client = uid(9, i / 256, i % 256),
+			.host = msg_str("box"), .mount = msg_str(mount),
+			.release = msg_str("0.1") };
+
+		ck_assert_int_eq(call(MSG_client_beat, &q)->rc, 0);
+	}
+	a = call(MSG_clients, &none);
+	ck_assert_int_eq(a->rc, 0);
+	ck_assert_uint_gt(a->rep.clients.clients.n, 2000);
+	ck_assert_uint_gt(a->rep.clients.left, 0);
+	ck_assert_uint_eq(a->rep.clients.clients.n + a->rep.clients.left, 3000);
+}
+END_TEST
+
+START_TEST(more_nodes_than_one_answer_holds)
+{
+	static struct msg_disk_info disks[64];
+	struct msg_none none = { 0 };
+	static char path[256];
+	struct ask *a;
+
+	memset(path, '/', sizeof(path) - 1);
+	for (unsigned i = 0; i < 60; i++) {
+		struct node *n = node(0, 1, 0, 0);
+
+		snprintf(n->name, sizeof(n->name), "n%u", i);
+		n->reg.name = msg_str(n->name);
+		n->reg.node_uid = uid(1, i, 1);
+		n->reg.boot = uid(2, i, 1);
+		for (unsigned d = 0; d < 64; d++)
+			disks[d] = (struct msg_disk_info){ .disk = uid(3, i, d + 1),
+				.path = msg_str(path), .capacity = 1 };
+		n->reg.disks = (msg_t_list_disk_info){ disks, 64 };
+		ck_assert_int_eq(register_node(n), 0);
+	}
+	a = call(MSG_status, &none);
+	ck_assert_int_eq(a->rc, 0);
+	ck_assert_uint_gt(a->rep.status.nodes_left, 0);
+	ck_assert_uint_eq(a->rep.status.nodes.n + a->rep.status.nodes_left, 60);
+	ck_assert_uint_eq(a->rep.status.syncs_left, 0);
+}
+END_TEST
+
 START_TEST(option_sets)
 {
 	struct msg_config_get get = { .role = msg_str("storage") };
@@ -271,6 +323,8 @@ main(void)
 	tcase_add_test(calm, space);
 	tcase_add_test(calm, disks_of_one_fold);
 	tcase_add_test(calm, clients);
+	tcase_add_test(calm, more_clients_than_one_answer_holds);
+	tcase_add_test(calm, more_nodes_than_one_answer_holds);
 	tcase_add_test(calm, option_sets);
 	suite_add_tcase(s, calm);
 	tcase_set_timeout(calm, 60);
