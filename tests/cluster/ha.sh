@@ -104,7 +104,7 @@ no_errors() {	# FROM: no program saw one
 		"$HERE/probe.py" pause "$W/probe-$m" "$1" | tee -a "$W/pauses"
 	done >"$W/errors"
 	cat "$W/errors" "$W"/oracle-?
-	! grep -qv 'none$' "$W/errors" && ! grep -q ends "$W"/oracle-?
+	[ "$(grep -c 'none$' "$W/errors")" = 2 ] && ! grep -q ends "$W"/oracle-?
 }
 kept() {	# MOUNT OF: all that was acknowledged on OF is there on MOUNT
 	"$HERE/oracle.py" check "$W/$1.mnt/oracle-$2" "$W/acked-$2" &&
