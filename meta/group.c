@@ -205,6 +205,8 @@ ticked(struct clock_timer *t)
 
 	raft_tick(g->raft, group_now(g));
 	group_pump(g);
+	if (g->rc == 0)
+		group_snap_missed(g);
 	if (g->rc == 0) {
 		group_want_drive(g);
 		if (!list_empty(&g->reads))

@@ -200,6 +200,8 @@ bool	group_below_floor(const struct group *g, uint64_t term, uint64_t index);
 
 /* group_snap.c */
 void	group_snap_want(struct group *g, uint64_t to, uint64_t index);
+/* Tell the core of a snapshot that it waits for and that could not be begun. */
+void	group_snap_missed(struct group *g);
 void	group_snap_flushed(struct group *g);
 void	group_snap_stop(struct peer *p);
 uint64_t group_snap_lowest(const struct group *g);	/* UINT64_MAX: none */

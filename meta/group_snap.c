@@ -276,7 +276,7 @@ group_snap_want(struct group *g, uint64_t to, uint64_t index)
 		    raft_members_find(raft_members(g->raft), to);
 
 		if (p == NULL || m == NULL || g->conf.hub == NULL)
-			return;		/* no memory: until leadership changes */
+			return;		/* no memory: group_snap_missed() */
 		p->addr = m->addr;
 	}
 	group_snap_stop(p);
@@ -287,6 +287,25 @@ group_snap_want(struct group *g, uint64_t to, uint64_t index)
 	    " index=%" PRIu64, to, index);
 	/* Not from inside an effect: the answer to failure is an event. */
 	clock_timer_start(g->conf.clock, &p->snap.timer, group_now(g), again);
+}
+
+/* Not when it was asked for: that was inside an effect, and the answer is an event. */
+void
+group_snap_missed(struct group *g)
+{
+	const struct raft_members *all = raft_members(g->raft);
+
+	for (unsigned i = 0; i < all->n; i++) {
+		const struct peer *p = group_peer(g, all->m[i].id, false);
+		struct raft_progress of;
+
+		if ((p != NULL && p->snap.wanted) || !raft_progress(g->raft,
+		    group_now(g), all->m[i].id, &of) || !of.snapshot)
+			continue;
+		raft_snapshot_sent(g->raft, group_now(g), all->m[i].id, 0, false);
+		group_pump(g);
+		return;			/* the next one at the next tick */
+	}
 }
 
 void
