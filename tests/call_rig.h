@@ -7,6 +7,7 @@
 #define TESTS_CALL_RIG_H
 
 #include "tests/net_rig.h"
+#include "tests/suite.h"
 
 #include <unistd.h>
 
@@ -325,6 +326,19 @@ teardown(void)
 	free(src);
 	free(dst);
 	free(shelf);
+}
+
+/* The end of a program whose tests run over every transport. */
+static inline int
+run_over_all(const char *name, const TTest *const *all, unsigned n)
+{
+	TCase *t = tcase_create("every transport");
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	for (unsigned i = 0; i < n; i++)
+		tcase_add_loop_test(t, all[i], rig_first(), rig_kinds());
+	return suite_run(name, t);
 }
 
 /* ---- only simulated ---- */

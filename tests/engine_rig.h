@@ -19,6 +19,7 @@
 #include "conf/err.h"
 #include "tests/sim/clock.h"
 #include "tests/sim/disk.h"
+#include "tests/suite.h"
 
 /* ---- the world ---- */
 

@@ -20,6 +20,7 @@
 #include "net/serve.h"
 #include "tests/sim/clock.h"
 #include "tests/sim/disk.h"
+#include "tests/suite.h"
 
 #define ASKS_MAX 4096u
 

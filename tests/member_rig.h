@@ -14,6 +14,7 @@
 #include "net/member.h"
 #include "net/msg_all.h"
 #include "tests/sim/clock.h"
+#include "tests/suite.h"
 
 #define DELAY_NS (1 * NS_PER_MS)
 #define MANAGERS 3

@@ -369,11 +369,6 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("call");
-	TCase *t = tcase_create("every transport");
-	SRunner *sr = srunner_create(s);
-	int failed;
-
 	const TTest *const all[] = {
 		many_small_calls, payload_to_server, payload_to_client,
 		mixed, large_messages, too_large, time_out,
@@ -381,14 +376,5 @@ main(void)
 		counters, drain, too_many_connections
 	};
 
-	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 60);
-	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		tcase_add_loop_test(t, all[i], rig_first(), rig_kinds());
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return run_over_all("call", all, sizeof(all) / sizeof(all[0]));
 }

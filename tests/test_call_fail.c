@@ -517,11 +517,6 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("call_fail");
-	TCase *t = tcase_create("every transport");
-	SRunner *sr = srunner_create(s);
-	int failed;
-
 	const TTest *const all[] = {
 		cancel_anywhere, cancel_between, cancel_held,
 		start_and_cancel_in_fn, close_hub_in_fn,
@@ -531,14 +526,5 @@ main(void)
 		piece_outside_room, unknown_service, wrong_key, wrong_cluster
 	};
 
-	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 60);
-	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		tcase_add_loop_test(t, all[i], rig_first(), rig_kinds());
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return run_over_all("call_fail", all, sizeof(all) / sizeof(all[0]));
 }

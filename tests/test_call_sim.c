@@ -136,10 +136,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("call_sim");
 	TCase *m = tcase_create("simulated");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(m, setup, teardown);
 	tcase_set_timeout(m, 120);
@@ -150,10 +147,5 @@ main(void)
 	tcase_add_test(m, restart_under_load);
 	tcase_add_test(m, same_seed_same_trace);
 	tcase_add_test(m, any_seed);
-	suite_add_tcase(s, m);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("call_sim", m);
 }

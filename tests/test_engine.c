@@ -334,10 +334,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("engine");
 	TCase *tc = tcase_create("engine");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 0);
 	tcase_add_loop_test(tc, every_shift, 0, 11);
@@ -349,11 +346,5 @@ main(void)
 	tcase_add_test(tc, reads_pin);
 	tcase_add_test(tc, close_in_callback);
 	tcase_add_loop_test(tc, no_answer, 0, 2);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("engine", tc);
 }

@@ -570,10 +570,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("engine_faults");
 	TCase *tc = tcase_create("engine");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 0);
 	tcase_add_loop_test(tc, turned_bit, 0, 2);
@@ -588,11 +585,5 @@ main(void)
 	tcase_add_test(tc, label_newer);
 	tcase_add_test(tc, format_twice);
 	tcase_add_test(tc, space_twice);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("engine_faults", tc);
 }

@@ -653,9 +653,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("engine_model");
 	TCase *tc = tcase_create("engine");
-	SRunner *sr;
 	const char *n = getenv("N");
 	int seeds = n != NULL && *n != '\0' ? atoi(n) : 12;
 
@@ -665,11 +663,5 @@ main(void)
 	tcase_set_timeout(tc, 0);
 	tcase_add_loop_test(tc, model_holds, 0, seeds);
 	tcase_add_loop_test(tc, crashes, 0, 3 * seeds);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	n = srunner_ntests_failed(sr) > 0 ? "" : NULL;
-	srunner_free(sr);
-	return n != NULL;
+	return suite_run("engine_model", tc);
 }

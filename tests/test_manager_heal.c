@@ -649,10 +649,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("manager_heal");
 	TCase *calm = tcase_create("calm");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(calm, setup, teardown);
 	tcase_add_test(calm, a_dead_node_leaves_its_chains);
@@ -674,11 +671,6 @@ main(void)
 	tcase_add_test(calm, sync_progress);
 	tcase_add_test(calm, neighbours_apart);
 	tcase_add_test(calm, cut_from_all);
-	suite_add_tcase(s, calm);
 	tcase_set_timeout(calm, 60);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("manager_heal", calm);
 }

@@ -167,10 +167,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("manager_meta");
 	TCase *tc = tcase_create("row");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, who_was_named_founds);
@@ -178,10 +175,5 @@ main(void)
 	tcase_add_test(tc, later_leaders_stay);
 	tcase_add_test(tc, members_are_who_they_say);
 	tcase_set_timeout(tc, 60);
-	suite_add_tcase(s, tc);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("manager_meta", tc);
 }

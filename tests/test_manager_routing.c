@@ -311,10 +311,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("manager_routing");
 	TCase *calm = tcase_create("calm");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(calm, setup, teardown);
 	tcase_add_test(calm, long_poll);
@@ -326,11 +323,6 @@ main(void)
 	tcase_add_test(calm, more_clients_than_one_answer_holds);
 	tcase_add_test(calm, more_nodes_than_one_answer_holds);
 	tcase_add_test(calm, option_sets);
-	suite_add_tcase(s, calm);
 	tcase_set_timeout(calm, 60);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("manager_routing", calm);
 }

@@ -287,10 +287,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("member");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, registers_and_beats);
@@ -307,10 +304,5 @@ main(void)
 	tcase_add_loop_test(t, closes, 0, 120);
 	tcase_add_loop_test(t, closes_from_its_callback, 0, 2);
 	tcase_add_test(t, bounds);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("member", t);
 }

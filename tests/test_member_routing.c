@@ -488,10 +488,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("member_routing");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, finds_the_leader);
@@ -514,10 +511,5 @@ main(void)
 	tcase_add_test(t, lease_ends_without_routing);
 	tcase_add_test(t, lease_lasts_while_routing_changes);
 	tcase_add_test(t, client);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("member_routing", t);
 }
