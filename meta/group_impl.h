@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* group_impl.h - what the files of a group share: group.c (open, effects of the core,
- * apply), group_table.c (its rows, flush, cutting the log), group_net.c (messages),
- * group_snap.c and group_load.c (snapshots out and in), group_want.c (members). */
+/* group_impl.h - what the files of a group share.
+ *
+ *	group.c		open and close, effects of the core, requests come in
+ *	group_start.c	the log at open, founding
+ *	group_turn.c	the end of a turn: apply, answers, what the owner is told
+ *	group_table.c	its rows in the table, flush, cutting the log
+ *	group_net.c	messages
+ *	group_snap.c	snapshots out
+ *	group_load.c	snapshots in
+ *	group_want.c	members */
 #ifndef META_GROUP_IMPL_H
 #define META_GROUP_IMPL_H
 
@@ -166,11 +173,16 @@ group_now(const struct group *g)
 
 /* group.c */
 void	group_pump(struct group *g);	/* after every event of the core */
-void	group_poke(struct group *g);	/* work() after this turn */
-/* Replace the core by one that knows nothing but its term and vote. 0, -ENOMEM ... */
-int	group_forget(struct group *g);
 void	group_save_hard(struct group *g, uint64_t term, uint64_t vote);
 void	group_fail_all(struct group *g);
+
+/* group_start.c */
+extern const struct meta_log_ops group_log_ops;
+/* Replace the core by one that knows nothing but its term and vote. 0, -ENOMEM ... */
+int	group_forget(struct group *g);
+
+/* group_turn.c */
+void	group_poke(struct group *g);	/* work() after this turn */
 /* Hand what was proposed in this turn to the core: before it appends anything of its own,
  * since the requests have their indexes already. */
 void	group_order(struct group *g);
