@@ -2,10 +2,11 @@
 /* call.c - calls: requests out, replies in.
  *
  *   IDLE -> QUEUED -> SENT -> fn
- *                 \________\___-> ENDING -> fn
+ *               \       |-> REVOKING -> fn     (the peer may touch memory that is
+ *                \______\___\-> ENDING -> fn    wanted back)
  *
  * 1. A call is in hub->calls while QUEUED or SENT, and in one of p->waiting, p->sent,
- *    hub->ending; c->peer is NULL when ENDING or IDLE.
+ *    p->revoking, hub->ending; c->peer is NULL when ENDING or IDLE.
  * 2. While c->out is queued or c->rx is being pulled the caller's memory is in use; both
  *    are NULL when fn runs.  fn runs from the loop only. */
 #include <assert.h>
@@ -16,9 +17,10 @@
 #include "conf/err.h"
 #include "net/peer.h"
 
+#define REVOKE_MS	200u		/* for a peer to let go of memory */
 #define SCATTER		128u		/* parts of a reply payload, usually */
 
-enum call_state { CALL_IDLE, CALL_QUEUED, CALL_SENT, CALL_ENDING };
+enum call_state { CALL_IDLE, CALL_QUEUED, CALL_SENT, CALL_REVOKING, CALL_ENDING };
 
 static uint64_t
 total(const struct iovec *iov, unsigned n)
@@ -83,7 +85,8 @@ fail_now(struct net_call *c, int rc)
 	forget(c);
 	c->rep = c->hub->rep_zero;
 	c->rep_bulk = 0;
-	stat_add(&c->hub->stat.failures, 1);
+	if (rc != -ECANCELED)		/* given up, not failed */
+		stat_add(&c->hub->stat.failures, 1);
 	c->fn(c, rc);
 }
 
@@ -131,6 +134,11 @@ net_calls_lost(struct net_peer *p, struct list *unsent, int rc)
 
 		net_out_free(hub, c->out);
 		c->out = NULL;
+	}
+	list_for_each_safe(l, next, &p->revoking) {
+		struct net_call *c = list_entry(l, struct net_call, node);
+
+		end_later(c, c->rc);
 	}
 	end_all_later(hub, &p->sent, rc);
 	end_all_later(hub, &p->waiting, rc);
@@ -206,6 +214,58 @@ encode(struct net_call *c, const void *req, uint32_t room)
 	return n;
 }
 
+/* Take back what of @c is on its way. True: nobody touches its memory any more. */
+static bool
+take_back(struct net_call *c)
+{
+	struct net_chan *chan = c->peer != NULL ? c->peer->conn.chan : NULL;
+
+	if (c->rx != NULL) {
+		chan->ops->drop(chan, c->rx);
+		c->rx = NULL;
+	}
+	if (c->out != NULL && (c->state == CALL_QUEUED ||
+	    chan->ops->unsend(chan, &((struct net_out *)c->out)->tx) == 0)) {
+		net_out_free(c->hub, c->out);
+		c->out = NULL;
+	}
+	drop_kept(c);
+	return c->out == NULL;
+}
+
+/* The peer does not let go: its connection does. */
+static void
+revoke_is_late(struct clock_timer *t)
+{
+	struct net_call *c = container_of(t, struct net_call, deadline);
+	char addr[NET_ADDR_TEXT];
+
+	net_addr_text(&c->peer->addr, addr);
+	log_info(c->hub->conf.log, "peer does not let go of memory", "peer=%s ms=%u",
+	    addr, REVOKE_MS);
+	net_peer_failed(c->peer, -ECONNRESET);
+}
+
+/* @c ends with @rc when the peer has let go of its memory, or soon.  False: that cannot be
+ * asked for on this transport. */
+static bool
+revoke(struct net_call *c, int rc)
+{
+	struct net_chan *chan = c->peer->conn.chan;
+
+	if (chan->ops->revoke == NULL)
+		return false;
+	map_del(&c->hub->calls, c->id);		/* an answer would be late */
+	list_remove(&c->node);
+	list_push_back(&c->peer->revoking, &c->node);
+	c->state = CALL_REVOKING;
+	c->rc = rc;
+	chan->ops->revoke(chan, &((struct net_out *)c->out)->tx);
+	clock_timer_start(c->hub->conf.clock, &c->deadline,
+	    net_now(c->hub) + REVOKE_MS * NS_PER_MS, revoke_is_late);
+	return true;
+}
+
 static void
 time_is_up(struct clock_timer *t)
 {
@@ -213,13 +273,16 @@ time_is_up(struct clock_timer *t)
 	struct net_hub *hub = c->hub;
 	struct net_peer *p = c->peer;
 	uint64_t sent_ns = c->sent_ns;
-	bool sent = c->state == CALL_SENT;
+	bool sent = c->state == CALL_SENT, over = take_back(c);
 
-	net_call_cancel(c);
+	stat_add(&hub->stat.timeouts, 1);
+	if (over || !revoke(c, -ETIMEDOUT))
+		net_call_cancel(c);
 	if (sent)
 		net_peer_probe(p, sent_ns);
+	if (net_call_active(c))
+		return;			/* fn runs when it is revoked */
 	stat_add(&hub->stat.failures, 1);
-	stat_add(&hub->stat.timeouts, 1);
 	net_hub_get(hub);
 	c->rep = hub->rep_zero;
 	c->rep_bulk = 0;
@@ -305,28 +368,26 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 void
 net_call_cancel(struct net_call *c)
 {
-	struct net_peer *p = c->peer;
-
 	if (!net_call_active(c))
 		return;
-	if (c->rx != NULL) {
-		p->conn.chan->ops->drop(p->conn.chan, c->rx);
-		c->rx = NULL;
-	}
-	if (c->out != NULL && (c->state == CALL_QUEUED ||
-	    p->conn.chan->ops->unsend(p->conn.chan,
-	    &((struct net_out *)c->out)->tx) == 0)) {
-		net_out_free(c->hub, c->out);
-		c->out = NULL;
-	}
-	drop_kept(c);
-	if (c->out != NULL) {
-		/* Half of the payload has left: the rest can neither be sent nor left
-		 * out, so the connection goes, and with it c->out. */
-		net_peer_failed(p, -ECONNRESET);
+	if (!take_back(c)) {
+		/* Half of the payload has left and the rest can neither be sent nor left
+		 * out, or the peer may touch it: the connection goes, and with it c->out. */
+		net_peer_failed(c->peer, -ECONNRESET);
 		assert(c->state == CALL_ENDING);
 	}
 	forget(c);
+}
+
+bool
+net_call_abandon(struct net_call *c)
+{
+	if (c->state == CALL_REVOKING)
+		return false;
+	if (net_call_active(c) && !take_back(c) && revoke(c, -ECANCELED))
+		return false;
+	net_call_cancel(c);
+	return true;
 }
 
 bool
@@ -507,12 +568,19 @@ net_calls_pulled(struct net_conn *conn, struct net_rx *rx)
 void
 net_calls_sent(struct net_conn *conn, struct net_out *o)
 {
+	struct net_hub *hub = conn->hub;
 	struct net_call *c = o->owner;
 
 	assert(c->out == o);
 	c->out = NULL;
-	net_out_free(conn->hub, o);
-	finish_kept(c);
+	net_out_free(hub, o);
+	if (c->state != CALL_REVOKING) {
+		finish_kept(c);
+		return;
+	}
+	net_hub_get(hub);
+	fail_now(c, c->rc);
+	net_hub_put(hub);
 }
 
 void

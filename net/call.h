@@ -122,7 +122,7 @@ struct net_call {
 /* Send @method with @req (struct msg_REQUEST, encoded before this returns) to @to.
  *
  * fn runs exactly once, never before this has returned, with the server's rc, or
- * -ETIMEDOUT at the deadline, -ECONNREFUSED, -EHOSTUNREACH (no connection, for whatever
+ * -ETIMEDOUT at the deadline (or up to 200 ms later, see net_call_abandon()), -ECONNREFUSED, -EHOSTUNREACH (no connection, for whatever
  * reason of this box or the network), -ECONNRESET (it may or may not have been executed),
  * ERR_AUTH, ERR_WIRE_VERSION, ERR_BAD_MESSAGE.  When fn runs nobody touches
  * the caller's buffers any more.
@@ -131,8 +131,14 @@ struct net_call {
 int	net_call_start(struct net_call *c, struct net_hub *hub,
 	    const struct net_addr *to, uint16_t method, const void *req,
 	    const struct net_call_opts *opts, net_call_fn *fn);
-/* fn will not run and buffers are free when this returns.  An idle call is fine. */
+/* fn will not run and buffers are free when this returns.  An idle call is fine.  When the
+ * peer may be reading or writing them right now its connection goes, with all calls on it. */
 void	net_call_cancel(struct net_call *c);
+/* The same for who can wait, sparing the connection.  True: as net_call_cancel(). False:
+ * the peer was asked to let go of the buffers; fn runs with -ECANCELED (-ETIMEDOUT when the
+ * deadline had passed) when it has, or when the connection is broken since it has not soon
+ * enough.  Till then they stay, as in any call; net_call_cancel() may still end it. */
+bool	net_call_abandon(struct net_call *c);
 bool	net_call_active(const struct net_call *c);
 /* When the peer of an active call last showed that it is there: bytes came from it, or what
  * is sent to it moves.  0: no connection yet. */

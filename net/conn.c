@@ -343,6 +343,14 @@ chan_pulled(struct net_chan *chan, struct net_rx *rx)
 }
 
 static void
+chan_lost(struct net_chan *chan, struct net_rx *rx)
+{
+	struct net_conn *c = chan->owner;
+
+	c->ops->lost(c, rx);
+}
+
+static void
 chan_closed(struct net_chan *chan, int rc)
 {
 	broke(chan->owner, rc);
@@ -354,6 +362,7 @@ static const struct net_chan_up chan_up = {
 	.connected = chan_connected,
 	.frame = chan_frame,
 	.pulled = chan_pulled,
+	.lost = chan_lost,
 	.sent = chan_sent,
 	.drained = chan_drained,
 	.closed = chan_closed

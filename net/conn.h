@@ -75,6 +75,7 @@ struct net_conn_ops {
 	void (*frame)(struct net_conn *, const uint8_t *head,
 	    const struct net_frame *f, struct net_rx *rx, struct net_far *far);
 	void (*pulled)(struct net_conn *, struct net_rx *rx);
+	void (*lost)(struct net_conn *, struct net_rx *rx);	/* NULL: never pulls READs */
 	void (*sent)(struct net_conn *, struct net_out *o);
 	/* Broken: -errno, ERR_AUTH, ERR_WIRE_VERSION, ERR_BAD_MESSAGE. Close it. */
 	void (*closed)(struct net_conn *, int rc);

@@ -65,6 +65,7 @@ net_peer_get(struct net_hub *hub, const struct net_addr *addr)
 	p->hub = hub;
 	list_init(&p->waiting);
 	list_init(&p->sent);
+	list_init(&p->revoking);
 	list_push_back(&hub->peer_list, &p->node);
 	clock_timer_start(hub->conf.clock, &p->timer,
 	    net_now(hub) + FORGET_MS * NS_PER_MS, peer_is_old);
@@ -78,7 +79,7 @@ free_peer(struct net_peer *p)
 	struct net_peer *first = map_del(&hub->peers, p->hash), **at;
 
 	assert(p->conn.chan == NULL && list_empty(&p->waiting) &&
-	    list_empty(&p->sent));
+	    list_empty(&p->sent) && list_empty(&p->revoking));
 	for (at = &first; *at != p; at = &(*at)->same)
 		;
 	*at = p->same;

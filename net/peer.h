@@ -16,7 +16,8 @@ struct net_peer {
 	struct net_hub	  *hub;
 	struct net_conn	   conn;
 	enum net_peer_state state;
-	struct list	   waiting, sent;	/* calls: without a connection, on it */
+	/* calls: without a connection, on it, and those that want their memory back */
+	struct list	   waiting, sent, revoking;
 	struct clock_timer timer;	/* PAUSED: try; UP: idle?; IDLE: forget */
 	struct clock_timer probe;
 	uint64_t	   probe_ns, used_ns, not_before_ns;

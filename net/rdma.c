@@ -331,7 +331,8 @@ chan_pause(struct net_chan *chan, bool paused)
 }
 
 static const struct net_chan_ops chan_ops = {
-	.send = net_rdma_send, .unsend = net_rdma_unsend, .pull = net_rdma_pull,
+	.send = net_rdma_send, .unsend = net_rdma_unsend,
+	.revoke = net_rdma_revoke, .pull = net_rdma_pull,
 	.drop = net_rdma_drop, .far_drop = net_rdma_far_drop, .pause = chan_pause,
 	.close = chan_close
 };
@@ -432,6 +433,7 @@ net_rdma_chan_init(struct rdma_chan *c, struct rdma *r, struct rdma_port *port)
 	list_init(&c->txs);
 	list_init(&c->posted);
 	list_init(&c->done);
+	list_init(&c->revokes);
 	map_init(&c->exposed);
 	c->next_number = 1;
 	net_rdma_hold(c);

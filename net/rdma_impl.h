@@ -9,7 +9,8 @@
  * 1. Every WR has an entry in c->wrs, in order; one completion ends all before it.
  * 2. A slot is free, or in c->wrs, or posted to the SRQ, or in c->held.
  * 3. Memory of an offer (tx with rows) is the peer's until it answers or says DONE, or
- *    the queue pair has been destroyed.
+ *    the queue pair has been destroyed.  REVOKE asks for DONE; it is said when no READ is in
+ *    flight, and travels behind all WRITEs, as answers do.
  * 4. Upcalls come from net_rdma_poll() and work() only, with the channel held; each looks
  *    at c->closed afterwards. */
 #ifndef NET_RDMA_IMPL_H
@@ -126,7 +127,9 @@ struct offer {
 	uint8_t		  iov_n, room_n;
 	bool		  rx_open;	/* payload undecided, or being READ */
 	bool		  far_open;	/* to be answered */
-	/* a READ under way */
+	bool		  revoked;	/* nothing is begun in it any more */
+	struct out	 *reply;	/* the answer, not all of it posted; NULL: none */
+	/* a READ under way; dst is NULL otherwise */
 	struct iovec	 *dst;
 	unsigned	  dst_n, dst_at;
 	size_t		  dst_off;
@@ -146,6 +149,7 @@ struct out {
 	uint64_t	  at;		/* bytes of record, head and stream sent */
 	uint32_t	  number;	/* of what it offers; 0: nothing */
 	struct offer	 *far;		/* what it answers */
+	struct list	  revoke;	/* c->revokes, or none */
 	bool		  stream;
 	/* WRITEs before the head; then the stream behind it */
 	uint32_t	  iov_at;
@@ -191,11 +195,16 @@ struct rdma_chan {
 	uint32_t	  rx_left;
 	struct list	  offers, reads;
 	uint32_t	  reading;	/* bytes of READs in flight */
+	uint32_t	  last_number;	/* of the peer's offers that were taken */
+	uint32_t	 *early;	/* numbers that were revoked while held */
+	uint32_t	  early_n;
 	/* out */
 	struct list	  txs;		/* net_tx, in order, not all of them posted */
 	struct list	  posted;	/* ... posted; exposed, or WRITEs in flight */
 	struct map	  exposed;	/* number -> struct out, until answered */
 	struct list	  done;		/* offers that must be told as done */
+	struct list	  revokes;	/* outs that must be told as revoked */
+	bool		  unwanted;	/* a queued answer is of something revoked */
 	uint32_t	  next_number;
 	struct wr	  wrs[WRS];
 	uint32_t	  wr_head, wr_tail;	/* next to post, oldest in flight */
@@ -268,7 +277,8 @@ void	net_rdma_far_drop(struct net_chan *chan, struct net_far *far);
 /* Post what READs there is room for. */
 void	net_rdma_post_reads(struct rdma_chan *c);
 void	net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len);
-/* Neither payload nor answer are due any more: tell, or free it. */
+/* See whether @o is at its end: neither payload nor answer are due any more, or it was
+ * revoked and nothing of ours is in flight.  Then the peer is told, or it is freed. */
 void	net_rdma_offer_check(struct offer *o);
 /* Free what came. True: memory of its owner's was being written to. */
 bool	net_rdma_in_close(struct rdma_chan *c);
@@ -277,6 +287,7 @@ bool	net_rdma_in_close(struct rdma_chan *c);
 
 bool	net_rdma_send(struct net_chan *chan, struct net_tx *tx);
 int	net_rdma_unsend(struct net_chan *chan, struct net_tx *tx);
+void	net_rdma_revoke(struct net_chan *chan, struct net_tx *tx);
 /* Post what may be posted. Upcalls. */
 void	net_rdma_pump(struct rdma_chan *c);
 /* All WRs up to the one numbered @seq have completed. Upcalls. */

@@ -4,7 +4,11 @@
  *
  * 1. What comes behind a payload in the stream, or while paused, waits in c->held; the
  *    peer gets no credit for it, so that is bounded by what it was promised.
- * 2. Everything in a record is checked before it is used; a bad one breaks the channel. */
+ * 2. Everything in a record is checked before it is used; a bad one breaks the channel.
+ * 3. An offer is in c->reads while its payload is being READ (o->dst), in c->done while the
+ *    peer must be told that it is over, else in c->offers.
+ * 4. What was revoked gets no READ and no WRITE more.  DONE is said at once when none is in
+ *    flight, else when the READs have completed, or by the answer that is half posted. */
 #include "net/rdma_impl.h"
 
 #include <assert.h>
@@ -22,7 +26,9 @@ net_rdma_offer_check(struct offer *o)
 {
 	struct rdma_chan *c = o->chan;
 
-	if (o->rx_open || o->far_open)
+	bool open = o->rx_open || o->far_open;
+
+	if (open && (!o->revoked || o->number == 0 || o->dst != NULL || o->reply != NULL))
 		return;
 	list_remove(&o->node);
 	if (o->number == 0) {
@@ -148,7 +154,8 @@ post_read(struct rdma_chan *c, struct offer *o)
 	wr.wr.rdma.remote_addr = row->addr + o->row_off;
 	wr.wr.rdma.rkey = row->rkey;
 	/* What waits for others to end must hear of the last of them. */
-	if (len == o->unposted || c->reading + len >= TURN_READ)
+	if (len == o->unposted || c->reading + len >= TURN_READ ||
+	    c->wr_head - c->wr_tail + 1 >= WRS - 8)
 		wr.send_flags = IBV_SEND_SIGNALED;
 	if ((rc = net_rdma_post(c, &wr, &(struct wr){ .len = len, .offer = o })) != 0)
 		return rc;
@@ -170,7 +177,7 @@ net_rdma_post_reads(struct rdma_chan *c)
 		struct offer *o = list_entry(l, struct offer, node);
 		int rc = 0;
 
-		while (o->unposted > 0 && (rc = post_read(c, o)) == 0)
+		while (o->unposted > 0 && !o->revoked && (rc = post_read(c, o)) == 0)
 			;
 		if (rc == -EAGAIN)
 			return;
@@ -181,24 +188,45 @@ net_rdma_post_reads(struct rdma_chan *c)
 	}
 }
 
+/* No READ of @o is in flight and none will be. */
+static void
+end_read(struct rdma_chan *c, struct offer *o)
+{
+	free_bounce(o);
+	free(o->dst);
+	o->dst = NULL;
+	o->unposted = 0;
+	o->rx_open = false;
+	list_remove(&o->node);
+	list_push_back(&c->offers, &o->node);
+	note_rx(c);
+}
+
+/* The READ of @o has ended as far as it will.  Upcall. */
+static void
+was_read(struct rdma_chan *c, struct offer *o)
+{
+	bool whole = o->unposted == 0;
+
+	if (whole && o->bounce != NULL)
+		scatter(o);
+	end_read(c, o);
+	if (o->revoked)
+		net_rdma_offer_check(o);
+	/* far is still open, so @o is there; the upcall may answer, and free it. */
+	if (whole)
+		c->c.up->pulled(&c->c, &o->rx);
+	else
+		c->c.up->lost(&c->c, &o->rx);
+}
+
 void
 net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len)
 {
 	c->reading -= len;
 	stat_add(&c->port->stat.read_bytes, len);
-	if (--o->inflight > 0 || o->unposted > 0)
-		return;
-	if (o->bounce != NULL)
-		scatter(o);
-	free_bounce(o);
-	free(o->dst);
-	o->dst = NULL;
-	o->rx_open = false;
-	list_remove(&o->node);
-	list_push_back(&c->offers, &o->node);
-	note_rx(c);
-	/* far is still open, so @o is there; the upcall may answer, and free it. */
-	c->c.up->pulled(&c->c, &o->rx);
+	if (--o->inflight == 0 && (o->unposted == 0 || o->revoked))
+		was_read(c, o);
 }
 
 /* ---- payload in the stream ---- */
@@ -275,10 +303,15 @@ net_rdma_pull(struct net_chan *chan, struct net_rx *rx, const struct iovec *iov,
 {
 	struct rdma_chan *c = net_rdma_of(chan);
 	struct offer *o = offer_of(rx);
-	struct iovec *dst = malloc(n * sizeof(*dst));
+	struct iovec *dst;
 	int rc;
 
-	if (dst == NULL) {
+	if (o->revoked && o != c->stream) {
+		o->rx_open = false;
+		net_rdma_offer_check(o);
+		return -ECONNRESET;
+	}
+	if ((dst = malloc(n * sizeof(*dst))) == NULL) {
 		net_rdma_fail(c, -ENOMEM);
 		return 0;
 	}
@@ -329,15 +362,98 @@ net_rdma_drop(struct net_chan *chan, struct net_rx *rx)
 		net_rdma_stop(c);
 		net_rdma_fail(c, -ECONNABORTED);
 	}
-	free_bounce(o);
-	free(o->dst);
-	o->dst = NULL;
-	o->unposted = 0;
+	if (o->dst != NULL)
+		end_read(c, o);
 	o->rx_open = false;
-	list_remove(&o->node);
-	list_push_back(&c->offers, &o->node);
-	note_rx(c);
 	net_rdma_offer_check(o);
+}
+
+/* ---- what the peer wants back ---- */
+
+static struct offer *
+find_offer(struct list *in, uint32_t number)
+{
+	list_for_each(l, in) {
+		struct offer *o = list_entry(l, struct offer, node);
+
+		if (o->number == number)
+			return o;
+	}
+	return NULL;
+}
+
+/* Upcall. */
+static void
+revoke_offer(struct rdma_chan *c, uint32_t number)
+{
+	struct offer *o = find_offer(&c->offers, number);
+
+	if (o == NULL)
+		o = find_offer(&c->reads, number);
+	if (o == NULL || o->revoked)	/* the answer, or DONE, is on its way */
+		return;
+	o->revoked = true;
+	stat_add(&c->port->stat.revokes, 1);
+	if (o->reply != NULL)
+		c->unwanted = true;
+	if (o->dst != NULL && o->inflight == 0)
+		was_read(c, o);
+	else
+		net_rdma_offer_check(o);
+}
+
+/* Has what is offered under @number not been taken yet? */
+static bool
+is_ahead(const struct rdma_chan *c, uint32_t number)
+{
+	return (int32_t)(number - c->last_number) > 0;
+}
+
+/* @number is of a record that is held; its REVOKE has overtaken it.  The peer need not wait
+ * for that.  0, -ENOMEM; ERR_BAD_MESSAGE when nothing is held that could be it. */
+static int
+revoke_early(struct rdma_chan *c, uint32_t number)
+{
+	struct offer *o;
+
+	if (list_empty(&c->held) || c->early_n == c->credit.ours)
+		return ERR_BAD_MESSAGE;
+	if (c->early == NULL &&
+	    (c->early = calloc(c->credit.ours, sizeof(*c->early))) == NULL)
+		return -ENOMEM;
+	if ((o = calloc(1, sizeof(*o))) == NULL)	/* is told as done, and no more */
+		return -ENOMEM;
+	o->number = number;
+	list_push_back(&c->done, &o->node);
+	c->early[c->early_n++] = number;
+	stat_add(&c->port->stat.revokes, 1);
+	return 0;
+}
+
+static void
+take_revoke(struct rdma_chan *c, uint32_t number)
+{
+	int rc = 0;
+
+	if (is_ahead(c, number))
+		rc = revoke_early(c, number);
+	else
+		revoke_offer(c, number);
+	if (rc != 0)
+		net_rdma_fail(c, rc);
+}
+
+/* Was @o, which is being taken, revoked while its record was held? */
+static void
+look_early(struct rdma_chan *c, struct offer *o)
+{
+	for (uint32_t i = 0; i < c->early_n; i++)
+		if (c->early[i] == o->number) {
+			c->early[i] = c->early[--c->early_n];
+			o->revoked = true;
+			o->number = 0;		/* has been told */
+			return;
+		}
 }
 
 /* ---- records ---- */
@@ -364,10 +480,15 @@ make_offer(struct rdma_chan *c, const struct record *r)
 	list_init(&o->node);
 	if (!net_rdma_rows_get(r->rows, r->iov_n, o->rows, &iov_sum) ||
 	    !net_rdma_rows_get(r->rows + r->iov_n * ROW, r->room_n, o->rows + r->iov_n,
-	    &o->room_len) || (r->iov_n > 0 && iov_sum != r->bulk_len)) {
+	    &o->room_len) || (r->iov_n > 0 && iov_sum != r->bulk_len) ||
+	    (r->number != 0 && !is_ahead(c, r->number))) {
 		free(o);
 		net_rdma_fail(c, ERR_BAD_MESSAGE);
 		return NULL;
+	}
+	if (r->number != 0) {
+		c->last_number = r->number;
+		look_early(c, o);
 	}
 	list_push_back(&c->offers, &o->node);
 	return o;
@@ -472,7 +593,7 @@ take_bulk(struct rdma_chan *c, const uint8_t *p, uint32_t n)
 		return;
 	o = c->stream;
 	/* Nobody else frees one that only had a payload, and the owner looks at it. */
-	ours = pulled && !o->far_open;
+	ours = pulled && !o->far_open && o->number == 0;
 	if (ours) {
 		list_remove(&o->node);
 		o->far_open = true;
@@ -491,8 +612,11 @@ take_tell(struct rdma_chan *c, const uint8_t *p, uint32_t n)
 {
 	struct record r;
 
-	if (!net_rdma_record_get(p, n, c->c.head_max, 0, &r) || r.kind != RECORD_DONE ||
-	    !net_rdma_answered(c, r.answers))
+	if (!net_rdma_record_get(p, n, c->c.head_max, 0, &r) || r.kind == RECORD_FRAME)
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+	else if (r.kind == RECORD_REVOKE)
+		take_revoke(c, r.number);
+	else if (!net_rdma_answered(c, r.answers))
 		net_rdma_fail(c, ERR_BAD_MESSAGE);
 }
 
@@ -582,6 +706,8 @@ net_rdma_in_close(struct rdma_chan *c)
 		    struct slot, node));
 	free(c->dst);
 	free(c->record);
+	free(c->early);
+	c->early = NULL;
 	c->dst = NULL;
 	c->record = NULL;
 	return memory;

@@ -5,7 +5,10 @@
  *
  * 1. Only the first of c->txs is partly posted.
  * 2. A head that fits into one message and waits for nothing is taken at once, without a
- *    struct out. */
+ *    struct out.
+ * 3. An answer to what was revoked goes nowhere; one that has begun is sent on without the
+ *    rest of its payload, and says DONE by that.
+ * 4. REVOKE is said when all of the frame is posted, so the peer has, or holds, the record. */
 #include "net/rdma_impl.h"
 
 #include <assert.h>
@@ -204,6 +207,9 @@ make_out(struct rdma_chan *c, struct net_tx *tx)
 	o->chan = c;
 	o->tx = tx;
 	o->far = far;
+	list_init(&o->revoke);
+	if (far != NULL)
+		far->reply = o;
 	o->record = (uint8_t *)(o + 1);
 	o->record_len = RECORD + (iov_n + room_n) * ROW;
 	bytes_writer_init(&b, o->record, o->record_len);
@@ -219,8 +225,11 @@ free_out(struct out *o)
 
 	if (o->number != 0)
 		map_del(&c->exposed, o->number);
+	if (o->far != NULL)
+		o->far->reply = NULL;
 	o->tx->impl = NULL;
 	list_remove(&o->tx->node);
+	list_remove(&o->revoke);
 	free(o);
 }
 
@@ -249,6 +258,10 @@ net_rdma_send(struct net_chan *chan, struct net_tx *tx)
 
 	tx->impl = NULL;
 	tx->done = 0;
+	if (far != NULL && far->revoked) {
+		net_rdma_far_drop(chan, tx->far);
+		return true;
+	}
 	if (c->failed == 0 && list_empty(&c->txs) && tx->bulk_len == 0 &&
 	    tx->room_n == 0 && PREFIX + RECORD + tx->head_len <= SLOT && may_send(c)) {
 		int rc = send_small(c, tx);
@@ -273,6 +286,13 @@ net_rdma_send(struct net_chan *chan, struct net_tx *tx)
 	return false;
 }
 
+/* Has any of it been posted? */
+static bool
+has_begun(const struct out *o)
+{
+	return o->at > 0 || (o->writes && o->iov_left < o->tx->bulk_len);
+}
+
 int
 net_rdma_unsend(struct net_chan *chan, struct net_tx *tx)
 {
@@ -283,11 +303,24 @@ net_rdma_unsend(struct net_chan *chan, struct net_tx *tx)
 		list_remove(&tx->node);
 		return 0;
 	}
-	if (o->at > 0 || (o->writes && o->iov_left < tx->bulk_len))
+	if (has_begun(o))
 		return -EBUSY;
 	moved(c, left(o));
 	free_out(o);
 	return 0;
+}
+
+void
+net_rdma_revoke(struct net_chan *chan, struct net_tx *tx)
+{
+	struct rdma_chan *c = net_rdma_of(chan);
+	struct out *o = tx->impl;
+
+	/* What the peer has no part in ends by itself: a stream, or with the channel. */
+	if (o == NULL || o->number == 0 || !list_empty(&o->revoke))
+		return;
+	list_push_back(&c->revokes, &o->revoke);
+	net_rdma_mark(c);
 }
 
 /* The next WRITE of a reply. False: no room, or the channel has failed. */
@@ -444,28 +477,85 @@ post_frame(struct rdma_chan *c, struct out *o)
 	return rc == 1;
 }
 
+/* Say @r, which is not of a frame. False: the channel is lost. */
+static bool
+tell(struct rdma_chan *c, const struct record *r)
+{
+	struct bytes_writer b;
+	struct word w;
+	int rc = -ENOMEM;
+
+	if (word_begin(c, &w, PREFIX + RECORD <= c->inline_max)) {
+		bytes_writer_init(&b, w.p + w.n, RECORD);
+		net_rdma_record_put(&b, r);
+		w.n += RECORD;
+		rc = word_send(c, &w, WORD_TELL, 0, NULL);
+	}
+	if (rc != 0)
+		net_rdma_fail(c, rc);
+	return rc == 0;
+}
+
 static void
 tell_done(struct rdma_chan *c)
 {
 	while (!list_empty(&c->done) && may_send(c)) {
 		struct offer *o = list_entry(c->done.next, struct offer, node);
-		struct record r = { .kind = RECORD_DONE, .answers = o->number };
-		struct bytes_writer b;
-		struct word w;
-		int rc = -ENOMEM;
 
-		if (word_begin(c, &w, PREFIX + RECORD <= c->inline_max)) {
-			bytes_writer_init(&b, w.p + w.n, RECORD);
-			net_rdma_record_put(&b, &r);
-			w.n += RECORD;
-			rc = word_send(c, &w, WORD_TELL, 0, NULL);
-		}
-		if (rc != 0) {
-			net_rdma_fail(c, rc);
+		if (!tell(c, &(struct record){ .kind = RECORD_DONE,
+		    .answers = o->number }))
 			return;
-		}
 		list_remove(&o->node);
-		free(o);
+		o->number = 0;
+		if (o->rx_open || o->far_open)
+			list_push_back(&c->offers, &o->node);
+		else
+			free(o);
+	}
+}
+
+static void
+tell_revokes(struct rdma_chan *c)
+{
+	list_for_each_safe(l, next, &c->revokes) {
+		struct out *o = list_entry(l, struct out, revoke);
+
+		if (!o->all)
+			continue;
+		if (!may_send(c) || !tell(c, &(struct record){ .kind = RECORD_REVOKE,
+		    .number = o->number }))
+			return;
+		list_remove(&o->revoke);
+	}
+}
+
+/* Answers nobody waits for leave the queue.  Upcalls. */
+static void
+drop_unwanted(struct rdma_chan *c)
+{
+	struct list *l = c->txs.next;
+
+	c->unwanted = false;
+	while (!c->closed && c->failed == 0 && l != &c->txs) {
+		struct out *o = list_entry(l, struct net_tx, node)->impl;
+		struct offer *far = o->far;
+
+		l = l->next;
+		if (far == NULL || !far->revoked)
+			continue;
+		if (has_begun(o)) {
+			if (o->writes) {
+				moved(c, o->iov_left);
+				o->iov_left = 0;
+			}
+			continue;
+		}
+		moved(c, left(o));
+		far->reply = NULL;
+		net_rdma_far_drop(&c->c, (struct net_far *)far);
+		o->far = NULL;
+		sent(c, o);
+		l = c->txs.next;	/* the upcall may have done anything */
 	}
 }
 
@@ -490,9 +580,15 @@ net_rdma_pump(struct rdma_chan *c)
 {
 	size_t before = c->c.out_bytes;
 
+	if (c->unwanted)
+		drop_unwanted(c);
+	if (c->closed || c->failed != 0)
+		return;
 	net_rdma_post_reads(c);
 	if (c->failed == 0)
 		tell_done(c);
+	if (c->failed == 0)
+		tell_revokes(c);
 	while (!c->closed && c->failed == 0 && !list_empty(&c->txs)) {
 		struct net_tx *tx = list_entry(c->txs.next, struct net_tx, node);
 		struct out *o = tx->impl;
@@ -503,9 +599,13 @@ net_rdma_pump(struct rdma_chan *c)
 		list_remove(&tx->node);
 		list_push_back(&c->posted, &tx->node);
 		o->all = true;
+		if (!list_empty(&o->revoke))
+			net_rdma_mark(c);	/* may be told now */
 		o->far = NULL;
-		if (far != NULL)
+		if (far != NULL) {
+			far->reply = NULL;
 			far_answered(far);
+		}
 		if (o->number == 0 && !o->writes)
 			sent(c, o);
 	}

@@ -89,9 +89,10 @@ net_rdma_record_get(const uint8_t *p, uint32_t n, uint32_t head_max, uint32_t bu
 	r->head = r->rows + rows;
 	if (r->kind == RECORD_FRAME)
 		return frame_is_sound(r, head_max, bulk_max);
-	return r->kind == RECORD_DONE && rows == 0 &&
-	    r->flags == 0 && r->head_len == 0 && r->bulk_len == 0 && r->number == 0 &&
-	    r->answers != 0;
+	if (rows != 0 || r->flags != 0 || r->head_len != 0 || r->bulk_len != 0)
+		return false;
+	return r->kind == RECORD_DONE ? r->answers != 0 && r->number == 0 :
+	    r->kind == RECORD_REVOKE && r->number != 0 && r->answers == 0;
 }
 
 void

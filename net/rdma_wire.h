@@ -16,7 +16,9 @@
  *   12    4  number of what is offered        16  4  number of what is answered; 0: none
  *   20    4  zero
  *   24       rows {u64 address, u32 length, u32 rkey}, then the head
- * DONE has a number in "answered" and nothing else. */
+ * DONE has a number in "answered" and nothing else: whoever it was offered to does nothing
+ * with that memory any more.  REVOKE has one in "offered" and nothing else: it asks for DONE,
+ * unless an answer is on its way. */
 #ifndef NET_RDMA_WIRE_H
 #define NET_RDMA_WIRE_H
 
@@ -38,7 +40,7 @@
 /* A TELL is a record but of a FRAME, in one message; it may come between those of a frame,
  * and is never held back. */
 enum word_kind { WORD_FIRST = 1, WORD_NEXT, WORD_BULK, WORD_CREDIT, WORD_TELL };
-enum record_kind { RECORD_FRAME = 1, RECORD_DONE };
+enum record_kind { RECORD_FRAME = 1, RECORD_DONE, RECORD_REVOKE };
 enum { RECORD_STREAM = 1 };	/* the payload follows in BULKs */
 
 struct word_head {

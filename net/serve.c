@@ -227,6 +227,19 @@ conn_pulled(struct net_conn *conn, struct net_rx *rx)
 	r->pulled(&r->pub, 0);
 }
 
+/* The caller has taken its payload back. */
+static void
+conn_lost(struct net_conn *conn, struct net_rx *rx)
+{
+	struct req *r = rx->owner;
+
+	(void)conn;
+	assert(r->state == REQ_PULLING);
+	r->rx = NULL;
+	r->state = REQ_HELD;
+	r->pulled(&r->pub, -ECONNRESET);
+}
+
 static void
 conn_sent(struct net_conn *conn, struct net_out *o)
 {
@@ -259,6 +272,7 @@ static const struct net_conn_ops conn_ops = {
 	.up = conn_up,
 	.frame = conn_frame,
 	.pulled = conn_pulled,
+	.lost = conn_lost,
 	.sent = conn_sent,
 	.closed = conn_closed
 };

@@ -15,7 +15,9 @@
  *	local  pull copies from the sender's memory into place, once
  *	rdma   a request's head is sent with descriptors of tx->iov and tx->room, which the
  *	       peer sees as an rx and a far; pull(rx) is a READ; a reply with tx->far is
- *	       WRITEs into the room at dst_off, then its head (rx NULL, all in place)
+ *	       WRITEs into the room at dst_off, then its head (rx NULL, all in place).
+ *	       So a request's memory is the peer's until it answers; who wants it back
+ *	       sooner revokes it
  *
  * All calls and upcalls of one transport are on the thread of its clock.  Upcalls come
  * from the loop, never from within a call; within an upcall everything may be called, also
@@ -71,6 +73,9 @@ struct net_chan_up {
 	    struct net_rx *rx, struct net_far *far);
 	/* A pull ended well; rx is gone. */
 	void (*pulled)(struct net_chan *, struct net_rx *rx);
+	/* One will not: the sender has taken the payload back.  Nothing of it is written any
+	 * more; rx is gone. */
+	void (*lost)(struct net_chan *, struct net_rx *rx);
 	/* All of @tx has left; it and its payload are the sender's again. */
 	void (*sent)(struct net_chan *, struct net_tx *tx);
 	/* Less is queued than when the last send was (out_bytes); at least when it falls
@@ -82,15 +87,22 @@ struct net_chan_up {
 };
 
 struct net_chan_ops {
-	/* Queue a frame. True: it has been taken whole already (small, no payload), tx is
-	 * the sender's again and sent is not called. */
+	/* Queue a frame. True: it has been taken whole already (it is small and has no
+	 * payload, or answers a request that was revoked and goes nowhere), tx is the
+	 * sender's again and sent is not called. */
 	bool (*send)(struct net_chan *, struct net_tx *tx);
-	/* Take back @tx, which was queued. 0; -EBUSY when part of it has left: then only
-	 * close can free its memory. */
+	/* Take back @tx, which was queued. 0; -EBUSY when part of it has left: then revoke
+	 * or close can free its memory. */
 	int  (*unsend)(struct net_chan *, struct net_tx *tx);
+	/* Have the peer leave the memory of @tx alone, a request of which unsend was
+	 * refused: it begins nothing new in it, and once nothing is on its way any more
+	 * up->sent comes, as it does when the answer was faster.  What is half sent is sent
+	 * to its end first.  How long that takes is up to the peer, so the caller sets a
+	 * limit and closes after it.  NULL: only close can free it. */
+	void (*revoke)(struct net_chan *, struct net_tx *tx);
 	/* Receive a payload into @iov (copied; sums to bulk_len). 1: it is there and rx is
-	 * gone; 0: up->pulled will say, or up->closed; -ECONNRESET: the sender has taken
-	 * it back and rx is gone. */
+	 * gone; 0: up->pulled will say, or up->lost, or up->closed; -ECONNRESET: the sender
+	 * has taken it back and rx is gone. */
 	int  (*pull)(struct net_chan *, struct net_rx *rx, const struct iovec *iov,
 	    unsigned n);
 	/* Do without, or without the rest: no memory is written to any more and rx is

@@ -51,6 +51,7 @@ one_record(const uint8_t *in, uint32_t n)
 
 	if (!net_rdma_record_get(in, n, HEAD_MAX, BULK_MAX, &r))
 		return;
+	assert(r.kind == RECORD_FRAME || (r.number != 0) != (r.answers != 0));
 	assert(r.rows == in + RECORD && r.iov_n <= ROWS_MAX && r.room_n <= ROWS_MAX);
 	assert(r.head == r.rows + (r.iov_n + r.room_n) * ROW);
 	assert(r.head + r.head_len == in + n);
@@ -146,8 +147,10 @@ make_record(struct rand *r, struct bytes_writer *w)
 
 	if (rand_chance(r, 1, 6)) {
 		/* or a kind that there is not */
-		rec = (struct record){ .kind = rand_chance(r, 1, 2) ? RECORD_DONE :
-		    RECORD_DONE + 1, .answers = 1 + (uint32_t)rand_below(r, 9) };
+		rec = (struct record){
+		    .kind = (uint8_t)(RECORD_DONE + rand_below(r, 3)) };
+		*(rec.kind == RECORD_REVOKE ? &rec.number : &rec.answers) =
+		    1 + (uint32_t)rand_below(r, 9);
 		net_rdma_record_put(w, &rec);
 		return;
 	}

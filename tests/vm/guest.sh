@@ -47,6 +47,7 @@ moved() {	# MOUNT OTHER
 if want units; then
 	check "calls" "$B/tests/test_call"
 	check "calls that fail" "$B/tests/test_call_fail"
+	check "memory that is wanted back" "$B/tests/test_call_revoke"
 fi
 dd if=/dev/urandom of="$W/data" bs=1M count=32 status=none
 

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: MIT */
+/* test_call_revoke.c - memory that is wanted back from a peer before it has answered: at a
+ * deadline, or because nobody wants the answer any more.  The connection stays, and nothing
+ * of what was lent is touched afterwards. */
+#include "tests/call_rig.h"
+
+static struct net_req *kept;
+static unsigned kept_n;
+
+static void
+keep(struct net_req *req)
+{
+	kept = req;
+	kept_n++;
+}
+
+static void
+late_reply(struct net_req *req)
+{
+	struct msg_fetch_rep rep = { .len = BIG };
+	struct net_piece p = { shelf, BIG, 0 };
+
+	net_reply(req, 0, &rep, &p, 1, was_sent, NULL);
+}
+
+static void
+pulled_late(struct net_req *req, int rc)
+{
+	pull_rc = rc;
+	pulled++;
+	net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+}
+
+static bool
+untouched(const uint8_t *p, size_t n)
+{
+	return p[0] == 0x5a && memcmp(p, p + 1, n - 1) == 0;
+}
+
+static uint64_t
+connects(void)
+{
+	return net_hub_stats(rig.chub)->connects;
+}
+
+/* End @a before its time, or see its deadline pass. */
+static void
+end_early(struct ask *a, bool abandon)
+{
+	unsigned before = done;
+
+	if (!abandon || !net_call_abandon(&a->call)) {
+		rig_until(&rig, &done, before + 1);
+		ck_assert_int_eq(a->rc, abandon ? -ECANCELED : -ETIMEDOUT);
+	}
+	ck_assert(!net_call_active(&a->call));
+}
+
+/* ---- a server that has not answered ---- */
+
+static const struct unanswered {
+	const char *what;
+	bool send, room, abandon, pull;	/* pull: afterwards */
+} unanswered[] = {
+	{ "room, deadline", false, true, false, false },
+	{ "room, abandoned", false, true, true, false },
+	{ "payload, deadline", true, false, false, false },
+	{ "payload, abandoned", true, false, true, false },
+	{ "both, deadline", true, true, false, false },
+	{ "payload, deadline, pulled afterwards", true, false, false, true },
+	{ "both, abandoned, pulled afterwards", true, true, true, true },
+};
+
+static void
+one_unanswered(int kind, const struct unanswered *u)
+{
+	struct ask a = { .rc = 0 };
+	struct iovec from = { src, BIG }, room = { dst, BIG }, to = { shelf, BIG };
+	uint64_t made;
+
+	open_served(kind);
+	on_fetch = keep;
+	kept_n = 0;
+	check_alive();
+	made = connects();
+	ck_assert_int_eq(start_fetch(&a, &from, u->send, &room, u->room,
+	    u->abandon ? 9000 : 30), 0);
+	if (u->abandon)
+		rig_until(&rig, &kept_n, 1);
+	end_early(&a, u->abandon);
+	memset(dst, 0x5a, BIG);
+	memset(src, 0x5a, BIG);
+	rig_until(&rig, &kept_n, 1);
+	memset(shelf, 1, BIG);
+	if (u->pull) {
+		net_pull_start(kept, &to, 1, pulled_late);
+		rig_until(&rig, &pulled, 1);
+		/* A stream, or a copy, may have been whole already. */
+		ck_assert(pull_rc == -ECONNRESET || kind != RIG_ONE_SIDED);
+	} else if (u->room) {
+		late_reply(kept);
+		rig_until(&rig, &sent_n, 1);
+	} else {
+		net_reply(kept, 0, NULL, NULL, 0, NULL, NULL);
+	}
+	check_alive();
+	rig_pass(&rig, 5);
+	ck_assert_msg(untouched(dst, BIG), "%s: %s", rig_names[kind], u->what);
+	ck_assert_uint_eq(net_server_inflight(rig.server), 0);
+	if (kind == RIG_ONE_SIDED || !u->send)
+		ck_assert_msg(connects() == made, "%s: %s: the connection broke\n%s",
+		    rig_names[kind], u->what, rig.logged);
+	fill(src, BIG, 3);
+	close_rig();
+}
+
+START_TEST(no_answer_yet)
+{
+	for (unsigned i = 0; i < sizeof(unanswered) / sizeof(unanswered[0]); i++)
+		one_unanswered(_i, &unanswered[i]);
+}
+END_TEST
+
+/* ---- at any moment of what is going on ---- */
+
+static int
+big_write(struct ask *a)
+{
+	return start_write(a, 0, BIG, 9000);
+}
+
+static int
+big_read(struct ask *a)
+{
+	static struct msg_read_item item = { .len = BIG };
+
+	return start_read(a, &item, 1, BIG, 9000);
+}
+
+static int
+small_echo(struct ask *a)
+{
+	return start_echo(a, 1, 1, 9000);
+}
+
+START_TEST(abandon_anywhere)
+{
+	int (*const what[])(struct ask *) = { small_echo, big_read, big_write };
+
+	for (unsigned w = 0; w < 3; w++)
+		for (unsigned steps = 0; steps < 24; steps++) {
+			struct ask a = { .rc = 0 };
+			uint64_t made;
+
+			open_served(_i);
+			fill(shelf, BIG, 8);
+			check_alive();
+			made = connects();
+			ck_assert_int_eq(what[w](&a), 0);
+			for (unsigned i = 0; i < steps &&
+			    net_call_active(&a.call); i++)
+				rig_step(&rig, false);
+			if (net_call_active(&a.call)) {
+				end_early(&a, true);
+				memset(dst, 0x5a, BIG);
+				memset(src, 0x5a, BIG);
+				check_alive();
+				rig_pass(&rig, 5);
+				ck_assert_msg(untouched(dst, BIG), "%s, %u steps",
+				    rig_names[rig.kind], steps);
+				ck_assert_uint_eq(net_server_inflight(rig.server), 0);
+				fill(src, BIG, 3);
+			}
+			if (_i == RIG_ONE_SIDED)
+				ck_assert_msg(connects() == made, "%u: %u steps\n%s",
+				    w, steps, rig.logged);
+			close_rig();
+		}
+}
+END_TEST
+
+/* ---- many at once ---- */
+
+#define SLOTS	12u
+#define PART	(BIG / 16)
+
+static struct slot_of_one {
+	struct ask ask;
+	struct iovec room;
+	unsigned was_done;
+	bool	 used;
+} slots[SLOTS];
+
+static void
+check_slot(struct slot_of_one *s)
+{
+	if (!s->used || net_call_active(&s->ask.call))
+		return;
+	/* It ended one way or the other; from then on the memory is ours. */
+	if (s->ask.rc == 0)
+		ck_assert_int_eq(memcmp(s->room.iov_base, shelf, PART), 0);
+	memset(s->room.iov_base, 0x5a, PART);
+	s->used = false;
+}
+
+static void
+push_part(struct net_req *req)
+{
+	struct msg_fetch_rep rep = { .len = PART };
+	struct net_piece p = { shelf, PART, 0 };
+
+	net_reply(req, 0, &rep, &p, 1, was_sent, NULL);
+}
+
+/* Reads side by side, of which most are given up at some moment: what came for one that has
+ * ended is never found in its memory later. */
+START_TEST(abandon_many)
+{
+	unsigned rounds = _i >= RIG_RDMA ? 400 : 2000, given_up = 0;
+	uint64_t made;
+
+	open_served(_i);
+	on_fetch = push_part;
+	fill(shelf, BIG, 8);
+	check_alive();
+	made = connects();
+	memset(slots, 0, sizeof(slots));
+	memset(dst, 0x5a, BIG);
+	for (unsigned round = 0; round < rounds; round++) {
+		struct slot_of_one *s = &slots[rand_below(&rig.rand, SLOTS)];
+
+		for (unsigned i = 0; i < SLOTS; i++)
+			check_slot(&slots[i]);
+		if (!s->used) {
+			s->room = (struct iovec){
+			    dst + (size_t)(s - slots) * PART, PART };
+			ck_assert_msg(untouched(s->room.iov_base, PART),
+			    "%s, round %u", rig_names[_i], round);
+			ck_assert_int_eq(start_fetch(&s->ask, NULL, 0, &s->room, 1,
+			    9000), 0);
+			s->used = true;
+		} else if (net_call_abandon(&s->ask.call)) {
+			s->ask.rc = -ECANCELED;
+			given_up++;
+		}
+		for (uint64_t k = rand_below(&rig.rand, 4); k > 0; k--)
+			rig_step(&rig, false);
+	}
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (slots[i].used)
+			net_call_cancel(&slots[i].ask.call);
+	ck_assert_uint_gt(given_up, 0);
+	if (_i == RIG_ONE_SIDED)
+		ck_assert_uint_eq(connects(), made);
+	check_alive();
+	rig_pass(&rig, 5);
+	ck_assert_uint_eq(net_server_inflight(rig.server), 0);
+	close_rig();
+}
+END_TEST
+
+/* ---- a request that the server has not come to ---- */
+
+/* Its record waits behind a payload that is not pulled yet: the server lets go of what it
+ * has not looked at. */
+START_TEST(held_behind_a_payload)
+{
+	static uint8_t unknown[20000];	/* not more than credits */
+	struct iovec from = { unknown, sizeof(unknown) }, room = { dst, PART };
+	struct iovec to = { shelf, sizeof(unknown) };
+	struct ask first = { .rc = 0 }, second = { .rc = 0 };
+	uint64_t made;
+
+	if (_i == RIG_LOCAL)		/* there nothing stands behind a payload */
+		return;
+	open_served(_i);
+	on_fetch = keep;
+	kept_n = 0;
+	memset(unknown, 7, sizeof(unknown));
+	check_alive();
+	made = connects();
+	ck_assert_int_eq(start_fetch(&first, &from, 1, NULL, 0, 9000), 0);
+	ck_assert_int_eq(start_fetch(&second, NULL, 0, &room, 1, 50), 0);
+	rig_until(&rig, &done, 2);
+	ck_assert_int_eq(second.rc, -ETIMEDOUT);
+	memset(dst, 0x5a, BIG);
+	ck_assert_uint_eq(kept_n, 1);
+	on_fetch = push_part;
+	net_pull_start(kept, &to, 1, pulled_late);
+	rig_until(&rig, &sent_n, 1);
+	rig_until(&rig, &done, 3);
+	ck_assert_int_eq(first.rc, 0);
+	ck_assert_int_eq(memcmp(shelf, unknown, sizeof(unknown)), 0);
+	check_alive();
+	rig_pass(&rig, 5);
+	ck_assert(untouched(dst, BIG));
+	ck_assert_msg(connects() == made, "%s", rig.logged);
+	close_rig();
+}
+END_TEST
+
+/* ---- a peer that does not let go ---- */
+
+static struct net_transport *under;
+static struct net_chan_ops stubborn_ops;
+static unsigned revoked;
+
+static bool
+stubborn_serves(const struct net_transport *t, uint8_t kind)
+{
+	(void)t;
+	return under->ops->serves(under, kind);
+}
+
+static int
+refuse_unsend(struct net_chan *chan, struct net_tx *tx)
+{
+	(void)chan, (void)tx;
+	return -EBUSY;
+}
+
+static void
+count_revoke(struct net_chan *chan, struct net_tx *tx)
+{
+	(void)chan, (void)tx;
+	revoked++;
+}
+
+static int
+stubborn_connect(struct net_transport *t, const struct net_addr *to,
+    struct net_chan **out)
+{
+	int rc = under->ops->connect(under, to, out);
+
+	(void)t;
+	if (rc != 0)
+		return rc;
+	stubborn_ops = *(*out)->ops;
+	stubborn_ops.unsend = refuse_unsend;
+	stubborn_ops.revoke = count_revoke;
+	(*out)->ops = &stubborn_ops;
+	return 0;
+}
+
+static void
+stubborn_close(struct net_transport *t)
+{
+	(void)t;
+	under->ops->close(under);
+}
+
+/* The client's transport, whose channels have memory in use until the payload is pulled. */
+static void
+open_stubborn(struct net_transport *t)
+{
+	static const struct net_transport_ops ops = { .serves = stubborn_serves,
+		.connect = stubborn_connect, .close = stubborn_close };
+	struct net_hub_conf conf;
+
+	open_served(RIG_LOCAL);
+	net_hub_close(rig.chub);
+	conf = rig.hub_conf;
+	conf.clock = rig.cclock;
+	ck_assert_int_eq(net_hub_open(&rig.chub, &conf), 0);
+	ck_assert_int_eq(net_local_open(&under, rig.cclock), 0);
+	t->ops = &ops;
+	net_hub_add(rig.chub, t);
+	on_fetch = keep;
+	kept_n = revoked = 0;
+	check_alive();
+}
+
+START_TEST(peer_does_not_let_go)
+{
+	struct net_transport t;
+	struct ask a = { .rc = 0 }, b = { .rc = 0 };
+	struct iovec from = { src, BIG };
+	uint64_t began;
+
+	open_stubborn(&t);
+	ck_assert_int_eq(start_fetch(&a, &from, 1, NULL, 0, _i == 0 ? 30 : 9000), 0);
+	ck_assert_int_eq(start_hold(&b, 9000), 0);
+	rig_until(&rig, &held_n, 1);
+	if (_i == 1)
+		ck_assert(!net_call_abandon(&a.call));
+	began = clock_now(rig.cclock);
+	rig_until(&rig, &done, 3);
+	ck_assert_uint_ge(clock_now(rig.cclock), began + 190 * NS_PER_MS);
+	ck_assert_uint_eq(revoked, 1);
+	ck_assert_int_eq(a.rc, _i == 0 ? -ETIMEDOUT : -ECANCELED);
+	ck_assert_int_eq(b.rc, -ECONNRESET);
+	net_req_drop(kept);
+	net_req_drop(held[0]);
+	check_alive();
+	ck_assert_uint_eq(connects(), 2);
+	close_rig();
+}
+END_TEST
+
+/* An answer that comes meanwhile is no answer any more; cancelling does not wait. */
+START_TEST(while_it_is_revoked)
+{
+	static const int late[] = { -ETIMEDOUT, -ECANCELED, 12345, 12345 };
+	struct net_transport t;
+	struct ask a = { .rc = 0 };
+	struct iovec from = { src, BIG };
+
+	open_stubborn(&t);
+	ck_assert_int_eq(start_fetch(&a, &from, 1, NULL, 0, _i == 0 ? 30 : 9000), 0);
+	rig_until(&rig, &kept_n, 1);
+	if (_i == 0)
+		for (unsigned i = 0; i < 400 && revoked == 0; i++)
+			rig_pass(&rig, 5);
+	else
+		ck_assert(!net_call_abandon(&a.call));
+	ck_assert_uint_eq(revoked, 1);
+	ck_assert(!net_call_abandon(&a.call));
+	ck_assert_uint_eq(revoked, 1);
+	ck_assert_uint_eq(net_hub_calls(rig.chub), 1);
+	if (_i < 2) {
+		net_reply(kept, 0, NULL, NULL, 0, NULL, NULL);
+		rig_until(&rig, &done, 2);
+		ck_assert_uint_eq(connects(), 1);
+	} else if (_i == 2) {
+		net_call_cancel(&a.call);
+		net_req_drop(kept);
+		rig_pass(&rig, 300);
+		ck_assert_uint_eq(done, 1);
+	} else {
+		net_hub_close(rig.chub);
+		net_req_drop(kept);
+		rig_pass(&rig, 300);
+		rig.chub = rig_hub(&rig, rig.cclock, 1);
+	}
+	ck_assert_int_eq(a.rc, late[_i]);
+	check_alive();
+	close_rig();
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("call_revoke");
+	TCase *t = tcase_create("every transport"), *one = tcase_create("one");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, no_answer_yet, rig_first(), rig_kinds());
+	tcase_add_loop_test(t, abandon_anywhere, rig_first(), rig_kinds());
+	tcase_add_loop_test(t, abandon_many, rig_first(), rig_kinds());
+	tcase_add_loop_test(t, held_behind_a_payload, rig_first(), rig_kinds());
+	suite_add_tcase(s, t);
+	tcase_add_checked_fixture(one, setup, teardown);
+	tcase_add_loop_test(one, peer_does_not_let_go, 0, 2);
+	tcase_add_loop_test(one, while_it_is_revoked, 0, 4);
+	suite_add_tcase(s, one);
+	srunner_set_fork_status(sr, CK_NOFORK);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
