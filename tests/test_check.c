@@ -46,7 +46,7 @@ static struct {
 	unsigned	waits;		/* for an image that shows repairs */
 	target_id	mended_from;
 	int		mend_rc, repair_rc;
-	target_id	resynced;
+	target_id	resynced;	/* which replica */
 	int		resync_rc;
 	uint64_t	image;
 } T;
@@ -590,6 +590,7 @@ setup(void)
 	}
 	T.version = 1;
 	T.image = 77;
+	T.resynced = REPLICAS;		/* none */
 }
 
 static void
@@ -658,8 +659,8 @@ START_TEST(finds)
 	    "%s: %u, %u\n%s", cases[_i].what, T.mends, T.repairs, T.out);
 	ck_assert_uint_eq(T.cuts, may != DISCARD || how == BAD_INODE ? 0 :
 	    how == ORPHAN ? 1 : 2);
-	/* Replica 1 when another version is there, or the first one. */
-	ck_assert_uint_eq(T.resynced, how == REFUSED);
+	ck_assert_uint_eq(T.resynced, how == REFUSED ? 1 : how == LACKS &&
+	    may == REPAIR ? 0 : REPLICAS);
 	if (how == PAIR && cases[_i].mends > 0)
 		ck_assert_uint_eq(T.mended_from, may == TAIL ? 2 : 0);
 	if (how == PAIR_DAMAGED)
