@@ -2,62 +2,7 @@
 /* test_meta_repair.c - rows that do not fit are planted in the table of a small tree; what
  * the check of the tree says mends them, is done as a command, and then nothing is wrong,
  * nothing is lost that another row shows, and doing it again changes nothing. */
-#include "meta/dirent.h"
-#include "meta/op.h"
-#include "tests/meta_harness.h"
-
-#define FIXES_MAX	META_REPAIRS_MAX
-#define SEEDS		300
-
-static struct harness H, *h = &H;
-
-/* What the tree check says. */
-static struct {
-	struct msg_repair_row fixes[FIXES_MAX];
-	char	 names[FIXES_MAX][2][256];
-	unsigned n, faults, unfixed;
-	char	 text[4096];
-} F;
-
-static int
-fault(void *ctx, const struct tree_fault *f)
-{
-	size_t n = strlen(F.text);
-
-	(void)ctx;
-	F.faults++;
-	snprintf(F.text + n, sizeof(F.text) - n, "%s\n", f->why);
-	if (f->fix.what == META_REPAIR_NONE) {
-		F.unfixed++;
-		return 0;
-	}
-	ck_assert_uint_lt(F.n, FIXES_MAX);
-	F.fixes[F.n] = f->fix;
-	if (f->fix.name.n > 0)
-		memcpy(F.names[F.n][0], f->fix.name.p, f->fix.name.n);
-	if (f->fix.keep.n > 0)
-		memcpy(F.names[F.n][1], f->fix.keep.p, f->fix.keep.n);
-	F.fixes[F.n].name.p = F.names[F.n][0];
-	F.fixes[F.n].keep.p = F.names[F.n][1];
-	F.n++;
-	return 0;
-}
-
-static unsigned
-look(void)
-{
-	memset(&F, 0, sizeof(F));
-	ck_assert_int_eq(tree_check_all(h->t, fault, NULL), 0);
-	return F.faults;
-}
-
-static int
-repair(struct msg_repair_row *rows, uint32_t n, struct msg_repair_rep *rep)
-{
-	struct msg_repair q = { .ctx = h_ctx(h, true), .rows = { rows, n } };
-
-	return h_change(h, MSG_repair, &q, rep);
-}
+#include "tests/meta_repair_rig.h"
 
 /* Until nothing is wrong; how often it was asked for. */
 static unsigned
@@ -76,38 +21,6 @@ repair_all(const char *what)
 	return rounds;
 }
 
-/* ---- the tree ----
- *	/f  /d/  /d/e/  /d/e/g  /l -> target  /h1 = /d/h2  /x/ */
-
-static struct {
-	ino_id f, d, e, g, l, h, x;
-} I;
-
-static void
-setup(void)
-{
-	struct msg_entry_rep r;
-
-	h_open(h, 3);
-	h_create(h, INO_ROOT, "f", 0644, O_RDWR, &r), I.f = r.attr.ino;
-	h_mkdir(h, INO_ROOT, "d", 0755, &r), I.d = r.attr.ino;
-	h_mkdir(h, I.d, "e", 0755, &r), I.e = r.attr.ino;
-	h_create(h, I.e, "g", 0600, O_RDWR, &r), I.g = r.attr.ino;
-	h_symlink(h, INO_ROOT, "l", "target", &r), I.l = r.attr.ino;
-	h_create(h, INO_ROOT, "h1", 0600, O_RDWR, &r), I.h = r.attr.ino;
-	h_link(h, I.h, I.d, "h2", &r);
-	h_mkdir(h, INO_ROOT, "x", 0755, &r), I.x = r.attr.ino;
-	h_check(h);
-}
-
-static void
-teardown(void)
-{
-	h_close(h);
-}
-
-/* ---- planting ---- */
-
 static struct inode
 inode_of(ino_id ino)
 {
@@ -117,37 +30,11 @@ inode_of(ino_id ino)
 	return in;
 }
 
-static void
-plant_entry(ino_id dir, const char *name, ino_id ino, uint32_t type)
-{
-	struct msg_str s = msg_str(name);
-
-	ck_assert_int_eq(dirent_put(h->t, dir, &s, ino, type), 0);
-}
-
-static void
-lose_entry(ino_id dir, const char *name)
-{
-	struct msg_str s = msg_str(name);
-
-	ck_assert_int_eq(dirent_del(h->t, dir, &s), 0);
-}
-
 #define PLANT(INO, FIELD, OP) do { \
 	struct inode in_ = inode_of(INO); \
 	in_.FIELD OP; \
 	inode_put(h->t, &in_); \
 } while (0)
-
-static void
-plant_hash(ino_id dir, uint64_t hash, const char *name, ino_id ino, uint32_t type)
-{
-	uint8_t k[KEY_LEN_MAX], row[DIRENT_ROW_LEN] = { 1, (uint8_t)(type >> 12),
-		(uint8_t)ino };
-
-	table_put(h->t, k, key_dirent(k, dir, hash, name, strlen(name)), row,
-	    sizeof(row));
-}
 
 static bool
 leads(ino_id dir, const char *name, ino_id ino)
@@ -176,7 +63,8 @@ in_lost_found(ino_id ino)
 	return lost_found() != 0 && leads(lost_found(), name, ino);
 }
 
-enum what { DANGLING, DANGLING_DIR, OF_FILE, OF_NOTHING, OF_HIGHEST, OF_GONE, TYPE, HASH, HASH_TAKEN, BAD_ENTRY,
+enum what { DANGLING, DANGLING_DIR, OF_FILE, OF_NOTHING, OF_HIGHEST, OF_GONE,
+	TYPE, HASH, HASH_TAKEN, BAD_ENTRY,
 	LINKS_HIGH, LINKS_LOW, LINKS_ZERO, NAMES_AND_ROW, SIZE, NLINK, PARENT, TWICE,
 	TWICE_HERE, TWICE_NO_HOME, TO_ROOT, ORPHAN, ORPHAN_DIR, ORPHAN_LINK, ORPHAN_ZERO,
 	LOOP, LOOP_SELF, LOOP_TAIL, SYMLINK_SIZE, SYMLINK_ROW, GC_NOBODY, GC_MISSING,
@@ -732,192 +620,6 @@ START_TEST(in_the_way)
 }
 END_TEST
 
-/* ---- anything, in any order, while the tree is used ---- */
-
-#define NODES	40u
-#define HITS	6u
-
-static ino_id
-any(void)
-{
-	return INO_ROOT + rand_below(&h->rand, NODES);
-}
-
-static const char *
-any_name(void)
-{
-	static const char *const names[] = { "a", "b", "c", "d", "e", "f", "g", "h" };
-
-	return names[rand_below(&h->rand, 8)];
-}
-
-static void
-use(bool unlink)
-{
-	struct msg_entry_rep r;
-	ino_id at = any();
-
-	switch (rand_below(&h->rand, unlink ? 8 : 6)) {
-	case 0:
-		h_mkdir(h, at, any_name(), 0755, &r);
-		break;
-	case 1:
-	case 2:
-		h_create(h, at, any_name(), 0644, O_RDWR, &r);
-		break;
-	case 3:
-		h_link(h, any(), at, any_name(), &r);
-		break;
-	case 4:
-		h_symlink(h, at, any_name(), "to", &r);
-		break;
-	case 5:
-		h_rename(h, at, any_name(), any(), any_name(),
-		    unlink ? 0 : RENAME_EXCHANGE, NULL);
-		break;
-	case 6:
-		h_remove(h, MSG_unlink, at, any_name(), NULL);
-		break;
-	default:
-		h_remove(h, MSG_rmdir, at, any_name(), NULL);
-		break;
-	}
-}
-
-static void
-hit(void)
-{
-	static const uint32_t types[] = { S_IFREG, S_IFDIR, S_IFLNK };
-	struct inode in;
-	struct op_counters c;
-
-	if (inode_get(h->t, any(), &in) != 0)
-		return;
-	switch (rand_below(&h->rand, 12)) {
-	case 0:
-		inode_del(h->t, in.ino);
-		return;
-	case 1:
-	case 2:
-		lose_entry(in.ino, any_name());
-		return;
-	case 3:
-	case 4:
-		plant_entry(in.ino, any_name(), any(), types[rand_below(&h->rand, 3)]);
-		return;
-	case 5:
-		in.nlink = rand_below(&h->rand, 4);
-		break;
-	case 6:
-		in.size = rand_below(&h->rand, 4);
-		break;
-	case 7:
-		in.parent = S_ISDIR(in.mode) ? any() : 0;
-		break;
-	case 8:
-		in.epoch = rand_below(&h->rand, 3);
-		in.settled = rand_below(&h->rand, 3);
-		break;
-	case 9:
-		gc_put(h->t, &(struct gc_row){ .ino = in.ino, .epoch =
-			rand_below(&h->rand, 3), .kind = 1 + rand_below(&h->rand, 2) });
-		return;
-	case 10:
-		plant_hash(in.ino, rand_below(&h->rand, 99), any_name(), any(), S_IFREG);
-		return;
-	default:
-		ck_assert_int_eq(op_counters_get(h->t, &c), 0);
-		c.inodes += rand_below(&h->rand, 9);
-		op_counters_put(h->t, &c);
-		return;
-	}
-	inode_put(h->t, &in);
-}
-
-/* What is done about a place that is taken: it is left to the operator, who renames. */
-static void
-free_places(void)
-{
-	for (unsigned i = 0; i < F.n; i++)
-		if (F.fixes[i].what == META_REPAIR_KEY) {
-			uint8_t k[KEY_LEN_MAX];
-
-			table_del(h->t, k, key_dirent(k, F.fixes[i].parent,
-			    F.fixes[i].hash, F.fixes[i].name.p,
-			    F.fixes[i].name.n));
-		}
-}
-
-/* Requests of somebody who has seen nothing, or another tree: a whole one stays whole. */
-START_TEST(any_request)
-{
-	uint64_t inodes;
-
-	rand_seed(&h->rand, (uint64_t)_i + 1);
-	for (unsigned i = 0; i < 100; i++)
-		use(true);
-	h_check(h);
-	ck_assert_int_eq(fs_inodes(h->fs, &inodes), 0);
-	for (unsigned i = 0; i < 200; i++) {
-		const char *name = any_name(), *keep = any_name();
-		struct msg_repair_row row = {
-			.what = (uint8_t)rand_below(&h->rand, 17), .ino = any(),
-			.parent = any(), .hash = rand_below(&h->rand, 3) == 0 ?
-			    rand_u64(&h->rand) : key_hash(name, strlen(name)),
-			.name = msg_str(name), .keep = msg_str(keep),
-			.change = 1000 + rand_below(&h->rand, 99),
-			.value = rand_below(&h->rand, 3) == 0 ? UINT64_MAX : any(),
-			.subdirs = (int64_t)rand_u64(&h->rand),
-		};
-		struct msg_repair_rep rep;
-
-		if (rand_below(&h->rand, 8) == 0)
-			row.ino = rand_u64(&h->rand);
-		ck_assert_int_eq(repair(&row, 1, &rep), 0);
-		h_check(h);
-	}
-	/* The next number is as good as it was. */
-	ck_assert_int_eq(h_create(h, INO_ROOT, "last", 0644, 0, NULL), 0);
-	h_check(h);
-}
-END_TEST
-
-START_TEST(any_damage)
-{
-	bool unlink = _i % 2;
-	bool there[NODES + 1] = { false };
-	struct msg_repair_rep rep;
-
-	rand_seed(&h->rand, (uint64_t)_i + 1);
-	for (unsigned i = 0; i < 200; i++)
-		use(true);
-	h_check(h);
-	for (unsigned i = 0; i < HITS; i++)
-		hit();
-	if (inode_get(h->t, INO_ROOT, &(struct inode){ 0 }) == 0)
-		for (ino_id i = 1; i <= NODES; i++)
-			there[i] = inode_get(h->t, i, &(struct inode){ 0 }) == 0;
-	for (unsigned round = 0; look() > 0; round++) {
-		ck_assert_msg(round < 12, "seed %d:\n%s", _i + 1, F.text);
-		/* Symlinks that have lost their target, which nothing brings back. */
-		if (F.n == 0)
-			break;
-		if (round < 4)
-			for (unsigned i = 0; i < 5; i++)
-				use(unlink);
-		if (rand_below(&h->rand, 4) == 0)
-			F.n = 1 + rand_below(&h->rand, F.n);
-		ck_assert_int_eq(repair(F.fixes, F.n, &rep), 0);
-		if (round == 6)
-			free_places();
-	}
-	for (ino_id i = 1; !unlink && i <= NODES; i++)
-		ck_assert_msg(!there[i] || inode_get(h->t, i,
-		    &(struct inode){ 0 }) == 0, "seed %d: lost %d", _i + 1, (int)i);
-	ck_assert_msg(F.faults == F.unfixed, "seed %d:\n%s", _i + 1, F.text);
-}
-END_TEST
-
 int
 main(void)
 {
@@ -935,8 +637,6 @@ main(void)
 	tcase_add_test(t, large);
 	tcase_add_loop_test(t, one_bad_inode, 0, 7);
 	tcase_add_test(t, in_the_way);
-	tcase_add_loop_test(t, any_request, 0, 20);
-	tcase_add_loop_test(t, any_damage, 0, SEEDS);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);
