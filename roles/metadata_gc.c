@@ -198,8 +198,10 @@ applied(struct group_req *r, int rc, const void *result, size_t len)
 	(void)result;
 	(void)len;
 	g->proposing = false;
-	if (rc != 0) {			/* the group is broken */
+	if (rc != 0) {
+		/* We lead no more, and hear that next; or do, and could not hand it over. */
 		list_splice_back(&g->done, &g->sent);
+		run_soon(g, metadata_now(g->m) + BUSY_PAUSE_NS);
 		return;
 	}
 	list_init(&sent);

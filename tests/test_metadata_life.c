@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* test_metadata_life.c - the metadata role begins, restarts, leads no more, stops. */
+#include "meta/group_impl.h"
 #include "tests/metadata_rig.h"
 
 /* ---- the script's verbs ---- */
@@ -149,6 +150,27 @@ START_TEST(removal_outlives_who_began_it)
 	ck_assert_int_eq(await(open_file(1, ino, O_RDONLY, 9)), -ESTALE);
 	run_ms(W.conf.metadata_session + 1000);
 	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), -ENOENT);
+}
+END_TEST
+
+/* Who leads cannot hand that over to a member that is not there: what it ordered meanwhile is
+ * answered as if it did not lead, and it leads on.  What storage has done is ordered again. */
+START_TEST(leads_on)
+{
+	ino_id ino = entry(create(1, "f", 7))->attr.ino;
+	struct ask *a;
+
+	entry(settle(1, MSG_sync, ino, 0, 3 << 20, 0));
+	W.mute = true;
+	a = truncate_file(1, ino, 5);
+	run_ms(20);
+	W.mute = false;
+	while (list_empty(&W.m->group->inflight))
+		ck_assert(sim_clock_step(W.world));
+	group_fail_all(W.m->group);
+	run_ms(1000);
+	ck_assert(a->answered);
+	ck_assert_int_eq(a->rc, 0);
 }
 END_TEST
 
@@ -416,6 +438,7 @@ main(void)
 	tcase_set_timeout(t, 0);
 	tcase_add_test(t, opens_are_told_again);
 	tcase_add_loop_test(t, leads_no_more_and_again, 0, 12);
+	tcase_add_test(t, leads_on);
 	tcase_add_loop_test(t, who_founds, 0,
 	    sizeof(foundings) / sizeof(foundings[0]));
 	tcase_add_test(t, unknown_groups_serve_nobody);
