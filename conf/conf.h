@@ -66,6 +66,7 @@
 	X(net,      idle,             time,    "5min",          1000, 86400000,   0, "close connections unused for this long") \
 	X(rdma,     devices,          text,    "",              0, 1023,          0, "RDMA devices to use, \"mlx5_0, mlx5_1:2\" (port 2 only); default: all with an active port; none: TCP only") \
 	X(rdma,     credits,          number,  "32",            4, 1024,          0, "messages of 4 KiB each peer may have on the way to us") \
+	X(rdma,     spin_us,          number,  "100",           0, 100000,        0, "under load, look for what comes this many microseconds before sleeping; 0: never") \
 	X(client,   memory,           bytes,   "128MiB",        8388608, 1099511627776, 0, "buffers of one mount: reads in flight and unwritten data") \
 	X(client,   buffer_keep,      bytes,   "16MiB",         0, 1099511627776, 0, "free buffers kept for reuse") \
 	X(client,   write_back,       time,    "5s",            0, 3600000,       1, "written data reaches storage after this long at the latest") \

@@ -4,10 +4,11 @@
  * libuv's turn is: its timers, idle, prepare, poll (callbacks of fds, async), check.
  * Ours hangs on it like this:
  *	prepare	bound the poll by our first timer, or make it not sleep at all
- *	check	run timers that are due, then deferred calls
+ *	check	run timers that are due, deferred calls, spins and what they deferred
  *
  * Invariants:
- *  1. The poll sleeps only when no deferred call is pending and no timer is due.
+ *  1. The poll sleeps only when no deferred call is pending, no timer is due and nobody
+ *     spins.
  *  2. clock_now() changes only between prepare and the first look after it.
  *  3. posts is empty, or a wake-up is on its way. */
 #include "net/loop.h"
@@ -15,6 +16,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -28,6 +30,7 @@
 #define SIGNALS_MAX	8u
 /* Passes over deferred calls before descriptors get their turn again. */
 #define PASSES_MAX	8u
+#define LOOKS		16u		/* of spins, between looks at the clock */
 
 struct on_signal {
 	uv_signal_t uv;
@@ -48,6 +51,7 @@ struct loop {
 	uint64_t      order;
 	struct heap   timers;
 	struct list   defers, running;	/* running: moved aside for this pass */
+	struct list   spins;
 	_Atomic(struct clock_post *) posts;	/* newest first */
 	atomic_bool   stop;
 	void	     *disk_slot;
@@ -198,6 +202,45 @@ run_defers(struct loop *l)
 	}
 }
 
+/* All spins once.  True: one had work. */
+static bool
+look(struct loop *l, uint64_t now_ns)
+{
+	struct list pass, *n;
+	bool found = false;
+
+	list_init(&pass);
+	list_splice_back(&pass, &l->spins);
+	while ((n = list_pop_front(&pass)) != NULL) {
+		struct loop_spin *s = list_entry(n, struct loop_spin, node);
+
+		list_push_back(&l->spins, n);
+		found |= s->fn(s, now_ns);
+	}
+	return found;
+}
+
+static void
+run_spins(struct loop *l)
+{
+	uint64_t now_ns, end_ns;
+
+	if (list_empty(&l->spins))
+		return;
+	now_ns = read_clock(CLOCK_BOOTTIME);
+	end_ns = now_ns + LOOP_SPIN_NS;
+	do {
+		for (unsigned i = 0; i < LOOKS && !list_empty(&l->spins); i++)
+			if (look(l, now_ns)) {
+				run_defers(l);
+				break;
+			}
+		now_ns = read_clock(CLOCK_BOOTTIME);
+	} while (now_ns < end_ns && !list_empty(&l->spins) && !atomic_load(&l->stop));
+	/* Whom we wait for may be another thread of this processor. */
+	sched_yield();
+}
+
 static void
 on_async(uv_async_t *a)
 {
@@ -213,6 +256,7 @@ on_check(uv_check_t *c)
 
 	run_timers(l);
 	run_defers(l);
+	run_spins(l);
 	if (atomic_load(&l->stop))
 		uv_stop(&l->uv);
 }
@@ -237,7 +281,8 @@ on_prepare(uv_prepare_t *p)
 	uint64_t clock_ns, ms;
 
 	uv_timer_stop(&l->timer);
-	if (!list_empty(&l->defers) || !list_empty(&l->running))
+	if (!list_empty(&l->defers) || !list_empty(&l->running) ||
+	    !list_empty(&l->spins))
 		uv_idle_start(&l->idle, on_idle);
 	else {
 		uv_idle_stop(&l->idle);
@@ -274,6 +319,7 @@ loop_open(struct loop **out)
 	l->now_stale = true;
 	list_init(&l->defers);
 	list_init(&l->running);
+	list_init(&l->spins);
 	if ((rc = uv_loop_init(&l->uv)) != 0) {
 		free(l);
 		return rc;
@@ -319,6 +365,7 @@ loop_close(struct loop *l)
 	run_posts(l);
 	assert(l->disk_slot == NULL);
 	assert(list_empty(&l->defers));
+	assert(list_empty(&l->spins));
 	assert(l->timers.n == 0);
 	rc = uv_loop_close(&l->uv);
 	assert(rc == 0);
@@ -427,6 +474,25 @@ loop_poll_stop(struct loop_poll *owner)
 		return;
 	owner->handle = NULL;
 	uv_close((uv_handle_t *)&p->uv, free_poll);
+}
+
+/* ---- spins ---- */
+
+void
+loop_spin_start(struct loop *l, struct loop_spin *s, loop_spin_fn *fn)
+{
+	if (s->node.next == NULL)
+		list_init(&s->node);
+	s->fn = fn;
+	if (list_empty(&s->node))
+		list_push_back(&l->spins, &s->node);
+}
+
+void
+loop_spin_stop(struct loop_spin *s)
+{
+	if (s->node.next != NULL)
+		list_remove(&s->node);
 }
 
 /* ---- signals ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* loop.h - one thread's event loop and the real side of conf/clock.h, over libuv.
  *
- *   one turn:  poll -> callbacks of fds, posts -> timers -> deferred calls -> poll
+ *   one turn:  poll -> callbacks of fds, posts -> timers -> deferred calls -> spins -> poll
  *
  * Deferred calls run before the loop sleeps, in the order they were asked for; those
  * asked while they run get a pass of their own.  clock_now() is read once a turn, and again
@@ -62,6 +62,24 @@ int	loop_poll_start(struct loop_poll *p, struct loop *l, int fd, int events,
 	    loop_poll_fn *fn);
 /* No call after this; the caller may close the fd at once. Idle is fine. */
 void	loop_poll_stop(struct loop_poll *p);
+
+/* ---- looking instead of sleeping ---- */
+
+struct loop_spin;
+/* Look for work and do it.  @now_ns: about now.  True: there was some. */
+typedef bool loop_spin_fn(struct loop_spin *s, uint64_t now_ns);
+
+struct loop_spin {			/* zero it before the first use */
+	struct list   node;
+	loop_spin_fn *fn;
+};
+
+/* Do not sleep, but call @fn again and again, until stopped; from @fn or anywhere on the loop.
+ * Descriptors, timers and posts have their turn every LOOP_SPIN_NS, and so have other threads
+ * of this processor.  Twice is once. */
+#define LOOP_SPIN_NS	(20 * NS_PER_US)
+void	loop_spin_start(struct loop *l, struct loop_spin *s, loop_spin_fn *fn);
+void	loop_spin_stop(struct loop_spin *s);	/* idle is fine */
 
 /* ---- signals ---- */
 

@@ -526,11 +526,12 @@ handle(struct rdma_dev *d, const struct ibv_wc *wc)
 	net_rdma_put(c);
 }
 
-void
+bool
 net_rdma_poll(struct rdma_dev *d)
 {
 	struct rdma *r = d->r;
 	struct ibv_wc wcs[POLL_N];
+	bool found = d->stash_at < d->stash_n;
 	int n = 0;
 
 	r->held++;
@@ -543,6 +544,9 @@ net_rdma_poll(struct rdma_dev *d)
 	for (unsigned i = 0; i < POLLS && !r->closed; i++) {
 		if ((n = ibv_poll_cq(d->cq, POLL_N, wcs)) <= 0)
 			break;
+		if (!found)
+			net_spin_came(&d->spin_for);
+		found = true;
 		for (int k = 0; k < n; k++)
 			handle(d, &wcs[k]);
 		if (d->stash_n > 0)	/* taken behind this batch, before the next */
@@ -553,6 +557,7 @@ net_rdma_poll(struct rdma_dev *d)
 	else if (n > 0 && !r->closed)
 		clock_timer_start(r->clock, &d->again, clock_now(r->clock), again);
 	rdma_put(r);
+	return found;
 }
 
 static void
@@ -561,10 +566,36 @@ again(struct clock_timer *t)
 	net_rdma_poll(container_of(t, struct rdma_dev, again));
 }
 
+/* Let the next completion wake the loop. */
+static void
+sleep_on(struct rdma_dev *d)
+{
+	loop_spin_stop(&d->spin);
+	if (ibv_req_notify_cq(d->cq, 0) != 0)
+		net_rdma_dev_dies(d);
+	else
+		net_rdma_poll(d);	/* what came before that wakes nobody */
+}
+
+static bool
+look(struct loop_spin *s, uint64_t now_ns)
+{
+	struct rdma_dev *d = container_of(s, struct rdma_dev, spin);
+
+	loop_touch(d->r->loop);
+	if (net_rdma_poll(d))		/* may free @d */
+		return true;
+	if (net_spin_on(&d->spin_for, now_ns))
+		return false;
+	sleep_on(d);
+	return true;
+}
+
 static void
 on_cq(struct loop_poll *p, int events)
 {
 	struct rdma_dev *d = container_of(p, struct rdma_dev, cq_poll);
+	struct rdma *r = d->r;
 	struct ibv_cq *cq;
 	unsigned n = 0;
 	void *ctx;
@@ -577,11 +608,16 @@ on_cq(struct loop_poll *p, int events)
 		n++;
 	if (n > 0)
 		ibv_ack_cq_events(d->cq, n);
-	if (ibv_req_notify_cq(d->cq, 0) != 0) {
-		net_rdma_dev_dies(d);
-		return;
-	}
+	r->held++;
 	net_rdma_poll(d);
+	loop_touch(r->loop);
+	if (!d->dead && !r->closed) {
+		if (net_spin_on(&d->spin_for, clock_now(r->clock)))
+			loop_spin_start(r->loop, &d->spin, look);
+		else
+			sleep_on(d);
+	}
+	rdma_put(r);
 }
 
 /* ---- devices that go ---- */
@@ -650,6 +686,7 @@ on_async(struct loop_poll *p, int events)
 void
 net_rdma_unwatch(struct rdma_dev *d)
 {
+	loop_spin_stop(&d->spin);
 	loop_poll_stop(&d->cq_poll);
 	loop_poll_stop(&d->async_poll);
 	clock_timer_stop(d->r->clock, &d->again);

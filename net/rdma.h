@@ -35,6 +35,7 @@ struct net_rdma_setup;
 struct net_rdma_conf {
 	const char *devices;	/* names, "mlx5_0, mlx5_1:2" (a port); "" or NULL: all */
 	uint32_t    credits;	/* receives promised to each peer, 4 to 1024 */
+	uint32_t    spin_us;	/* look for completions so long before sleeping; 0: never */
 	struct stat_registry *stats;	/* NULL: nowhere; borrowed */
 };
 

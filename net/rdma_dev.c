@@ -347,6 +347,7 @@ open_dev(struct rdma *r, struct ibv_device *dev)
 	if (d == NULL)
 		return -ENOMEM;
 	d->r = r;
+	d->spin_for.max_ns = r->conf.spin_us * NS_PER_US;
 	list_init(&d->slabs);
 	list_init(&d->free);
 	map_init(&d->chans);

@@ -28,6 +28,7 @@
 #include "net/loop.h"
 #include "net/rdma.h"
 #include "net/rdma_wire.h"
+#include "net/spin.h"
 #include "net/transport.h"
 
 #define DEVS_MAX	16u
@@ -75,6 +76,8 @@ struct rdma_dev {
 	struct ibv_wc	   *stash;	/* taken from the queue, not handled yet */
 	unsigned	    stash_n, stash_at, stash_cap;
 	struct clock_timer  again;
+	struct loop_spin    spin;	/* started: its completions wake nobody */
+	struct net_spin	    spin_for;
 	bool		    dead;
 };
 
@@ -251,8 +254,8 @@ struct ibv_mr *net_rdma_mr(struct rdma *r, const struct rdma_dev *d,
 	    const void *p, size_t n);
 /* Count @c on its port: it has come (1) or gone (-1). */
 void	net_rdma_count(struct rdma_chan *c, int by);
-/* Handle all completions there are. */
-void	net_rdma_poll(struct rdma_dev *d);
+/* Handle all completions there are.  True: there was one. */
+bool	net_rdma_poll(struct rdma_dev *d);
 /* What a channel is before it is adopted; its reference is the set-up's. */
 void	net_rdma_chan_init(struct rdma_chan *c, struct rdma *r, struct rdma_port *port);
 /* Make a channel of what has been set up. */

@@ -98,7 +98,8 @@ rdma_open(struct process_loop *l)
 	const struct conf *conf = l->process->conf;
 	struct net_rdma_conf rdma = {
 		.devices = conf->rdma_devices, .stats = &l->process->stats,
-		.credits = (uint32_t)conf->rdma_credits
+		.credits = (uint32_t)conf->rdma_credits,
+		.spin_us = (uint32_t)conf->rdma_spin_us
 	};
 	bool first = l->process->loop_n == 0;
 	struct net_transport *t;

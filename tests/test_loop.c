@@ -302,6 +302,103 @@ from_thread(void *ctx)
 	say('t');
 }
 
+/* ---- spins ---- */
+
+struct spinner {
+	struct loop_spin  s;
+	struct thing	 *work;		/* deferred by the look that finds something */
+	unsigned	  looks, find, stop;	/* at which look; 0: never */
+	struct spinner	 *other;	/* stopped when this one stops */
+};
+
+static bool
+looked(struct loop_spin *s, uint64_t now_ns)
+{
+	struct spinner *p = container_of(s, struct spinner, s);
+
+	ck_assert_uint_gt(now_ns, 0);
+	p->looks++;
+	if (p->looks == p->find)
+		clock_defer(ck, &p->work->d, deferred);
+	if (p->looks == p->stop) {
+		loop_spin_stop(s);
+		if (p->other != NULL)
+			loop_spin_stop(&p->other->s);
+		loop_stop(loop);
+	}
+	return p->looks == p->find;
+}
+
+/* What a look finds is done before the next one; then looking goes on. */
+START_TEST(spin_finds)
+{
+	struct thing found = { .name = 'f' };
+	struct spinner p = { .work = &found, .find = 3, .stop = 5000 };
+
+	setup();
+	loop_spin_start(loop, &p.s, looked);
+	loop_spin_start(loop, &p.s, looked);
+	loop_run(loop);
+	ck_assert_str_eq(trace, "f");
+	ck_assert_uint_eq(p.looks, 5000);
+	teardown();
+}
+END_TEST
+
+/* Two take turns; one may stop the other. */
+START_TEST(spin_two)
+{
+	struct spinner a = { .stop = 100 }, b = { .stop = 0 };
+
+	setup();
+	a.other = &b;
+	loop_spin_start(loop, &a.s, looked);
+	loop_spin_start(loop, &b.s, looked);
+	loop_run(loop);
+	ck_assert_uint_eq(a.looks, 100);
+	ck_assert_uint_eq(b.looks, 99);
+	loop_spin_stop(&a.s);
+	teardown();
+}
+END_TEST
+
+static struct loop_spin *spinning;
+
+static void
+read_and_stop(struct loop_poll *p, int events)
+{
+	(void)events;
+	say('r');
+	loop_poll_stop(p);
+	loop_spin_stop(spinning);
+	loop_stop(loop);
+}
+
+/* Whoever looks for ever keeps neither timers nor posts nor descriptors waiting. */
+START_TEST(spin_starves_nobody)
+{
+	struct spinner p = { .stop = 0 };
+	struct thing post = { .name = 'p' }, timer = { .name = 't' };
+	struct loop_poll poll = { .handle = NULL };
+
+	fd = eventfd(1, EFD_CLOEXEC);
+	setup();
+	spinning = &p.s;
+	loop_spin_start(loop, &p.s, looked);
+	clock_timer_start(ck, &timer.t, clock_now(ck), timed);
+	clock_post(ck, &post.p, posted);
+	loop_turn(loop, true);
+	loop_turn(loop, true);
+	ck_assert(strcmp(trace, "pt") == 0 || strcmp(trace, "tp") == 0);
+	ck_assert_int_eq(loop_poll_start(&poll, loop, fd, LOOP_READ, read_and_stop), 0);
+	loop_run(loop);
+	ck_assert_uint_eq(strlen(trace), 3);
+	ck_assert_uint_gt(p.looks, 0);
+	close(fd);
+	teardown();
+}
+END_TEST
+
 START_TEST(threads)
 {
 	struct loop_thread *t;
@@ -343,6 +440,9 @@ main(void)
 	tcase_add_test(tc, signals);
 	tcase_add_test(tc, one_now);
 	tcase_add_test(tc, touched);
+	tcase_add_test(tc, spin_finds);
+	tcase_add_test(tc, spin_two);
+	tcase_add_test(tc, spin_starves_nobody);
 	tcase_add_test(tc, threads);
 	tcase_add_test(tc, stop_first);
 	suite_add_tcase(s, tc);
