@@ -59,10 +59,11 @@ dev_gone() { ! dev_pid "$1"; }
 kill_ours() { p=$(ours "$2") && kill "-$1" $p 2>/dev/null; }
 mounts() { awk '$3 == "fuse.fsd" { print $2 }' /proc/self/mounts | grep "^$W/"; }
 admin() { timeout 30 "$FSD" admin --config "$CONF" "$@"; }
-healthy() {	# all chains serve, there are some
-	admin show chains >"$W/chains" 2>/dev/null && grep -q serving "$W/chains" &&
-	    ! grep -qE 'recovering|syncing|waiting|lastsrv|offline|resync' "$W/chains"
+all_serve() {	# of the chains in a file: all replicas, and there are some
+	grep -q serving "$1" &&
+	    ! grep -qE 'recovering|waits|degraded|syncing|waiting|lastsrv|offline|apart' "$1"
 }
+healthy() { admin show chains >"$W/chains" 2>/dev/null && all_serve "$W/chains"; }
 finish() {
 	for m in $(mounts); do
 		timeout 20 "$FSD" umount "$m" || "$FSD" umount --lazy "$m"

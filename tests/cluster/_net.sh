@@ -129,7 +129,4 @@ power_cut() {
 net_admin() {
 	in_net c1 timeout 30 "$FSD" admin --config "$CONF" "$@"
 }
-net_healthy() {	# all chains serve whole, there are some
-	net_admin show chains >"$W/chains" 2>/dev/null && grep -q serving "$W/chains" &&
-	    ! grep -qE 'recovering|syncing|waiting|lastsrv|offline|apart|resync' "$W/chains"
-}
+net_healthy() { net_admin show chains >"$W/chains" 2>/dev/null && all_serve "$W/chains"; }
