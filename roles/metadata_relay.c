@@ -17,8 +17,6 @@
 #define RELAYS_MAX	1024u
 #define GROUP_ID	1u
 #define LOOK_NS		(100 * NS_PER_MS)
-#define PING_NS		(200 * NS_PER_MS)
-#define SILENT_NS	(900 * NS_PER_MS)
 
 struct metadata_relay {
 	struct metadata	*m;
@@ -79,14 +77,9 @@ answered(struct net_call *c, int rc)
 static bool
 in_vain(struct metadata_relay *r)
 {
-	uint64_t now = metadata_now(r->m), heard = net_call_heard(&r->call);
 	struct net_addr leader;
 
-	if (heard < r->sent_ns)
-		heard = r->sent_ns;
-	if (now - heard >= PING_NS)
-		net_call_ping(&r->call);
-	return now - heard >= SILENT_NS ||
+	return path_relay_in_vain(&r->call, r->sent_ns, metadata_now(r->m)) ||
 	    !group_leader(r->m->group, &leader) || !net_addr_eq(&leader, &r->to);
 }
 

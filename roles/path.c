@@ -15,6 +15,7 @@
 #define TURN_NS		(100 * NS_PER_MS)	/* ... that are of no use */
 #define PING_NS		(200 * NS_PER_MS)
 #define SILENT_NS	NS_PER_S
+#define RELAY_SILENT_NS	(900 * NS_PER_MS)
 #define RESETS		2u		/* a connection may break once for other reasons */
 
 struct path {
@@ -172,6 +173,18 @@ path_relay_works(const struct paths *p, node_id node)
 }
 
 /* ---- relays ---- */
+
+bool
+path_relay_in_vain(struct net_call *call, uint64_t sent_ns, uint64_t now_ns)
+{
+	uint64_t heard = net_call_heard(call);
+
+	if (heard < sent_ns)
+		heard = sent_ns;
+	if (now_ns - heard >= PING_NS)
+		net_call_ping(call);
+	return now_ns - heard >= RELAY_SILENT_NS;
+}
 
 /* A request for @node was sent to one. */
 static void

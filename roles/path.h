@@ -53,6 +53,10 @@ bool	path_wanted(struct paths *p, node_id node, const struct net_addr *addr);
 /* The last relay was of use. */
 bool	path_relay_works(const struct paths *p, node_id node);
 
+/* For who passes on: nothing has come for too long, since @sent_ns, from where @call was sent;
+ * a bit sooner than who asked it loses patience.  Who is slow answers pings. */
+bool	path_relay_in_vain(struct net_call *call, uint64_t sent_ns, uint64_t now_ns);
+
 /* ---- requests for one replica of a chain, that another may pass on ---- */
 
 /* The way that one attempt goes; embedded by its owner, zero before the first. */

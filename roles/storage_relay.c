@@ -25,8 +25,6 @@
 #include "roles/storage_impl.h"
 
 #define RELAYS_MAX	256u		/* of one worker */
-#define PING_NS		(200 * NS_PER_MS)
-#define SILENT_NS	(900 * NS_PER_MS)
 
 struct storage_relay {
 	struct storage_worker *w;
@@ -179,21 +177,6 @@ storage_relay_from(const struct storage_target *t, target_id via)
 	return via == 0 || (place < t->v.active_n && place != t->v.pos);
 }
 
-/* Nothing has come from the head for too long. */
-static bool
-in_vain(struct storage_relay *r)
-{
-	uint64_t now = clock_now(r->w->clock), heard = net_call_heard(&r->call);
-
-	if (r->sent_ns == 0)
-		return false;		/* we wait for who asks */
-	if (heard < r->sent_ns)
-		heard = r->sent_ns;
-	if (now - heard >= PING_NS)
-		net_call_ping(&r->call);
-	return now - heard >= SILENT_NS;
-}
-
 void
 storage_relay_watch(struct storage_worker *w)
 {
@@ -201,7 +184,9 @@ storage_relay_watch(struct storage_worker *w)
 		struct storage_relay *r = list_entry(it, struct storage_relay,
 		    node);
 
-		if (in_vain(r))
+		/* Until the payload is here we wait for who asks. */
+		if (r->sent_ns != 0 && path_relay_in_vain(&r->call, r->sent_ns,
+		    clock_now(w->clock)))
 			finish(r, ERR_CHAIN_RECOVERING, NULL);
 	}
 }
