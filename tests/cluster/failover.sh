@@ -88,6 +88,7 @@ whole "power cut"
 check "programs have gone on all the time" programs_live
 stop_programs
 check "no bytes were wrong" not wrong_bytes
+check "something was acknowledged" [ "$(cat "$W"/acked-* | wc -l)" -gt 100 ]
 check "nothing that was acknowledged is lost" lost "$W/lost"
 [ "$failed" = 0 ] || cat "$W/lost" "$W"/oracle-c* 2>/dev/null | tail -20
 done_here
