@@ -523,6 +523,7 @@ client_open(struct client **out, const struct role_env *env,
 	list_init(&c->chunk_keep.list);
 	map_init(&c->targets);
 	list_init(&c->rcalls);
+	list_init(&c->leaving);
 	list_init(&c->late);
 	list_init(&c->rcall_keep.list);
 	list_init(&c->read_keep.list);

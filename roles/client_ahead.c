@@ -33,7 +33,7 @@ block_free(struct client_ahead *b)
 {
 	struct client *c = b->c;
 
-	client_fetch_cancel(&b->fetch);
+	client_fetch_cancel(&b->fetch, &b->buf);
 	list_remove(&b->node);
 	client_mem_put(c, &b->buf);
 	free(b);

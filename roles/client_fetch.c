@@ -44,7 +44,7 @@ target_get(struct client *c, target_id id)
 void
 client_rcall_put(struct client_rcall *rc)
 {
-	struct client *c = rc->f->c;
+	struct client *c = rc->c;
 
 	rc->t->inflight--;
 	if (rc->twin != NULL)
@@ -54,23 +54,65 @@ client_rcall_put(struct client_rcall *rc)
 	list_remove(&rc->fetch_node);
 	list_remove(&rc->late_node);
 	client_mem_put(c, &rc->buf);
+	if (rc->lent != NULL && --rc->lent->calls == 0) {
+		client_mem_put(c, &rc->lent->buf);
+		free(rc->lent);
+	}
 	client_keep_put(&c->rcall_keep, &rc->node);
+}
+
+void
+client_rcall_leave(struct client_rcall *r, struct client_lent *lent)
+{
+	if (r->twin != NULL)
+		r->twin->twin = NULL;
+	r->twin = NULL;
+	r->f = NULL;
+	if ((r->lent = lent) != NULL)
+		lent->calls++;
+	list_remove(&r->node);
+	list_remove(&r->fetch_node);
+	list_remove(&r->late_node);
+	list_push_back(&r->c->leaving, &r->node);
 }
 
 /* ---- the end ---- */
 
-void
-client_fetch_cancel(struct client_fetch *f)
+/* End @r without its fetch.  What it is answered into is its own, or @lent's (NULL: it must
+ * be free at once). */
+static void
+end_call(struct client_rcall *r, struct client_lent *lent)
 {
+	bool own = r->buf.p != NULL;
+
+	if (!own && lent == NULL)
+		net_call_cancel(&r->call);
+	else if (!net_call_abandon(&r->call)) {
+		client_rcall_leave(r, own ? NULL : lent);
+		return;
+	}
+	client_rcall_put(r);
+}
+
+void
+client_fetch_cancel(struct client_fetch *f, struct mem_buf *dst)
+{
+	struct client_lent *lent = NULL;
+
 	if (!f->active)
 		return;
 	f->active = false;
-	while (!list_empty(&f->calls)) {
-		struct client_rcall *rc = list_entry(f->calls.next, struct client_rcall,
-		    fetch_node);
-
-		net_call_cancel(&rc->call);
-		client_rcall_put(rc);
+	/* Out of memory: then it ends the hard way. */
+	if (!list_empty(&f->calls) && dst != NULL)
+		lent = calloc(1, sizeof(*lent));
+	while (!list_empty(&f->calls))
+		end_call(list_entry(f->calls.next, struct client_rcall, fetch_node),
+		    lent);
+	if (lent != NULL && lent->calls > 0) {
+		lent->buf = *dst;
+		*dst = (struct mem_buf){ .p = NULL };
+	} else {
+		free(lent);
 	}
 	client_pause_stop(f->c, &f->pause);
 	if (f->pieces != f->few)
@@ -82,7 +124,7 @@ client_fetch_cancel(struct client_fetch *f)
 static void
 complete(struct client_fetch *f, int rc)
 {
-	client_fetch_cancel(f);
+	client_fetch_cancel(f, NULL);
 	f->fn(f, rc);
 }
 
@@ -158,20 +200,31 @@ piece_check(struct client_fetch *f, const struct client_fpiece *p,
 	return ERR_CORRUPT;
 }
 
-/* Take over the results of @r whose call has succeeded, which has no twin any more. */
+/* @r has ended: what is next? */
 static void
-take(struct client_rcall *r, const struct msg_read_rep *rep, const int *rcs)
+go_on(struct client_rcall *r)
+{
+	struct client_fetch *f = r->f;
+
+	client_rcall_put(r);
+	if (f->left == 0)
+		complete(f, 0);
+	else
+		dispatch(f);
+}
+
+void
+client_fetch_take(struct client_rcall *r)
 {
 	struct client_fetch *f = r->f;
 
 	for (uint32_t k = 0; k < r->n; k++) {
 		struct client_fpiece *p = &f->pieces[r->pieces[k]];
-		const struct msg_read_result *res = &rep->items.v[k];
-		uint32_t len = res->rc == 0 ? res->len : 0;
+		uint32_t len = r->got[k].len;
 
 		p->state = TODO;
-		if (rcs[k] != 0) {
-			client_fetch_failed(f, p, r->bit, rcs[k]);
+		if (r->got[k].rc != 0) {
+			client_fetch_failed(f, p, r->bit, r->got[k].rc);
 			continue;
 		}
 		if (r->buf.p != NULL)
@@ -182,19 +235,21 @@ take(struct client_rcall *r, const struct msg_read_rep *rep, const int *rcs)
 		p->state = DONE;
 		f->left--;
 	}
+	go_on(r);
 }
 
 /* @r has nothing to give: its pieces are its twin's alone, or to be asked for again. */
 static void
-give_up(struct client_rcall *r, const int *rcs, int rc)
+give_up(struct client_rcall *r, int rc)
 {
 	for (uint32_t k = 0; k < r->n; k++) {
 		struct client_fpiece *p = &r->f->pieces[r->pieces[k]];
 
 		if (r->twin == NULL)
 			p->state = TODO;
-		if (rc != 0 || rcs[k] != 0)
-			client_fetch_failed(r->f, p, r->bit, rc != 0 ? rc : rcs[k]);
+		if (rc != 0 || r->got[k].rc != 0)
+			client_fetch_failed(r->f, p, r->bit,
+			    rc != 0 ? rc : r->got[k].rc);
 	}
 }
 
@@ -203,11 +258,18 @@ answered(struct net_call *call, int rc)
 {
 	struct client_rcall *r = container_of(call, struct client_rcall, call);
 	struct client_fetch *f = r->f;
-	struct client *c = f->c;
+	struct client *c = r->c;
 	const struct msg_read_rep *rep = call->rep;
-	int rcs[STORAGE_BATCH_MAX];
 	bool good = true, mine;
 
+	if (f == NULL) {		/* left */
+		client_rcall_put(r);
+		return;
+	}
+	if (r->twin != NULL && r->twin->won) {
+		client_hedge_freed(r);
+		return;
+	}
 	if (rc == 0 && rep->items.n != r->n)
 		rc = ERR_BAD_MESSAGE;
 	if (rc == 0)
@@ -216,27 +278,25 @@ answered(struct net_call *call, int rc)
 	else
 		server_failed(r, rc);
 	for (uint32_t k = 0; rc == 0 && k < r->n; k++) {
-		rcs[k] = piece_check(f, &f->pieces[r->pieces[k]], r,
-		    &rep->items.v[k], r->iov[k].iov_base);
-		good &= rcs[k] == 0;
+		const struct msg_read_result *res = &rep->items.v[k];
+
+		r->got[k].rc = piece_check(f, &f->pieces[r->pieces[k]], r, res,
+		    r->iov[k].iov_base);
+		r->got[k].len = res->rc == 0 ? res->len : 0;
+		good &= r->got[k].rc == 0;
 	}
 	/* With a twin on its way only an answer that is good throughout is taken. */
 	mine = rc == 0 && (good || r->twin == NULL);
-	if (mine && r->twin != NULL)
-		client_hedge_won(r);
-	if (mine)
-		take(r, rep, rcs);
-	else
-		give_up(r, rcs, rc);
-	if (r->twin != NULL) {
-		client_hedge_leave(r);
+	if (mine) {
+		if (r->twin == NULL || client_hedge_won(r))
+			client_fetch_take(r);
 		return;
 	}
-	client_rcall_put(r);
-	if (f->left == 0)
-		complete(f, 0);
+	give_up(r, rc);
+	if (r->twin != NULL)
+		client_hedge_leave(r);
 	else
-		dispatch(f);
+		go_on(r);
 }
 
 /* ---- calls ---- */
@@ -286,6 +346,7 @@ client_rcall_get(struct client_fetch *f, const struct routing_chain *chain, unsi
 		client_keep_put(&c->rcall_keep, &r->node);
 		return NULL;
 	}
+	r->c = c;
 	r->f = f;
 	r->chain = chain->id;
 	r->bit = 1u << slot;
@@ -493,8 +554,10 @@ client_fetch_reroute(struct client *c)
 		for (unsigned k = 0; chain != NULL &&
 		    k < routing_serving_n(chain); k++)
 			stays |= chain->targets[k] == r->t->id;
-		if (stays)
+		/* One that has won is not asked any more, and its twin ends soon. */
+		if (stays || r->won || (r->twin != NULL && r->twin->won))
 			continue;
+		/* Its node is gone, or all that it has is about to be asked elsewhere. */
 		net_call_cancel(&r->call);
 		list_remove(&r->node);
 		list_push_back(&moved, &r->node);
@@ -522,6 +585,13 @@ client_fetch_close_all(struct client *c)
 	size_t it = 0;
 
 	assert(list_empty(&c->rcalls));	/* reads and read-ahead are closed */
+	while (!list_empty(&c->leaving)) {
+		struct client_rcall *r = list_entry(c->leaving.next,
+		    struct client_rcall, node);
+
+		net_call_cancel(&r->call);
+		client_rcall_put(r);
+	}
 	clock_timer_stop(c->clock, &c->late_timer);
 	while ((t = map_next(&c->targets, &it, NULL)) != NULL)
 		free(t);

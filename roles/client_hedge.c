@@ -3,8 +3,11 @@
  *
  * A call that is late has a twin: the same question to another replica.  The first good
  * answer ends the other call.  The twin's answer goes into memory of its own, and from
- * there to where the pieces belong when the other call has been cancelled: so nothing of
- * a loser, however late, is ever written into what was given to the application. */
+ * there to where the pieces belong when the other call has ended: so nothing of a loser,
+ * however late, is ever written into what was given to the application.
+ * Where servers write into our memory by themselves (RDMA) a call ends only when its server
+ * has let go.  A loser that answers into memory of its own does so at its leisure; one that
+ * answers into the reader's is waited for, a fifth of a second at most. */
 #include <errno.h>
 
 #include "roles/client_fetch.h"
@@ -41,11 +44,16 @@ abandon(struct client_rcall *r)
 {
 	struct client_fetch *f = r->f;
 
-	net_call_cancel(&r->call);
 	client_health_failed(r->t, clock_now(f->c->clock));
 	for (uint32_t k = 0; k < r->n; k++)
 		client_fetch_failed(f, &f->pieces[r->pieces[k]], r->bit, -ETIMEDOUT);
-	client_rcall_put(r);
+	/* The reader's memory must be free before another answer is taken. */
+	if (r->buf.p == NULL)
+		net_call_cancel(&r->call);
+	if (net_call_abandon(&r->call))
+		client_rcall_put(r);
+	else
+		client_rcall_leave(r, NULL);
 }
 
 /* @r is late: ask another replica the same. If it is the twin of one that has not been
@@ -126,20 +134,39 @@ late_over(struct clock_timer *t)
 
 /* ---- one of the two ends ---- */
 
-void
+bool
 client_hedge_won(struct client_rcall *r)
 {
 	struct client_rcall *loser = r->twin;
-	struct client *c = r->f->c;
+	struct client *c = r->c;
+	bool over = net_call_abandon(&loser->call);
 
-	net_call_cancel(&loser->call);
 	if (loser->sent_ns < r->sent_ns) {
 		stat_add(&c->stat.hedge_wins, 1);
 		/* Slow is one thing; not a word since is another. */
 		if (silent(loser))
 			client_health_failed(loser->t, clock_now(c->clock));
 	}
-	client_rcall_put(loser);
+	if (over) {
+		client_rcall_put(loser);
+	} else if (loser->buf.p != NULL) {
+		client_rcall_leave(loser, NULL);
+		over = true;
+	} else {
+		r->won = true;
+		list_remove(&r->late_node);
+		list_remove(&loser->late_node);
+	}
+	return over;
+}
+
+void
+client_hedge_freed(struct client_rcall *r)
+{
+	struct client_rcall *winner = r->twin;
+
+	client_rcall_put(r);
+	client_fetch_take(winner);
 }
 
 void

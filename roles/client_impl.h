@@ -157,6 +157,7 @@ struct client {
 	struct clock_timer    late_timer;
 	uint32_t	      turn;
 	struct list	      rcalls;		/* read calls in flight */
+	struct list	      leaving;		/* of which nobody wants the answer */
 	struct client_keep    rcall_keep, read_keep;
 	struct list	      reads;		/* all, until client_read_done() */
 	struct list	      read_waits;	/* of those: want memory */
@@ -483,7 +484,9 @@ int	client_fetch_start(struct client_fetch *f, struct client_inode *i,
 	    uint64_t off, uint8_t *dst, uint32_t len,
 	    bool (*skip)(void *ctx, uint32_t index, uint32_t off, uint32_t len),
 	    void *ctx, client_fetch_fn *fn);
-void	client_fetch_cancel(struct client_fetch *f);
+/* @dst: where it went, all of it.  While a server may still write there it is taken, and put
+ * back when that is over: dst->p is NULL then. */
+void	client_fetch_cancel(struct client_fetch *f, struct mem_buf *dst);
 void	client_fetch_reroute(struct client *c);
 void	client_fetch_close_all(struct client *c);
 

@@ -21,7 +21,9 @@ drop(struct client_read_req *r)
 {
 	struct client *c = r->c;
 
-	client_fetch_cancel(&r->fetch);
+	if (r->buf.p != NULL)
+		c->read_mem_n--;
+	client_fetch_cancel(&r->fetch, &r->buf);
 	for (unsigned k = 0; k < r->ext_n; k++)
 		client_ext_put(r->exts[k]);
 	free(r->exts);
@@ -32,10 +34,7 @@ drop(struct client_read_req *r)
 		client_ahead_unref(r->refs[k].block);
 	}
 	r->ref_n = 0;
-	if (r->buf.p != NULL) {
-		c->read_mem_n--;
-		client_mem_put(c, &r->buf);
-	}
+	client_mem_put(c, &r->buf);
 	list_remove(&r->wait_node);
 	if (r->inode != NULL)
 		client_inode_put(r->inode);

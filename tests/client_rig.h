@@ -177,6 +177,7 @@ setup(void)
 	memset(chunks, 0, sizeof(chunks));
 	memset(slots, 0, sizeof(slots));
 	memset(read_ns, 0, sizeof(read_ns));
+	lend_ns = 0;
 	memset(&metas, 0, sizeof(metas));
 	memset(cut, 0, sizeof(cut));
 	memset(dead, 0, sizeof(dead));

@@ -59,6 +59,8 @@ static bool dead[10];
 
 /* Reads of a node take so long; ~0: they are never answered, as by a stopped process. */
 static uint64_t read_ns[10];
+/* How long a server has memory of a read that was given up; 0: not at all. */
+static uint64_t lend_ns;
 
 static struct {
 	unsigned calls[0x500];
@@ -92,6 +94,7 @@ static struct slot {
 	uint16_t method;
 	int	 rc;
 	bool	 mute;			/* nothing comes from there */
+	bool	 lent;			/* given up; memory is still the server's */
 	uint32_t bulk;
 	union {
 		struct msg_entry_rep entry;
@@ -381,6 +384,9 @@ end_call(struct clock_timer *t)
 	struct slot *s = container_of(t, struct slot, timer);
 	struct net_call *call = s->call;
 
+	/* The last that a server writes there. */
+	for (unsigned k = 0; s->lent && k < s->opts.recv_n; k++)
+		memset(s->opts.recv[k].iov_base, 0xdd, s->opts.recv[k].iov_len);
 	s->call = NULL;
 	call->id = 0;
 	call->rep = &s->rep;
@@ -491,6 +497,27 @@ net_call_cancel(struct net_call *call)
 				saw.writes_now--;
 		}
 	call->id = 0;
+}
+
+bool
+net_call_abandon(struct net_call *call)
+{
+	struct slot *s = slots;
+
+	if (lend_ns == 0 || !net_call_active(call)) {
+		net_call_cancel(call);
+		return true;
+	}
+	while (s->call != call)
+		s++;
+	ck_assert_uint_eq(s->method, MSG_read);
+	if (s->lent)
+		return false;
+	s->lent = true;
+	s->rc = -ECANCELED;
+	memset(&s->rep, 0, sizeof(s->rep));
+	clock_timer_start(clk, &s->timer, clock_now(clk) + lend_ns, end_call);
+	return false;
 }
 
 bool

@@ -241,6 +241,94 @@ START_TEST(the_first_good_answer_counts)
 }
 END_TEST
 
+/* With verbs a call that was given up has its memory until the server lets go. */
+static const struct {
+	const char *what;
+	uint64_t first_ns, second_ns;
+	uint64_t least_ms, most_ms;
+	unsigned left;			/* calls, when the read has ended */
+} lenders[] = {
+	{ "the first one has the reader's memory", STOPPED, 0, 80, 82, 0 },
+	{ "the other one has memory of its own", 70 * NS_PER_MS, STOPPED, 70, 71, 1 },
+};
+
+START_TEST(a_loser_lets_go_first)
+{
+	struct client_file *f = hedge_file();
+	const struct routing_chain *ch = routing_chain(routing,
+	    client_inode_chain(f->inode, 0));
+	uint64_t begun = clock_now(clk);
+
+	lend_ns = 30 * NS_PER_MS;
+	c->turn = 0;
+	for (unsigned k = 0; k < 3; k++)
+		read_ns[ch->targets[k] % 10] = k == 0 ? lenders[_i].first_ns :
+		    lenders[_i].second_ns;
+	client_read(f, &reqs[2].io, io_done, 0, 1000);
+	ck_assert_int_eq(wait_for(&reqs[2]), 0);
+	begun = (clock_now(clk) - begun) / NS_PER_MS;
+	ck_assert_msg(begun >= lenders[_i].least_ms && begun <= lenders[_i].most_ms,
+	    "%s: %llu ms", lenders[_i].what, (unsigned long long)begun);
+	ck_assert_uint_eq(calls_now(), lenders[_i].left);
+	sim_clock_run(world, 31 * NS_PER_MS);
+	ck_assert_uint_eq(calls_now(), 0);
+	ck_assert_mem_eq(reqs[2].io.iov[0].iov_base, pattern, 1000);
+	client_read_done(c, &reqs[2].io);
+	memset(read_ns, 0, sizeof(read_ns));
+	(void)slowest_ms(f, 20, 1000);
+}
+END_TEST
+
+/* The client closes while a winner waits for its twin, and when the twin is alone. */
+START_TEST(closed_before_a_loser_lets_go)
+{
+	struct client_file *f = hedge_file();
+	const struct routing_chain *ch = routing_chain(routing,
+	    client_inode_chain(f->inode, 0));
+
+	lend_ns = 30 * NS_PER_MS;
+	c->turn = 0;
+	for (unsigned k = 0; k < 3; k++)
+		read_ns[ch->targets[k] % 10] = k == 0 ? lenders[_i].first_ns :
+		    lenders[_i].second_ns;
+	client_read(f, &reqs[2].io, io_done, 0, 1000);
+	sim_clock_run(world, 72 * NS_PER_MS);
+	ck_assert_uint_eq(calls_now(), 1);
+	ck_assert_int_eq(reqs[2].done, _i == 1);
+	if (reqs[2].done)
+		client_read_done(c, &reqs[2].io);
+	client_close(c);
+	ready = false;
+	ck_assert_uint_eq(calls_now(), 0);
+	start();
+}
+END_TEST
+
+/* Routing changes while a winner waits. */
+START_TEST(rerouted_before_a_loser_lets_go)
+{
+	struct client_file *f = hedge_file();
+	static const uint32_t t1[] = { 12, 13 }, t2[] = { 22, 23 };
+	const struct routing_chain *ch = routing_chain(routing,
+	    client_inode_chain(f->inode, 0));
+
+	lend_ns = 100 * NS_PER_MS;
+	c->turn = 0;
+	read_ns[ch->targets[0] % 10] = STOPPED;
+	client_read(f, &reqs[2].io, io_done, 0, 1000);
+	sim_clock_run(world, 72 * NS_PER_MS);
+	ck_assert(!reqs[2].done);
+	ck_assert_uint_eq(calls_now(), 1);
+	set_chain(1, 2, CHAIN_SERVING, t1, 2);
+	set_chain(2, 2, CHAIN_SERVING, t2, 2);
+	routing_told();
+	ck_assert_int_eq(wait_for(&reqs[2]), 0);
+	ck_assert_mem_eq(reqs[2].io.iov[0].iov_base, pattern, 1000);
+	ck_assert_uint_eq(calls_now(), 0);
+	client_read_done(c, &reqs[2].io);
+}
+END_TEST
+
 /* Routing says which replicas serve; the others are not asked. */
 START_TEST(only_serving_replicas_are_asked)
 {
@@ -313,6 +401,43 @@ START_TEST(reads_ahead)
 }
 END_TEST
 
+/* What was being read ahead when the file was closed keeps its memory from others. */
+START_TEST(read_ahead_lets_go_first)
+{
+	struct client_file *f = make("a"), *g;
+	static struct req many[16];
+	unsigned left = 0;
+
+	conf.client_read_ahead = 256 << 10;
+	memset(many, 0, sizeof(many));
+	ck_assert_int_eq(put(f, 0, pattern, sizeof(pattern), true), 0);
+	ck_assert_int_eq(sync_file(f), 0);
+	g = open_ino(10, O_RDONLY);
+	for (unsigned i = 0; i < 3; i++)
+		expect(g, i * 32768u, 32768, pattern + i * 32768u, 32768);
+	read_ns[1] = read_ns[2] = read_ns[3] = STOPPED;
+	lend_ns = 30 * NS_PER_MS;
+	client_read(g, &reqs[2].io, io_done, 3 * 32768u, 32768);
+	sim_clock_run(world, NS_PER_MS);
+	ck_assert(reqs[2].done && reqs[2].rc == 0);
+	client_read_done(c, &reqs[2].io);
+	memset(read_ns, 0, sizeof(read_ns));
+	client_release(g);
+	for (unsigned i = 0; i < SLOTS; i++)
+		left += slots[i].call != NULL && slots[i].lent;
+	ck_assert_uint_gt(left, 0);
+	for (unsigned i = 0; i < 16; i++)
+		client_read(f, &many[i].io, io_done, i * CHUNK, CHUNK);
+	sim_clock_run(world, 40 * NS_PER_MS);
+	for (unsigned i = 0; i < 16; i++) {
+		ck_assert(many[i].done && many[i].rc == 0);
+		ck_assert_mem_eq(many[i].io.iov[0].iov_base, pattern + i * CHUNK,
+		    CHUNK);
+		client_read_done(c, &many[i].io);
+	}
+}
+END_TEST
+
 START_TEST(read_ahead_is_never_stale)
 {
 	struct client_file *f = make("a"), *g;
@@ -364,9 +489,13 @@ main(void)
 	tcase_add_test(tc, reads_under_way_get_away);
 	tcase_add_test(tc, few_reads_are_asked_twice);
 	LOOP(the_first_good_answer_counts, twins);
+	LOOP(a_loser_lets_go_first, lenders);
+	LOOP(closed_before_a_loser_lets_go, lenders);
+	tcase_add_test(tc, rerouted_before_a_loser_lets_go);
 	tcase_add_test(tc, only_serving_replicas_are_asked);
 	tcase_add_loop_test(tc, new_routing_ends_pauses, 0, 2);
 	tcase_add_test(tc, reads_ahead);
+	tcase_add_test(tc, read_ahead_lets_go_first);
 	tcase_add_test(tc, read_ahead_is_never_stale);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
