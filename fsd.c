@@ -64,7 +64,7 @@ usage(FILE *to)
 	    "       fsd admin [--config FILE] [--json] COMMAND...   (see fsd help admin)\n"
 	    "       fsd check [--config FILE] [--repair [--discard] [--prefer tail|TARGET]]\n"
 	    "           [--json]\n"
-	    "       fsd bench [--config FILE] [--raw DIR] [CASE...]\n"
+	    "       fsd bench [--config FILE] [--raw DIR] [--time SECONDS] [CASE...]\n"
 	    "       fsd bench net serve [--config FILE] [--listen ADDR]\n"
 	    "       fsd bench net [--config FILE] [--time SECONDS] [ADDR] [CASE...]\n"
 	    "       fsd --print-config [--config FILE]\n"
@@ -665,12 +665,24 @@ bench_listens(void *ctx, const struct net_addr *at)
 	fflush(stdout);
 }
 
+/* --time, or @seconds; 0: told that it is wrong. */
+static unsigned
+bench_seconds(const struct args *a, unsigned seconds)
+{
+	unsigned long n = a->time != NULL ? strtoul(a->time, NULL, 10) : seconds;
+
+	if (n >= 1 && n <= 3600)
+		return (unsigned)n;
+	wrong_use("--time wants 1 to 3600 seconds, not", a->time);
+	return 0;
+}
+
 /* fsd bench net serve; ... ADDR [CASE...]; ... [CASE...] for both ends here. */
 static int
 cmd_bench_net(const struct args *a)
 {
 	const char *const *words = (const char *const *)a->words + 1, *why;
-	unsigned long seconds = a->time != NULL ? strtoul(a->time, NULL, 10) : 2;
+	unsigned seconds = bench_seconds(a, 2);
 	unsigned n = (unsigned)a->word_n - 1;
 	bool serve = n == 1 && strcmp(words[0], "serve") == 0;
 	char listen[NET_ADDR_TEXT];
@@ -679,8 +691,8 @@ cmd_bench_net(const struct args *a)
 	struct conf c;
 	int rc;
 
-	if (seconds == 0 || seconds > 3600)
-		return wrong_use("--time wants 1 to 3600 seconds, not", a->time);
+	if (seconds == 0)
+		return EXIT_USE;
 	if ((rc = load_conf(&c, a)) != 0)
 		return rc;
 	snprintf(listen, sizeof(listen), strchr(c.node_address, ':') != NULL ?
@@ -696,10 +708,10 @@ cmd_bench_net(const struct args *a)
 	} else if (n > 0 && net_addr_parse(words[0], strlen(words[0]), &to, NULL) == 0 &&
 	    to.kind <= NET_ADDR_TCP6) {
 		if ((rc = plan_init(&plan, &c)) == 0)
-			rc = bench_net(&c, plan.key, &to, (unsigned)seconds, words + 1,
+			rc = bench_net(&c, plan.key, &to, seconds, words + 1,
 			    n - 1);
 	} else {
-		rc = bench_net_both(&c, &at, (unsigned)seconds, words, n);
+		rc = bench_net_both(&c, &at, seconds, words, n);
 	}
 	conf_fini(&c);
 	return rc;
@@ -708,16 +720,19 @@ cmd_bench_net(const struct args *a)
 static int
 cmd_bench(const struct args *a)
 {
+	unsigned seconds = bench_seconds(a, 3);
 	struct run_plan plan;
 	struct conf c;
 	int rc;
 
+	if (seconds == 0)
+		return EXIT_USE;
 	if (a->word_n > 0 && strcmp(a->words[0], "net") == 0)
 		return cmd_bench_net(a);
 	if ((rc = load_conf(&c, a)) != 0 || (rc = plan_init(&plan, &c)) != 0)
 		return rc;
 	rc = bench_run(&c, plan.key, plan.managers, plan.manager_n,
-	    a->raw, (const char *const *)a->words, (unsigned)a->word_n);
+	    a->raw, seconds, (const char *const *)a->words, (unsigned)a->word_n);
 	conf_fini(&c);
 	return rc;
 }

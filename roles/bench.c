@@ -20,16 +20,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "chunk/disk_uring.h"
 #include "conf/err.h"
 #include "net/loop.h"
+#include "roles/bench_bare.h"
+#include "roles/bench_raw.h"
 #include "roles/client.h"
 #include "roles/process.h"
 
 #define WORKERS_MAX	256u
-#define MEASURE_NS	(3 * NS_PER_S)
 #define FILES		8u		/* of the streaming cases */
 #define FILE_BYTES	(128ull << 20)
+#define CACHED_BYTES	(8ull << 20)	/* of each, to stay in memory */
 #define IO		(1u << 20)
 #define SMALL		4096u
 #define STAT_FILES	256u
@@ -42,14 +43,12 @@ struct bench_case {
 	unsigned    workers;
 	uint32_t    bytes;		/* of one operation */
 	void	  (*start)(struct worker *w);	/* begin one operation */
-	bool	    data;		/* needs the filled files */
-	int	    limit;		/* enum raw, or -1 */
+	uint64_t    span;		/* needs so much of each file to be filled */
+	int	    limit;		/* enum bench_raw, or -1 */
 	double	    limit_factor;	/* of that limit is the aim */
 	double	    floor;		/* least ratio, or without a limit op/s; 0: none */
 	const char *what;
 };
-
-enum raw { RAW_WRITE, RAW_READ, RAW_RANDREAD, RAW_N };
 
 struct worker {
 	struct bench	 *b;
@@ -75,8 +74,8 @@ struct bench {
 	unsigned	 running, at;
 	bool		 measuring;
 	unsigned	 clean;		/* names of prepare() that are gone */
-	uint64_t	 begin_ns, end_ns;
-	uint64_t	 ops;
+	uint64_t	 begin_ns, end_ns, measure_ns;
+	uint64_t	 ops, cpu_us;
 	uint32_t	*lat_us;	/* one per operation, bounded */
 	size_t		 lat_n, lat_cap;
 	ino_id		 dir, files[FILES], stats[STAT_FILES];
@@ -173,7 +172,7 @@ stream_offset(const struct worker *w, const struct bench_case *c)
 	unsigned per_file = c->workers / FILES;
 	uint64_t step = (w->n - 1) * per_file + w->id / FILES;
 
-	return step % (FILE_BYTES / IO) * IO;
+	return step % (c->span / IO) * IO;
 }
 
 static void
@@ -237,19 +236,21 @@ start_lookup(struct worker *w)
 
 /* Sequential write goes to three replicas on one disk, so a third of raw is its limit. */
 static const struct bench_case cases[] = {
-	{ "write",     16, IO,    start_write,     true,  RAW_WRITE,    1.0 / 3, 0.5,
+	{ "write",     16, IO,    start_write,     FILE_BYTES,  RAW_WRITE,    1.0 / 3, 0.5,
 	    "1 MiB sequential writes, all replicas" },
-	{ "read",      16, IO,    start_read,      true,  RAW_READ,     1,       0.5,
+	{ "read",      16, IO,    start_read,      FILE_BYTES,  RAW_READ,     1,       0.5,
 	    "1 MiB sequential reads" },
-	{ "randread",  64, SMALL, start_randread,  true,  RAW_RANDREAD, 1,       0,
+	{ "cached",    16, IO,    start_read,      CACHED_BYTES, RAW_STREAM,  1,       0.6,
+	    "1 MiB sequential reads, again and again, of 64 MiB" },
+	{ "randread",  64, SMALL, start_randread,  FILE_BYTES,  RAW_RANDREAD, 1,       0,
 	    "4 KiB random reads" },
-	{ "randwrite", 64, SMALL, start_randwrite, true,  -1,           0,       0,
+	{ "randwrite", 64, SMALL, start_randwrite, FILE_BYTES,  -1,           0,       0,
 	    "4 KiB random overwrites, all replicas" },
-	{ "create",   128, 0,     start_create,    false, -1,           0,       10000,
+	{ "create",   128, 0,     start_create,    0, -1,           0,       10000,
 	    "files made in one directory, durable" },
-	{ "stat",     128, 0,     start_stat,      false, -1,           0,       60000,
+	{ "stat",     128, 0,     start_stat,      0, -1,           0,       60000,
 	    "attributes by inode, each asked of the metadata service" },
-	{ "lookup",   128, 0,     start_lookup,    false, -1,           0,       60000,
+	{ "lookup",   128, 0,     start_lookup,    0, -1,           0,       60000,
 	    "attributes by name, each asked of the metadata service" },
 };
 #define CASES (sizeof(cases) / sizeof(cases[0]))
@@ -286,17 +287,21 @@ static void
 report(struct bench *b)
 {
 	const struct bench_case *c = current(b);
-	double seconds = (double)MEASURE_NS / NS_PER_S;
+	double seconds = (double)b->measure_ns / NS_PER_S;
 	double ops = (double)b->ops / seconds, bytes = ops * c->bytes, got = ops;
 	bool limit = c->limit >= 0 && b->raw[c->limit] > 0;
 
 	line(b, c->name, ops, bytes);
 	if (limit) {
 		got = bytes / (b->raw[c->limit] * c->limit_factor);
-		printf("  %.2f of raw%s", got, c->limit_factor < 1 ? "/3" : "");
+		printf("  %.2f of raw%s%s", got, c->limit == RAW_STREAM ? " stream" : "",
+		    c->limit_factor < 1 ? "/3" : "");
 	}
 	if (c->floor > 0 && (limit || c->limit < 0))
 		printf("  %s", got >= c->floor ? "ok" : "below floor");
+	if (c->bytes > 0 && b->ops > 0)
+		printf("  CPU %.3f s/GiB here", (double)b->cpu_us / 1e6 /
+		    ((double)b->ops * c->bytes / (1u << 30)));
 	printf("  (%s)\n", c->what);
 	fflush(stdout);
 }
@@ -310,13 +315,33 @@ wanted(const struct bench *b, const char *name)
 	return b->name_n == 0;
 }
 
-static bool
-data_wanted(const struct bench *b)
+/* So much of each file must be filled. */
+static uint64_t
+span_wanted(const struct bench *b)
 {
+	uint64_t span = 0;
+
 	for (size_t i = 0; i < CASES; i++)
-		if (cases[i].data && wanted(b, cases[i].name))
-			return true;
-	return false;
+		if (cases[i].span > span && wanted(b, cases[i].name))
+			span = cases[i].span;
+	return span;
+}
+
+/* Before a case and behind it; the mean counts, for others may use the processors too. */
+static void
+measure_stream(struct bench *b)
+{
+	double bytes_s, cpu;
+	int rc = bench_raw_stream(&bytes_s, &cpu);
+
+	if (rc != 0) {
+		fprintf(stderr, "fsd bench: bare stream: %s\n", err_text(rc));
+		return;
+	}
+	printf("raw %-9s %6.1f MiB/s  CPU %.3f s/GiB, both ends (TCP over loopback, 1 MiB)\n",
+	    "stream", bytes_s / (1 << 20), cpu);
+	b->raw[RAW_STREAM] = b->raw[RAW_STREAM] > 0 ?
+	    (b->raw[RAW_STREAM] + bytes_s) / 2 : bytes_s;
 }
 
 /* The next case that is wanted; called when the one before has ended. */
@@ -324,6 +349,9 @@ static void
 case_begin(struct bench *b)
 {
 	if (b->measuring) {
+		b->cpu_us = bench_cpu_us() - b->cpu_us;
+		if (current(b)->limit == RAW_STREAM)
+			measure_stream(b);
 		report(b);
 		b->at++;
 	}
@@ -334,11 +362,15 @@ case_begin(struct bench *b)
 		clean_made(b);
 		return;
 	}
+	if (current(b)->limit == RAW_STREAM)
+		measure_stream(b);
+	loop_touch(process_loop(b->process, b->env));
 	b->measuring = true;
 	b->ops = 0;
 	b->lat_n = 0;
+	b->cpu_us = bench_cpu_us();
 	b->begin_ns = clock_now(b->env->clock);
-	b->end_ns = b->begin_ns + MEASURE_NS;
+	b->end_ns = b->begin_ns + b->measure_ns;
 	b->running = current(b)->workers;
 	for (unsigned i = 0; i < current(b)->workers; i++)
 		b->workers[i].n = 0;
@@ -380,7 +412,7 @@ filled(struct client_io *io, int rc)
 	}
 	if (b->rc != 0)
 		return;
-	if (++w->n == FILE_BYTES / IO) {
+	if (++w->n == span_wanted(b) / IO) {
 		if (--b->running == 0)
 			case_begin(b);
 		return;
@@ -407,7 +439,7 @@ prepare(struct bench *b)
 		snprintf(name, sizeof(name), "stat%u", b->prep);
 		client_mknod(b->client, &w->op, prepared, &root, b->dir, name,
 		    S_IFREG | 0644, 0);
-	} else if (!data_wanted(b)) {
+	} else if (span_wanted(b) == 0) {
 		case_begin(b);
 	} else {
 		b->running = FILES;
@@ -512,139 +544,10 @@ client_is_ready(void *ctx, int rc)
 		prepare(b);
 }
 
-/* ---- the limit: io_uring alone, on a file of its own ---- */
-
-#define RAW_BYTES	(1ull << 30)
-#define RAW_DEPTH	32u
-
-struct raw_run;
-
-struct raw_io {
-	struct raw_run	*run;
-	struct disk_req	 req;
-	struct iovec	 iov;
-};
-
-struct raw_run {
-	struct clock	*clock;
-	struct disk	*disk;
-	struct rand	 rand;
-	enum raw	 what;
-	uint64_t	 at, end_ns, done_bytes;
-	unsigned	 flying;
-	int		 rc;
-	struct raw_io	 io[RAW_DEPTH];
-};
-
-static void raw_ended(struct disk_req *req);
-
-static void
-raw_start(struct raw_io *io)
-{
-	struct raw_run *r = io->run;
-
-	io->iov.iov_len = r->what == RAW_RANDREAD ? SMALL : IO;
-	io->req.op = r->what == RAW_WRITE ? DISK_WRITE : DISK_READ;
-	io->req.off = r->what == RAW_RANDREAD ?
-	    rand_below(&r->rand, RAW_BYTES / SMALL) * SMALL : r->at % RAW_BYTES;
-	io->req.len = io->iov.iov_len;
-	io->req.iov = &io->iov;
-	io->req.iov_n = 1;
-	r->at += IO;
-	r->flying++;
-	disk_start(r->disk, &io->req, raw_ended);
-}
-
-static void
-raw_ended(struct disk_req *req)
-{
-	struct raw_io *io = container_of(req, struct raw_io, req);
-	struct raw_run *r = io->run;
-
-	r->flying--;
-	if (req->rc != 0) {
-		r->rc = req->rc;
-		return;
-	}
-	r->done_bytes += req->len;
-	/* The first pass over the file also allocates; it has to end. */
-	if (clock_now(r->clock) < r->end_ns ||
-	    (r->what == RAW_WRITE && r->at < RAW_BYTES))
-		raw_start(io);
-}
-
-static int
-raw_case(struct raw_run *r, struct loop *loop, enum raw what, double *out)
-{
-	uint64_t begin = clock_now(r->clock);
-	unsigned depth = what == RAW_RANDREAD ? RAW_DEPTH : 16;
-
-	r->what = what;
-	r->at = r->done_bytes = 0;
-	r->end_ns = begin + MEASURE_NS / 2;
-	for (unsigned i = 0; i < depth; i++)
-		raw_start(&r->io[i]);
-	while (r->flying > 0)
-		loop_turn(loop, true);
-	*out = (double)r->done_bytes * NS_PER_S / (double)(clock_now(r->clock) - begin);
-	return r->rc;
-}
-
-/* Blocks: nothing else runs yet. */
-static int
-measure_raw(struct bench *b)
-{
-	static const char *const names[] = { "write", "read", "randread" };
-	struct raw_run *r = calloc(1, sizeof(*r));
-	struct disk_dir *dir = NULL;
-	struct loop *loop = NULL;
-	char path[4200];
-	int rc;
-
-	if (r == NULL)
-		return -ENOMEM;
-	snprintf(path, sizeof(path), "%s/fsd-bench-raw", b->raw_dir);
-	unlink(path);
-	if ((rc = loop_open(&loop)) != 0 ||
-	    (rc = disk_uring_open_dir(&dir, loop, b->raw_dir, false)) != 0 ||
-	    (rc = dir->ops->open(dir, "fsd-bench-raw", true, RAW_BYTES, &r->disk)) != 0)
-		goto out;
-	r->clock = loop_clock(loop);
-	rand_seed(&r->rand, 1);
-	for (unsigned i = 0; i < RAW_DEPTH && rc == 0; i++) {
-		r->io[i].run = r;
-		if ((r->io[i].iov.iov_base = aligned_alloc(4096, IO)) == NULL)
-			rc = -ENOMEM;
-		else
-			memset(r->io[i].iov.iov_base, (int)i + 1, IO);
-	}
-	for (int w = 0; w < RAW_N && rc == 0; w++) {
-		/* Writing twice: the second pass does not allocate. */
-		if (w == RAW_WRITE)
-			rc = raw_case(r, loop, RAW_WRITE, &b->raw[w]);
-		if (rc == 0)
-			rc = raw_case(r, loop, (enum raw)w, &b->raw[w]);
-		printf("raw %-9s %6.1f MiB/s (io_uring, O_DIRECT, %s)\n", names[w],
-		    b->raw[w] / (1 << 20), w == RAW_RANDREAD ? "4 KiB" : "1 MiB");
-	}
-	fflush(stdout);
-out:
-	disk_close(r->disk);
-	if (dir != NULL)
-		dir->ops->close(dir);
-	if (loop != NULL)
-		loop_close(loop);
-	unlink(path);
-	for (unsigned i = 0; i < RAW_DEPTH; i++)
-		free(r->io[i].iov.iov_base);
-	free(r);
-	return rc;
-}
-
 int
 bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
     const struct net_addr *managers, unsigned manager_n, const char *raw,
-    const char *const *names, unsigned name_n)
+    unsigned seconds, const char *const *names, unsigned name_n)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 	int rc;
@@ -667,11 +570,12 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 	}
 	b->conf = conf;
 	b->raw_dir = raw;
+	b->measure_ns = seconds * NS_PER_S;
 	b->names = names;
 	b->name_n = name_n;
 	b->lat_cap = 4u << 20;
 	b->lat_us = malloc(b->lat_cap * sizeof(*b->lat_us));
-	if (raw != NULL && (rc = measure_raw(b)) != 0)
+	if (raw != NULL && (rc = bench_raw_disk(raw, b->raw)) != 0)
 		fprintf(stderr, "fsd bench: %s: %s\n", raw, err_text(rc));
 	for (unsigned i = 0; i < WORKERS_MAX; i++) {
 		b->workers[i].b = b;
