@@ -106,7 +106,8 @@ struct net_chan_ops {
 	int  (*pull)(struct net_chan *, struct net_rx *rx, const struct iovec *iov,
 	    unsigned n);
 	/* Do without, or without the rest: no memory is written to any more and rx is
-	 * gone when this returns. */
+	 * gone when this returns.  Where that cannot be had of a pull that is under way
+	 * (one-sided) the channel breaks, so who can wait lets it end. */
 	void (*drop)(struct net_chan *, struct net_rx *rx);
 	/* NULL: never gives any far. */
 	void (*far_drop)(struct net_chan *, struct net_far *far);
