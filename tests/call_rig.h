@@ -275,10 +275,10 @@ close_served(void)
 }
 
 static void
-open_rig(int kind)
+open_rig_seed(int kind, uint64_t seed)
 {
-	rig_open(&rig, (enum rig_kind)kind, 1);
-	if (kind == RIG_ONE_SIDED) {
+	rig_open(&rig, (enum rig_kind)kind, seed);
+	if (rig_one_sided(kind)) {
 		know(rig.chub, src, &known[0]);
 		know(rig.chub, dst, &known[1]);
 		know(rig.shub, shelf, &known[2]);
@@ -286,6 +286,12 @@ open_rig(int kind)
 	held_n = served = pulled = pull_failed = sent_n = done = 0;
 	on_fetch = NULL;
 	in_pull = NULL;
+}
+
+static inline void
+open_rig(int kind)
+{
+	open_rig_seed(kind, 1);
 }
 
 static void
@@ -345,20 +351,20 @@ run_over_all(const char *name, const TTest *const *all, unsigned n)
 
 /* What a client that retries sees under random faults; the trace of one seed. */
 static inline uint64_t
-run_seed(uint64_t seed)
+run_seed(enum rig_kind kind, uint64_t seed)
 {
 	enum { N = 200 };
 	static struct ask a[N];
 	static unsigned tries[N];
 	struct sim_net_faults f = {
 		.delay_min_us = 10, .delay_max_us = 5000, .slow_ppm = 50000,
-		.slow_us = 300000, .break_ppm = 2000, .bytes_per_us = 500
+		.slow_us = 300000, .break_ppm = 2000, .bytes_per_us = 500,
+		.op_ppm = 2000, .done_us = 100000
 	};
 	uint64_t trace = 0;
 	unsigned good = 0;
 
-	rig_open(&rig, RIG_SIM, seed);
-	held_n = served = pulled = pull_failed = sent_n = done = 0;
+	open_rig_seed(kind, seed);
 	rig_serve(&rig, handler, NULL);
 	sim_net_faults(rig.net, &f);
 	memset(a, 0, sizeof(a));

@@ -30,9 +30,24 @@
 
 /* The last two need a device: RDMA with payloads in memory that it does not know, which are
  * sent and copied, and in memory that it knows. */
-enum rig_kind { RIG_SIM, RIG_LOCAL, RIG_TCP, RIG_RDMA, RIG_ONE_SIDED, RIG_KINDS };
+enum rig_kind { RIG_SIM, RIG_SIM_ONE_SIDED, RIG_LOCAL, RIG_TCP, RIG_RDMA, RIG_ONE_SIDED,
+	RIG_KINDS };
 
-static const char *const rig_names[] = { "sim", "local", "tcp", "rdma", "one-sided" };
+static const char *const rig_names[] = { "sim", "sim one-sided", "local", "tcp", "rdma",
+	"one-sided" };
+
+static inline bool
+rig_simulated(int kind)
+{
+	return kind <= RIG_SIM_ONE_SIDED;
+}
+
+/* Payloads go straight between the memories of both ends, but for a few when simulated. */
+static inline bool
+rig_one_sided(int kind)
+{
+	return kind == RIG_SIM_ONE_SIDED || kind == RIG_ONE_SIDED;
+}
 
 /* Those that can be tested here, from the first up to but not the end.  FSD_TEST_RDMA=1
  * says that there is a device, =only that nothing else is wanted. */
@@ -93,7 +108,7 @@ rig_hub(struct rig *r, struct clock *clock, uint32_t node)
 
 	conf.clock = clock;
 	ck_assert_int_eq(net_hub_open(&hub, &conf), 0);
-	if (r->kind == RIG_SIM)
+	if (rig_simulated(r->kind))
 		t = sim_net_transport(r->net, node, 0, clock);
 	else if (r->kind == RIG_LOCAL)
 		ck_assert_int_eq(net_local_open(&t, clock), 0);
@@ -132,9 +147,11 @@ rig_open(struct rig *r, enum rig_kind kind, uint64_t seed)
 	log_init(&r->log, "rig");
 	r->log.sink = rig_log;
 	r->log.ctx = r;
-	if (kind == RIG_SIM) {
+	if (rig_simulated(kind)) {
 		r->world = sim_clock_open();
 		r->net = sim_net_open(sim_clock_world(r->world), seed);
+		sim_net_device(r->net, 1, kind == RIG_SIM_ONE_SIDED);
+		sim_net_device(r->net, 2, kind == RIG_SIM_ONE_SIDED);
 		r->cclock = sim_clock_node(r->world, 5 * NS_PER_S, 50);
 		r->sclock = sim_clock_node(r->world, 1 * NS_PER_S, -50);
 		net_addr_parse("sim:2:0", 7, &r->addr, NULL);
@@ -165,7 +182,7 @@ rig_close(struct rig *r)
 	net_server_close(r->server);
 	net_hub_close(r->chub);
 	net_hub_close(r->shub);
-	if (r->kind == RIG_SIM) {
+	if (rig_simulated(r->kind)) {
 		ck_assert_uint_eq(sim_clock_node_pending(r->cclock), 0);
 		ck_assert_uint_eq(sim_clock_node_pending(r->sclock), 0);
 		sim_net_close(r->net);
@@ -179,7 +196,7 @@ rig_close(struct rig *r)
 static inline bool
 rig_step(struct rig *r, bool wait)
 {
-	if (r->kind == RIG_SIM)
+	if (rig_simulated(r->kind))
 		return sim_clock_step(r->world);
 	loop_turn(r->loop, wait);
 	return true;
@@ -218,7 +235,7 @@ rig_pass(struct rig *r, unsigned ms)
 {
 	struct rig_guard g = { .late = false };
 
-	if (r->kind == RIG_SIM) {
+	if (rig_simulated(r->kind)) {
 		sim_clock_run(r->world, ms * NS_PER_MS);
 		return;
 	}

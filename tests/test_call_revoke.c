@@ -96,7 +96,7 @@ one_unanswered(int kind, const struct unanswered *u)
 		net_pull_start(kept, &to, 1, pulled_late);
 		rig_until(&rig, &pulled, 1);
 		/* A stream, or a copy, may have been whole already. */
-		ck_assert(pull_rc == -ECONNRESET || kind != RIG_ONE_SIDED);
+		ck_assert(pull_rc == -ECONNRESET || !rig_one_sided(kind));
 	} else if (u->room) {
 		late_reply(kept);
 		rig_until(&rig, &sent_n, 1);
@@ -107,7 +107,7 @@ one_unanswered(int kind, const struct unanswered *u)
 	rig_pass(&rig, 5);
 	ck_assert_msg(untouched(dst, BIG), "%s: %s", rig_names[kind], u->what);
 	ck_assert_uint_eq(net_server_inflight(rig.server), 0);
-	if (kind == RIG_ONE_SIDED || !u->send)
+	if (rig_one_sided(kind) || !u->send)
 		ck_assert_msg(connects() == made, "%s: %s: the connection broke\n%s",
 		    rig_names[kind], u->what, rig.logged);
 	fill(src, BIG, 3);
@@ -171,7 +171,7 @@ START_TEST(abandon_anywhere)
 				ck_assert_uint_eq(net_server_inflight(rig.server), 0);
 				fill(src, BIG, 3);
 			}
-			if (_i == RIG_ONE_SIDED)
+			if (rig_one_sided(_i))
 				ck_assert_msg(connects() == made, "%u: %u steps\n%s",
 				    w, steps, rig.logged);
 			close_rig();
@@ -250,7 +250,7 @@ START_TEST(abandon_many)
 		if (slots[i].used)
 			net_call_cancel(&slots[i].ask.call);
 	ck_assert_uint_gt(given_up, 0);
-	if (_i == RIG_ONE_SIDED)
+	if (rig_one_sided(_i))
 		ck_assert_uint_eq(connects(), made);
 	check_alive();
 	rig_pass(&rig, 5);

@@ -11,16 +11,16 @@ START_TEST(any_seed)
 	uint64_t n = more != NULL && *more != '\0' ? strtoull(more, NULL, 0) : 20;
 
 	for (uint64_t i = 0; i < n; i++)
-		run_seed(first + i);
+		run_seed((enum rig_kind)_i, first + i);
 }
 END_TEST
 
 START_TEST(same_seed_same_trace)
 {
-	uint64_t trace = run_seed(77);
+	uint64_t trace = run_seed((enum rig_kind)_i, 77);
 
-	ck_assert(run_seed(77) == trace);
-	ck_assert(run_seed(78) != trace);
+	ck_assert(run_seed((enum rig_kind)_i, 77) == trace);
+	ck_assert(run_seed((enum rig_kind)_i, 78) != trace);
 }
 END_TEST
 
@@ -145,7 +145,7 @@ main(void)
 	tcase_add_test(m, slow_server_is_kept);
 	tcase_add_test(m, host_vanishes);
 	tcase_add_test(m, restart_under_load);
-	tcase_add_test(m, same_seed_same_trace);
-	tcase_add_test(m, any_seed);
+	tcase_add_loop_test(m, same_seed_same_trace, RIG_SIM, RIG_SIM_ONE_SIDED + 1);
+	tcase_add_loop_test(m, any_seed, RIG_SIM, RIG_SIM_ONE_SIDED + 1);
 	return suite_run("call_sim", m);
 }

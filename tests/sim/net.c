@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* net.c - simulated nodes, the paths between them, and how they connect. */
+/* net.c - simulated nodes and the paths between them. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -69,135 +69,7 @@ sim_net_frame_delay(struct sim_net *n, const struct end *e, const struct end *to
 	return sim_net_delay(n) + n->paths[e->node][to->node].lag_us * NS_PER_US;
 }
 
-/* ---- connecting ---- */
-
-static struct listener *
-find(const struct sim_net *n, const struct net_addr *at)
-{
-	list_for_each(l, &n->listeners) {
-		struct listener *li = list_entry(l, struct listener, node);
-
-		if (net_addr_eq(&li->at, at))
-			return li;
-	}
-	return NULL;
-}
-
-static void
-syn_arrives(struct clock_timer *t)
-{
-	struct pipe *p = container_of(t, struct pipe, syn);
-	struct sim_net *n = p->net;
-	enum sim_net_path there = sim_net_path_of(n, p->ends[0].node, p->to.id);
-	enum sim_net_path back = sim_net_path_of(n, p->to.id, p->ends[0].node);
-	struct listener *l = find(n, &p->to);
-	struct chan *c;
-
-	if (there == SIM_NET_SILENT || back == SIM_NET_SILENT) {
-		/* Asked again, as a system does, until who wants it gives up. */
-		clock_timer_start(n->world, t, sim_net_now(n) + RESEND_MAX_NS,
-		    syn_arrives);
-		return;
-	}
-	if (l == NULL || there == SIM_NET_RESET || back == SIM_NET_RESET) {
-		p->broken = true;
-		sim_pipe_doom(&p->ends[0], -ECONNREFUSED, sim_net_delay(n));
-		return;
-	}
-	c = sim_chan_new(l->card, p, 1);
-	p->ends[0].connected = true;
-	sim_pipe_wake(&p->ends[0]);
-	l->fn(l->ctx, &c->c);
-}
-
-static int
-card_connect(struct net_transport *t, const struct net_addr *to,
-    struct net_chan **out)
-{
-	struct card *card = container_of(t, struct card, t);
-	struct sim_net *n = card->net;
-	struct pipe *p = sim_net_must(calloc(1, sizeof(*p)));
-	struct chan *c;
-
-	p->net = n;
-	p->to = *to;
-	for (unsigned i = 0; i < 2; i++) {
-		p->ends[i].pipe = p;
-		list_init(&p->ends[i].out);
-		list_init(&p->ends[i].inbox);
-	}
-	p->ends[0].node = card->node;
-	p->ends[1].node = to->id;
-	list_push_back(&n->pipes, &p->node);
-	c = sim_chan_new(card, p, 0);
-	c->c.peer = *to;
-	clock_timer_start(n->world, &p->syn, sim_net_now(n) + 2 * sim_net_delay(n),
-	    syn_arrives);
-	*out = &c->c;
-	return 0;
-}
-
-/* ---- the card ---- */
-
-static bool
-card_serves(const struct net_transport *t, uint8_t kind)
-{
-	(void)t;
-	return kind == NET_ADDR_SIM;
-}
-
-static int
-card_listen(struct net_transport *t, const struct net_addr *at, net_accept_fn *fn,
-    void *ctx, struct net_listener **out)
-{
-	struct card *card = container_of(t, struct card, t);
-	struct listener *l;
-
-	if (at->id != card->node || at->port != card->loop)
-		return -EADDRNOTAVAIL;
-	if (find(card->net, at) != NULL)
-		return -EADDRINUSE;
-	l = sim_net_must(calloc(1, sizeof(*l)));
-	l->card = card;
-	l->at = *at;
-	l->fn = fn;
-	l->ctx = ctx;
-	list_push_back(&card->net->listeners, &l->node);
-	card->open_n++;
-	*out = (struct net_listener *)l;
-	return 0;
-}
-
-static void
-card_listen_addr(const struct net_listener *l, struct net_addr *out)
-{
-	*out = ((const struct listener *)l)->at;
-}
-
-static void
-card_unlisten(struct net_listener *listener)
-{
-	struct listener *l = (struct listener *)listener;
-
-	l->card->open_n--;
-	list_remove(&l->node);
-	free(l);
-}
-
-static void
-card_close(struct net_transport *t)
-{
-	struct card *card = container_of(t, struct card, t);
-
-	assert(card->open_n == 0);
-	free(card);
-}
-
-static const struct net_transport_ops card_ops = {
-	.serves = card_serves, .listen = card_listen,
-	.listen_addr = card_listen_addr, .unlisten = card_unlisten,
-	.connect = card_connect, .close = card_close
-};
+/* ---- the world ---- */
 
 struct net_transport *
 sim_net_transport(struct sim_net *n, uint32_t node, uint16_t loop,
@@ -205,15 +77,13 @@ sim_net_transport(struct sim_net *n, uint32_t node, uint16_t loop,
 {
 	struct card *card = sim_net_must(calloc(1, sizeof(*card)));
 
-	card->t.ops = &card_ops;
+	card->t.ops = n->device[node] ? &sim_card_device_ops : &sim_card_ops;
 	card->net = n;
 	card->clock = clock;
 	card->node = node;
 	card->loop = loop;
 	return &card->t;
 }
-
-/* ---- the world ---- */
 
 struct sim_net *
 sim_net_open(struct clock *world, uint64_t seed)
@@ -235,6 +105,7 @@ sim_net_close(struct sim_net *n)
 	if (n == NULL)
 		return;
 	assert(list_empty(&n->pipes) && list_empty(&n->listeners));
+	stat_remove(&n->stat_set);
 	free(n->down);
 	free(n);
 }
@@ -244,6 +115,19 @@ sim_net_faults(struct sim_net *n, const struct sim_net_faults *f)
 {
 	assert(f->delay_min_us <= f->delay_max_us);
 	n->faults = *f;
+}
+
+void
+sim_net_device(struct sim_net *n, uint32_t node, bool there)
+{
+	assert(node < NODES_MAX);
+	n->device[node] = there;
+}
+
+void
+sim_net_plain(struct sim_net *n, unsigned of_256)
+{
+	n->plain_of_256 = of_256;
 }
 
 void

@@ -5,7 +5,13 @@
  * frames, streams that break at any point (also between a request and its reply, or in
  * the middle of a payload), paths that swallow everything for a while, hosts that vanish
  * without a word.  Repeats come from callers that try again.  The same seed gives the
- * same run. */
+ * same run.
+ *
+ * Between nodes that have a device streams are one-sided, as over RDMA: requests expose
+ * memory, from which the server's device READs a payload and to which it WRITES the
+ * reply's, on the world's clock, whatever the node is doing.  It may do so until the reply
+ * has come, or its owner has closed the channel; when it touches memory of a call that has
+ * ended, the process is ended, and says why. */
 #ifndef TESTS_SIM_NET_H
 #define TESTS_SIM_NET_H
 
@@ -16,6 +22,7 @@
 #include "net/transport.h"
 
 struct sim_net;
+struct stat_registry;
 
 struct sim_net_faults {
 	uint32_t delay_min_us, delay_max_us;	/* of one frame, one way */
@@ -24,6 +31,11 @@ struct sim_net_faults {
 	uint32_t ghost_us;			/* half of those only seem to break for one end:
 						 * what it has sent may come that much later */
 	uint32_t bytes_per_us;			/* of a payload; 0: no limit */
+	/* of one-sided streams */
+	uint32_t op_ppm;			/* chance per READ or WRITE to fail when a part
+						 * of it is in place; the stream breaks */
+	uint32_t done_us;			/* some completions are seen that much after
+						 * their effect */
 };
 
 /* What becomes of frames on their way from one node to another. */
@@ -43,6 +55,11 @@ void	sim_net_faults(struct sim_net *n, const struct sim_net_faults *f);
 /* The network card of sim:@node:@loop on the node's clock; for net_hub_add(). */
 struct net_transport *sim_net_transport(struct sim_net *n, uint32_t node,
 	    uint16_t loop, struct clock *clock);
+
+/* @node has an RDMA device, or none (as all do at first).  For streams to come. */
+void	sim_net_device(struct sim_net *n, uint32_t node, bool there);
+/* So many of 256 streams between devices are plain all the same: the set-up failed. */
+void	sim_net_plain(struct sim_net *n, unsigned of_256);
 
 /* One way.  Streams that are there feel it with their next frame. */
 void	sim_net_path(struct sim_net *n, uint32_t from, uint32_t to,
@@ -70,5 +87,7 @@ void	sim_net_watch(struct sim_net *n, void (*fn)(void *ctx, uint32_t node),
 /* Streams that are there, and frames that have arrived so far. */
 unsigned sim_net_streams(const struct sim_net *n);
 uint64_t sim_net_frames(const struct sim_net *n);
+/* Tell @r what has happened on one-sided streams, until the network is closed. */
+void	sim_net_stats(struct sim_net *n, struct stat_registry *r);
 
 #endif

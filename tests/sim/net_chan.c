@@ -26,17 +26,75 @@ chan_put(struct chan *c)
 
 /* ---- sending ---- */
 
+struct item *
+sim_chan_head(struct chan *c, const struct net_tx *tx, uint64_t start)
+{
+	struct end *e = c->mine;
+	struct sim_net *n = e->pipe->net;
+	struct item *head = sim_pipe_item(HEAD, tx->head_len);
+
+	memcpy(head->bytes, tx->head, tx->head_len);
+	head->head_len = tx->head_len;
+	head->bulk_len = tx->bulk_len;
+	head->at_ns = start + sim_net_frame_delay(n, e, c->other);
+	if (head->at_ns < e->arrives_ns)
+		head->at_ns = e->arrives_ns;
+	list_push_back(&e->out, &head->node);
+	e->arrives_ns = head->at_ns;
+	return head;
+}
+
+struct item *
+sim_chan_body(struct chan *c, struct net_tx *tx, uint64_t start)
+{
+	struct end *e = c->mine;
+	struct sim_net *n = e->pipe->net;
+	struct item *body = sim_pipe_item(BODY, tx->bulk_len);
+	uint64_t took = 0;
+
+	if (n->faults.bytes_per_us > 0)
+		took = tx->bulk_len / n->faults.bytes_per_us * NS_PER_US;
+	body->tx = tx;
+	body->bulk_len = tx->bulk_len;
+	body->start_ns = start + sim_net_delay(n) / 4;
+	body->left_ns = body->start_ns + took + sim_net_delay(n) / 4;
+	body->at_ns = body->left_ns + sim_net_frame_delay(n, e, c->other);
+	if (body->at_ns < e->arrives_ns)
+		body->at_ns = e->arrives_ns;
+	list_push_back(&e->out, &body->node);
+	e->arrives_ns = body->at_ns;
+	e->leaves_ns = body->left_ns;
+	return body;
+}
+
+void
+sim_chan_sent(struct end *e)
+{
+	struct sim_net *n = e->pipe->net;
+
+	if (n->faults.break_ppm > 0 && e->pipe->breaks.pos == 0 &&
+	    rand_chance(&n->rand, n->faults.break_ppm, 1000000))
+		clock_timer_start(n->world, &e->pipe->breaks,
+		    sim_net_between(n, sim_net_now(n), e->arrives_ns +
+		    2 * sim_net_delay(n)), sim_pipe_breaks);
+	sim_pipe_plan(e);
+}
+
 static bool
 chan_send(struct net_chan *chan, struct net_tx *tx)
 {
 	struct chan *c = of(chan);
 	struct end *e = c->mine;
 	struct sim_net *n = e->pipe->net;
-	uint64_t now = sim_net_now(n), start = now, took = 0;
-	struct item *head, *body;
+	uint64_t start = sim_net_now(n);
 
 	tx->done = 0;
+	tx->pre = TX_BODY;
 	tx->impl = NULL;
+	if (start < e->leaves_ns)
+		start = e->leaves_ns;
+	if (chan->one_sided)
+		return sim_offer_send(c, tx, start);
 	if (tx->bulk_len > 0) {
 		list_push_back(&c->txs, &tx->node);
 		if (chan->out_bytes == 0)
@@ -47,38 +105,12 @@ chan_send(struct net_chan *chan, struct net_tx *tx)
 		return tx->bulk_len == 0;	/* into nowhere; news is coming */
 	if (n->watch != NULL)
 		n->watch(n->watch_ctx, e->node);
-	if (start < e->leaves_ns)
-		start = e->leaves_ns;
-	head = sim_pipe_item(HEAD, tx->head_len);
-	memcpy(head->bytes, tx->head, tx->head_len);
-	head->head_len = tx->head_len;
-	head->bulk_len = tx->bulk_len;
-	head->at_ns = start + sim_net_frame_delay(n, e, c->other);
-	if (head->at_ns < e->arrives_ns)
-		head->at_ns = e->arrives_ns;
-	list_push_back(&e->out, &head->node);
-	e->arrives_ns = head->at_ns;
+	(void)sim_chan_head(c, tx, start);
 	if (tx->bulk_len > 0) {
-		if (n->faults.bytes_per_us > 0)
-			took = tx->bulk_len / n->faults.bytes_per_us * NS_PER_US;
-		body = sim_pipe_item(BODY, tx->bulk_len);
-		body->tx = tx;
-		body->bulk_len = tx->bulk_len;
-		body->start_ns = start + sim_net_delay(n) / 4;
-		body->left_ns = body->start_ns + took + sim_net_delay(n) / 4;
-		body->at_ns = body->left_ns + sim_net_frame_delay(n, e, c->other);
-		if (body->at_ns < e->arrives_ns)
-			body->at_ns = e->arrives_ns;
-		list_push_back(&e->out, &body->node);
-		e->arrives_ns = body->at_ns;
-		e->leaves_ns = body->left_ns;
-		tx->impl = body;
+		list_entry(e->out.prev, struct item, node)->stream = true;
+		tx->impl = sim_chan_body(c, tx, start);
 	}
-	if (n->faults.break_ppm > 0 && e->pipe->breaks.pos == 0 &&
-	    rand_chance(&n->rand, n->faults.break_ppm, 1000000))
-		clock_timer_start(n->world, &e->pipe->breaks,
-		    sim_net_between(n, now, e->arrives_ns + 2 * sim_net_delay(n)), sim_pipe_breaks);
-	sim_pipe_plan(e);
+	sim_chan_sent(e);
 	return tx->bulk_len == 0;
 }
 
@@ -88,6 +120,8 @@ chan_unsend(struct net_chan *chan, struct net_tx *tx)
 	struct chan *c = of(chan);
 	struct item *body = tx->impl;
 
+	if (chan->one_sided)
+		return sim_offer_unsend(c, tx);
 	if (tx->done == 0) {
 		if (!c->mine->pipe->broken && body != NULL) {
 			struct item *head = list_entry(body->node.prev,
@@ -96,10 +130,8 @@ chan_unsend(struct net_chan *chan, struct net_tx *tx)
 			if (sim_net_now(c->card->net) >= body->start_ns ||
 			    body->node.prev == &c->mine->out || head->kind != HEAD)
 				return -EBUSY;
-			list_remove(&head->node);
-			list_remove(&body->node);
-			free(head);
-			free(body);
+			sim_pipe_free_item(head);
+			sim_pipe_free_item(body);
 			sim_pipe_plan(c->mine);
 		}
 		chan->out_bytes -= tx->bulk_len;
@@ -153,15 +185,18 @@ chan_pull(struct net_chan *chan, struct net_rx *rx, const struct iovec *iov,
 	struct item *i;
 	uint64_t sum = 0;
 
-	assert(rx == &c->rx && c->rx_state == RX_ASKED);
 	for (unsigned k = 0; k < n; k++)
 		sum += iov[k].iov_len;
-	assert(sum == c->rx_left);
+	scribble(iov, n);
+	if (rx != &c->rx) {
+		assert(sum == sim_offer_of(rx)->bulk_len);
+		return sim_verbs_pull(c, rx, iov, n);
+	}
+	assert(c->rx_state == RX_ASKED && sum == c->rx_left);
 	sim_pipe_wake(c->mine);
 	if ((i = body_of(c)) != NULL && rand_chance(&c->card->net->rand, 1, 2)) {
 		copy_in(i, iov, n);
-		list_remove(&i->node);
-		free(i);
+		sim_pipe_free_item(i);
 		c->rx_state = RX_NONE;
 		return 1;
 	}
@@ -169,9 +204,8 @@ chan_pull(struct net_chan *chan, struct net_rx *rx, const struct iovec *iov,
 	c->dst = sim_net_must(malloc((n + 1) * sizeof(*iov)));
 	memcpy(c->dst, iov, n * sizeof(*iov));
 	c->dst_n = n;
-	scribble(iov, n);
 	c->rx_state = RX_PULL;
-	c->c.rx_since_ns = clock_now(c->card->clock);
+	sim_chan_note_rx(c);
 	return 0;
 }
 
@@ -180,9 +214,12 @@ chan_drop(struct net_chan *chan, struct net_rx *rx)
 {
 	struct chan *c = of(chan);
 
-	assert(rx == &c->rx);
+	if (rx != &c->rx) {
+		sim_verbs_drop(c, rx);
+		return;
+	}
 	c->rx_state = RX_DROP;
-	c->c.rx_since_ns = clock_now(c->card->clock);
+	sim_chan_note_rx(c);
 	sim_pipe_wake(c->mine);
 }
 
@@ -193,39 +230,99 @@ chan_pause(struct net_chan *chan, bool paused)
 	sim_pipe_wake(of(chan)->mine);
 }
 
+void
+sim_chan_note_rx(struct chan *c)
+{
+	c->c.rx_since_ns = c->reading > 0 || c->rx_state == RX_PULL ||
+	    c->rx_state == RX_DROP ? clock_now(c->card->clock) : 0;
+}
+
+static void
+hand_up_body(struct chan *c, struct item *i)
+{
+	bool pulled = c->rx_state == RX_PULL;
+
+	if (pulled)
+		copy_in(i, c->dst, c->dst_n);
+	c->rx_state = RX_NONE;
+	sim_chan_note_rx(c);
+	if (pulled)
+		c->c.up->pulled(&c->c, &c->rx);
+}
+
+static void
+hand_up_head(struct chan *c, struct item *i)
+{
+	struct offer *far = NULL;
+	struct net_rx *rx = NULL;
+
+	if (i->head_len > c->c.head_max || i->bulk_len > c->c.bulk_max) {
+		c->mine->closed = -EMSGSIZE;
+		return;
+	}
+	if (i->answers != NULL)
+		sim_offer_answered(c, i->answers);
+	if (c->closed)
+		return;
+	if (i->offer != NULL) {
+		far = sim_offer_take(c, i);
+		rx = sim_offer_rx(far);
+	}
+	if (i->stream) {
+		rx = &c->rx;
+		c->rx_state = RX_ASKED;
+		c->rx_left = i->bulk_len;
+	}
+	c->c.up->frame(&c->c, i->bytes, i->head_len, rx, (struct net_far *)far);
+}
+
+static void
+hand_up_told(struct chan *c, struct item *i)
+{
+	list_remove(&i->node);
+	if (i->kind == DONE)
+		sim_offer_answered(c, i->offer);
+	else
+		sim_offer_revoked(c, i->offer);
+	sim_pipe_free_item(i);
+}
+
 /* Hand up the first of the inbox. False: it cannot be now. */
 static bool
 hand_up(struct chan *c)
 {
 	struct item *i = list_entry(c->mine->inbox.next, struct item, node);
 
+	if (i->kind == DONE || i->kind == REVOKE) {
+		hand_up_told(c, i);
+		return true;
+	}
 	if (c->rx_state == RX_ASKED || (c->rx_state == RX_NONE && c->paused))
 		return false;
 	list_remove(&i->node);
 	if (i->kind == BODY) {
-		bool pulled = c->rx_state == RX_PULL;
-
-		if (pulled)
-			copy_in(i, c->dst, c->dst_n);
-		c->rx_state = RX_NONE;
-		c->c.rx_since_ns = 0;
-		free(i);
-		if (pulled)
-			c->c.up->pulled(&c->c, &c->rx);
-		return true;
+		hand_up_body(c, i);
+	} else {
+		assert(i->kind == HEAD && c->rx_state == RX_NONE);
+		hand_up_head(c, i);
 	}
-	assert(c->rx_state == RX_NONE);
-	if (i->bulk_len > 0) {
-		c->rx_state = RX_ASKED;
-		c->rx_left = i->bulk_len;
-	}
-	if (i->head_len > c->c.head_max || i->bulk_len > c->c.bulk_max)
-		c->mine->closed = -EMSGSIZE;
-	else
-		c->c.up->frame(&c->c, i->bytes, i->head_len,
-		    i->bulk_len > 0 ? &c->rx : NULL, NULL);
-	free(i);
+	sim_pipe_free_item(i);
 	return true;
+}
+
+/* What is said of offers waits for nothing. */
+static void
+hand_up_all_told(struct chan *c)
+{
+	list_for_each_safe(it, tmp, &c->mine->inbox) {
+		struct item *i = list_entry(it, struct item, node);
+
+		if (i->kind != DONE && i->kind != REVOKE)
+			continue;
+		hand_up_told(c, i);
+		if (c->closed)
+			return;
+	}
 }
 
 /* What a node gets to see of one of its streams, on its own clock. */
@@ -246,13 +343,17 @@ sim_chan_deliver(struct clock_defer *d)
 
 		c->c.up->sent(&c->c, list_entry(l, struct net_tx, node));
 	}
+	while (!c->closed && !list_empty(&c->got))
+		sim_verbs_pulled(c);
 	if (!c->closed && before <= c->c.out_mark / 2)
 		c->c.up->drained(&c->c);
 	if (!c->closed && !list_empty(&e->inbox))
 		c->c.rx_ns = clock_now(c->card->clock);
 	while (!c->closed && e->closed != -EMSGSIZE && !list_empty(&e->inbox))
-		if (!hand_up(c))
+		if (!hand_up(c)) {
+			hand_up_all_told(c);
 			break;
+		}
 	if (!c->closed && e->closed != 0)
 		c->c.up->closed(&c->c, e->closed);
 	chan_put(c);
@@ -272,6 +373,8 @@ chan_close(struct net_chan *chan, struct list *unsent, bool linger)
 	c->closed = true;
 	c->card->open_n--;
 	clock_undefer(e->clock, &e->news);
+	if (c->c.one_sided)
+		sim_verbs_close(c);
 	list_splice_back(unsent, &c->left);
 	list_splice_back(unsent, &c->txs);
 	sim_pipe_free_items(&e->inbox);
@@ -287,22 +390,7 @@ chan_close(struct net_chan *chan, struct list *unsent, bool linger)
 	} else if (!p->broken) {
 		struct item *fin = sim_pipe_item(FIN, 0);
 
-		/* What has left arrives; a payload that has not ends the stream. */
-		for (struct list *l = e->out.next; l != &e->out;) {
-			struct item *i = list_entry(l, struct item, node);
-
-			if (i->kind == BODY && !i->left) {
-				while (l != &e->out) {
-					struct list *next = l->next;
-
-					list_remove(l);
-					free(list_entry(l, struct item, node));
-					l = next;
-				}
-				break;
-			}
-			l = l->next;
-		}
+		sim_pipe_cut_unleft(e);
 		fin->at_ns = sim_net_now(p->net) + sim_net_delay(p->net);
 		if (fin->at_ns < e->arrives_ns)
 			fin->at_ns = e->arrives_ns;
@@ -315,6 +403,10 @@ chan_close(struct net_chan *chan, struct list *unsent, bool linger)
 static const struct net_chan_ops chan_ops = {
 	.send = chan_send, .unsend = chan_unsend, .pull = chan_pull,
 	.drop = chan_drop, .pause = chan_pause, .close = chan_close
+}, one_sided_ops = {
+	.send = chan_send, .unsend = chan_unsend, .revoke = sim_offer_revoke,
+	.pull = chan_pull, .drop = chan_drop, .far_drop = sim_offer_far_drop,
+	.pause = chan_pause, .close = chan_close
 };
 
 struct chan *
@@ -322,7 +414,7 @@ sim_chan_new(struct card *card, struct pipe *p, unsigned side)
 {
 	struct chan *c = sim_net_must(calloc(1, sizeof(*c)));
 
-	c->c.ops = &chan_ops;
+	c->c.ops = p->one_sided ? &one_sided_ops : &chan_ops;
 	c->c.peer.kind = NET_ADDR_SIM;
 	c->c.peer.id = p->ends[!side].node;
 	c->c.rx_ns = clock_now(card->clock);
@@ -330,8 +422,11 @@ sim_chan_new(struct card *card, struct pipe *p, unsigned side)
 	c->mine = &p->ends[side];
 	c->other = &p->ends[!side];
 	c->refs = 1;
+	c->c.one_sided = p->one_sided;
 	list_init(&c->txs);
 	list_init(&c->left);
+	list_init(&c->offers);
+	list_init(&c->got);
 	p->ends[side].chan = c;
 	p->ends[side].clock = card->clock;
 	card->open_n++;

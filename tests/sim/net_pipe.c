@@ -12,11 +12,30 @@
 
 #include "tests/sim/net_impl.h"
 
+struct item *
+sim_pipe_item(enum item_kind kind, size_t bytes)
+{
+	struct item *i = sim_net_must(calloc(1, sizeof(*i) + bytes));
+
+	i->kind = kind;
+	list_init(&i->node);
+	return i;
+}
+
+void
+sim_pipe_free_item(struct item *i)
+{
+	list_remove(&i->node);
+	sim_offer_forget(i);
+	free(i->copy);
+	free(i);
+}
+
 void
 sim_pipe_free_items(struct list *items)
 {
-	for (struct list *l; (l = list_pop_front(items)) != NULL;)
-		free(list_entry(l, struct item, node));
+	while (!list_empty(items))
+		sim_pipe_free_item(list_entry(items->next, struct item, node));
 }
 
 void
@@ -28,6 +47,7 @@ sim_pipe_free(struct pipe *p)
 		clock_timer_stop(world, &p->ends[i].timer);
 		clock_timer_stop(world, &p->ends[i].fate);
 		sim_pipe_free_items(&p->ends[i].out);
+		sim_pipe_free_items(&p->ends[i].acks);
 		sim_pipe_free_items(&p->ends[i].inbox);
 	}
 	clock_timer_stop(world, &p->syn);
@@ -49,6 +69,8 @@ fate_comes(struct clock_timer *t)
 	struct end *e = container_of(t, struct end, fate);
 
 	e->closed = e->fate_rc;
+	if (e->pipe->one_sided && e->pipe->broken)
+		sim_verbs_flush(e);
 	sim_pipe_wake(e);
 }
 
@@ -73,26 +95,51 @@ sim_pipe_break(struct pipe *p, int rc)
 		struct end *e = &p->ends[i];
 
 		clock_timer_stop(p->net->world, &e->timer);
-		sim_pipe_free_items(&e->out);
+		if (p->one_sided)
+			sim_verbs_broke(e);
+		else
+			sim_pipe_free_items(&e->out);
 		sim_pipe_doom(e, rc, sim_net_delay(p->net));
 	}
 }
 
-/* Drop what @e sends, but for what has @left it. */
-static void
-cut_items(struct end *e, bool left)
+/* Has all of it left its sender? */
+static bool
+has_left(const struct item *i, uint64_t now)
 {
-	list_for_each_safe(it, tmp, &e->out) {
-		struct item *i = list_entry(it, struct item, node);
+	return i->kind == BODY ? i->left : i->kind != WRITE || i->start_ns <= now;
+}
 
-		left = left && (i->kind != BODY || i->left);
-		if (left)
-			continue;
-		if (i->tx != NULL)
-			i->tx->impl = NULL;
-		list_remove(it);
-		free(i);
+static void
+drop_item(struct item *i)
+{
+	if (i->tx != NULL && i->offer == NULL)
+		i->tx->impl = NULL;
+	sim_pipe_free_item(i);
+}
+
+void
+sim_pipe_cut(struct end *e, unsigned keep)
+{
+	list_for_each_safe(it, tmp, &e->out)
+		if (keep > 0)
+			keep--;
+		else
+			drop_item(list_entry(it, struct item, node));
+}
+
+void
+sim_pipe_cut_unleft(struct end *e)
+{
+	uint64_t now = sim_net_now(e->pipe->net);
+	unsigned n = 0;
+
+	list_for_each(it, &e->out) {
+		if (!has_left(list_entry(it, struct item, node), now))
+			break;
+		n++;
 	}
+	sim_pipe_cut(e, n);
 }
 
 /* @e learns that the stream broke and goes on elsewhere; what has left it already lies in
@@ -104,11 +151,11 @@ break_behind(struct end *e)
 	struct end *to = &p->ends[e == &p->ends[0]];
 	uint64_t late = sim_net_between(p->net, 0, p->net->faults.ghost_us * NS_PER_US);
 
-	cut_items(e, true);
+	sim_pipe_cut_unleft(e);
 	list_for_each(it, &e->out)
 		list_entry(it, struct item, node)->at_ns += late;
 	e->ghost = true;
-	cut_items(to, false);
+	sim_pipe_cut(to, 0);
 	clock_timer_stop(p->net->world, &to->timer);
 	to->lost = true;
 	sim_pipe_plan(e);
@@ -139,10 +186,12 @@ sim_pipe_plan(struct end *e)
 {
 	uint64_t at = UINT64_MAX;
 
+	if (!list_empty(&e->acks))
+		at = list_entry(e->acks.next, struct item, node)->at_ns;
 	list_for_each(l, &e->out) {
 		const struct item *i = list_entry(l, struct item, node);
 
-		if (l == e->out.next)
+		if (l == e->out.next && i->at_ns < at)
 			at = i->at_ns;
 		if (i->kind == BODY && !i->left) {
 			if (i->left_ns < at)
@@ -168,6 +217,25 @@ copy_out(struct item *i)
 	assert(to == i->bytes + i->bulk_len);
 }
 
+void
+sim_pipe_moved(struct end *e, uint32_t bytes)
+{
+	struct net_chan *c = &e->chan->c;
+
+	c->out_bytes -= bytes;
+	c->tx_since_ns = c->out_bytes > 0 ? clock_now(e->clock) : 0;
+}
+
+void
+sim_pipe_tx_left(struct end *e, struct net_tx *tx)
+{
+	tx->done = tx->head_len + (uint64_t)tx->bulk_len;
+	tx->impl = NULL;
+	list_remove(&tx->node);
+	list_push_back(&e->chan->left, &tx->node);
+	sim_pipe_wake(e);
+}
+
 /* Payloads whose time has come leave their sender. */
 static void
 let_leave(struct end *e, uint64_t now)
@@ -181,15 +249,11 @@ let_leave(struct end *e, uint64_t now)
 			return;
 		copy_out(i);
 		i->left = true;
-		i->tx->done = i->tx->head_len + (uint64_t)i->bulk_len;
-		i->tx->impl = NULL;
-		list_remove(&i->tx->node);
-		list_push_back(&e->chan->left, &i->tx->node);
-		e->chan->c.out_bytes -= i->bulk_len;
-		e->chan->c.tx_since_ns = e->chan->c.out_bytes > 0 ?
-		    clock_now(e->clock) : 0;
+		sim_pipe_moved(e, i->bulk_len);
+		/* Memory of its own may be exposed still. */
+		if (i->offer == NULL || !sim_offer_streamed(i->offer))
+			sim_pipe_tx_left(e, i->tx);
 		i->tx = NULL;
-		sim_pipe_wake(e);
 	}
 }
 
@@ -206,18 +270,23 @@ arrive(struct end *e, uint64_t now)
 		break;
 	case SIM_NET_RESET:
 		sim_pipe_break(p, -ECONNRESET);
+		sim_pipe_cut(e, 0);
 		return false;
 	case SIM_NET_SILENT:
 		if (e->blocked_ns == 0)
 			e->blocked_ns = now;
-		if (now - e->blocked_ns > DEAD_NS)
-			sim_pipe_break(p, -ETIMEDOUT);
-		else
+		if (now - e->blocked_ns <= (p->one_sided ? VERBS_DEAD_NS : DEAD_NS)) {
 			i->at_ns = now + sim_net_between(p->net, RESEND_MIN_NS,
 			    RESEND_MAX_NS);
+			return false;
+		}
+		sim_pipe_break(p, p->one_sided ? -EHOSTUNREACH : -ETIMEDOUT);
+		sim_pipe_cut(e, 0);
 		return false;
 	}
 	e->blocked_ns = 0;
+	if (i->kind == WRITE)
+		return sim_verbs_write(e, i);
 	list_remove(&i->node);
 	if (i->kind == FIN || to->chan == NULL) {
 		/* Nobody there (any more): a reset is the answer. */
@@ -225,8 +294,16 @@ arrive(struct end *e, uint64_t now)
 			sim_pipe_doom(to, -ECONNRESET, 0);
 		else
 			sim_pipe_break(p, -ECONNRESET);
-		free(i);
+		sim_pipe_free_item(i);
+		sim_pipe_cut(e, 0);
 		return false;
+	}
+	if (i->kind == HEAD && i->tx != NULL)
+		sim_verbs_ack(e, i);
+	if (to->flushed) {
+		stat_add(&p->net->stat.flushed, i->kind == HEAD);
+		sim_pipe_free_item(i);
+		return true;
 	}
 	p->net->frames++;
 	list_push_back(&to->inbox, &i->node);
@@ -240,21 +317,19 @@ out_event(struct clock_timer *t)
 	struct end *e = container_of(t, struct end, timer);
 	uint64_t now = sim_net_now(e->pipe->net);
 
+	while (!list_empty(&e->acks) &&
+	    list_entry(e->acks.next, struct item, node)->at_ns <= now) {
+		struct item *i = list_entry(e->acks.next, struct item, node);
+
+		sim_pipe_tx_left(e, i->tx);
+		i->tx = NULL;
+		sim_pipe_free_item(i);
+	}
 	let_leave(e, now);
 	while (!list_empty(&e->out) &&
 	    list_entry(e->out.next, struct item, node)->at_ns <= now)
 		if (!arrive(e, now))
 			break;
-	if (!e->pipe->broken)
+	if (!e->pipe->broken || e->pipe->one_sided)
 		sim_pipe_plan(e);
-}
-
-struct item *
-sim_pipe_item(enum item_kind kind, size_t bytes)
-{
-	struct item *i = sim_net_must(calloc(1, sizeof(*i) + bytes));
-
-	i->kind = kind;
-	list_init(&i->node);
-	return i;
 }

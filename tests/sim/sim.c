@@ -442,6 +442,29 @@ poll(struct clock_timer *t)
 
 /* ---- the life of a simulation ---- */
 
+/* Which nodes have RDMA devices: none, all, or some.  By numbers of its own, so that a seed
+ * without takes no other course than it did before there were any. */
+static void
+devices(struct sim *s)
+{
+	struct rand r;
+	unsigned how;
+
+	rand_seed(&r, s->seed ^ 0x5851f42d4c957f2d);
+	how = (unsigned)rand_below(&r, 3);
+	for (unsigned i = 0; how > 0 && i <= SIM_ADMIN; i++)
+		sim_net_device(s->net, i, how == 1 || rand_chance(&r, 3, 4));
+	if (how == 2)
+		sim_net_plain(s->net, (unsigned)rand_below(&r, 64));
+	if (how > 0 && rand_chance(&r, 2, 3)) {
+		s->op_ppm = 1 + (uint32_t)rand_below(&r, 20000);
+		s->done_us = 1000 + (uint32_t)rand_below(&r, 500000);
+	}
+	if (how > 0)
+		sim_trace(s, "devices on %s nodes, %u of a million fail, %u us late",
+		    how == 1 ? "all" : "some", s->op_ppm, s->done_us);
+}
+
 static void
 options(struct sim *s)
 {
@@ -527,6 +550,7 @@ sim_open(uint64_t seed, unsigned faults)
 	draw(s);
 	s->healing = true;		/* no faults while it starts */
 	s->net = sim_net_open(sim_clock_world(s->clocks), rand_u64(&s->rand));
+	devices(s);
 	for (unsigned i = 0; i < SIM_MANAGERS; i++)
 		s->managers[i] = node_addr(SIM_MANAGER0 + i);
 	for (unsigned i = 0; i < SIM_NODES; i++) {
@@ -585,6 +609,10 @@ sim_load(struct sim *s)
 	    s->frail != SIM_NODES ? 20000 : 300000);
 	if (s->faults & SIM_LATE_FRAMES)
 		f.bytes_per_us = 1 + (uint32_t)rand_below(&s->rand, 100);
+	if (s->faults & SIM_RESETS) {
+		f.op_ppm = s->op_ppm;
+		f.done_us = s->done_us;
+	}
 	sim_net_faults(s->net, &f);
 	sim_faults_start(s);
 	clock_timer_start(w, &s->poll, clock_now(w) + POLL_NS, poll);
@@ -675,6 +703,7 @@ sim_check(struct sim *s)
 uint64_t
 sim_close(struct sim *s)
 {
+	struct stat_registry r;
 	uint64_t hash;
 
 	load_close(s->load);
@@ -691,7 +720,11 @@ sim_close(struct sim *s)
 	}
 	sim_faults_close(s);
 	clock_timer_stop(sim_clock(s), &s->poll);
+	stat_registry_init(&r);
+	sim_net_stats(s->net, &r);
+	cover_stats(&r);
 	sim_net_close(s->net);
+	stat_registry_fini(&r);
 	for (unsigned i = 0; i < SIM_CLIENT0; i++)
 		sim_box_close(s->nodes[i].box);
 	sim_clock_close(s->clocks);

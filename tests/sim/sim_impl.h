@@ -70,6 +70,7 @@ struct sim {
 	unsigned	 manager_n, metadata_n, storage_n;
 	unsigned	 metadata_late;	/* so many of them come in the middle */
 	unsigned	 drift_ppm;
+	uint32_t	 op_ppm, done_us;	/* faults of one-sided streams */
 	struct sim_node	 nodes[SIM_NODES];
 	struct clock_timer fault, poll, mend_disk;
 	uint64_t	 fault_ns;	/* most time between two */
