@@ -138,6 +138,7 @@ rdma_put(struct rdma *r)
 	if (--r->held > 0 || !r->closed)
 		return;
 	net_rdma_devs_close(r);
+	net_rdma_batches_free(r);
 	free(r->mem);
 	free(r);
 }
@@ -229,6 +230,7 @@ net_rdma_stop(struct rdma_chan *c)
 	struct ibv_qp_attr a = { .qp_state = IBV_QPS_ERR };
 	int rc;
 
+	net_rdma_unpost(c);
 	if (c->qp == NULL)
 		return;
 	ibv_modify_qp(c->qp, &a, IBV_QP_STATE);
@@ -292,7 +294,8 @@ linger_on(struct rdma_chan *c)
 
 	if (c->failed != 0 || c->qp == NULL || c->wr_head == c->wr_tail ||
 	    !net_rdma_wr_room(c) ||
-	    net_rdma_post(c, &wr, &(struct wr){ .slot = NULL }) != 0)
+	    net_rdma_post(c, &wr, &(struct wr){ .slot = NULL }) != 0 ||
+	    net_rdma_flush(c) != 0)
 		return false;
 	c->last_wr = c->wr_head;
 	list_push_back(&c->r->lingering, &c->linger);
@@ -341,11 +344,17 @@ static const struct net_chan_ops chan_ops = {
 static void
 work_on(struct rdma_chan *c)
 {
+	int rc;
+
 	net_rdma_hold(c);
+	c->working = true;
 	if (!c->closed)
 		net_rdma_resume(c);
 	if (!c->closed && c->failed == 0)
 		net_rdma_pump(c);
+	c->working = false;
+	if (!c->closed && c->failed == 0 && (rc = net_rdma_flush(c)) != 0)
+		net_rdma_fail(c, rc);
 	if (!c->closed && c->failed != 0) {
 		net_rdma_stop(c);
 		c->c.up->closed(&c->c, c->failed);
@@ -793,6 +802,7 @@ net_rdma_open(struct net_transport **out, struct loop *loop, const struct log *l
 	r->conf = *conf;
 	list_init(&r->dirty);
 	list_init(&r->lingering);
+	list_init(&r->batches);
 	rc = net_rdma_devs_open(r);
 	if (rc != 0) {
 		free(r);

@@ -53,6 +53,8 @@ STAT_DECLARE(net_rdma, NET_RDMA_STATS)
 	X(gauge,   connections,  "queue pairs")                                  \
 	X(gauge,   credits,      "messages that peers may have on the way to us") \
 	X(counter, sends,        "messages sent")                                \
+	X(counter, works,        "messages, READs and WRITEs given to the device")   \
+	X(counter, posts,        "times it was told of them, of several at once")  \
 	X(counter, waits,        "times that messages waited for a credit of the peer's") \
 	X(counter, read_bytes,   "payload taken from peers by RDMA READ")        \
 	X(counter, write_bytes,  "payload given to peers by RDMA WRITE")         \

@@ -113,6 +113,8 @@ struct rdma {
 	struct list	     dirty;	/* channels with work for the turn's end */
 	struct list	     lingering;	/* closed ones whose last words are leaving */
 	struct clock_defer   work;
+	struct list	     batches;	/* spare ones */
+	unsigned	     batches_n;
 	unsigned	     open_n, held;
 	bool		     closed;
 	uint64_t	     log_ns;
@@ -184,6 +186,7 @@ struct rdma_chan {
 	unsigned	  refs;
 	bool		  adopted;	/* no upcalls before */
 	bool		  closed, paused, marked;
+	bool		  working;	/* what is posted now is flushed soon */
 	int		  failed;	/* up->closed is due */
 	struct net_credit credit;
 	/* in */
@@ -209,6 +212,7 @@ struct rdma_chan {
 	struct list	  revokes;	/* outs that must be told as revoked */
 	bool		  unwanted;	/* a queued answer is of something revoked */
 	uint32_t	  next_number;
+	struct batch	 *batch;	/* work requests the device has not seen */
 	struct wr	  wrs[WRS];
 	uint32_t	  wr_head, wr_tail;	/* next to post, oldest in flight */
 	uint32_t	  last_wr;	/* of a lingering one: its end */
@@ -286,6 +290,21 @@ void	net_rdma_offer_check(struct offer *o);
 /* Free what came. True: memory of its owner's was being written to. */
 bool	net_rdma_in_close(struct rdma_chan *c);
 
+/* ---- net/rdma_post.c ---- */
+
+/* Have @wr, which has no number yet, posted by the end of the turn; @as is what ends with it,
+ * what is inline is copied.  There must be room.  0; or -errno: then the channel is lost. */
+int	net_rdma_post(struct rdma_chan *c, const struct ibv_send_wr *wr,
+	    const struct wr *as);
+bool	net_rdma_wr_room(const struct rdma_chan *c);
+/* Post what has been gathered. 0; or -errno: the channel is lost. */
+int	net_rdma_flush(struct rdma_chan *c);
+/* Forget it; the queue pair is at its end. */
+void	net_rdma_unpost(struct rdma_chan *c);
+void	net_rdma_batches_free(struct rdma *r);
+/* All WRs up to the one numbered @seq have completed. Upcalls. */
+void	net_rdma_completed(struct rdma_chan *c, uint32_t seq);
+
 /* ---- net/rdma_out.c ---- */
 
 bool	net_rdma_send(struct net_chan *chan, struct net_tx *tx);
@@ -293,13 +312,10 @@ int	net_rdma_unsend(struct net_chan *chan, struct net_tx *tx);
 void	net_rdma_revoke(struct net_chan *chan, struct net_tx *tx);
 /* Post what may be posted. Upcalls. */
 void	net_rdma_pump(struct rdma_chan *c);
-/* All WRs up to the one numbered @seq have completed. Upcalls. */
-void	net_rdma_completed(struct rdma_chan *c, uint32_t seq);
+/* Nothing of @o is in use any more. Upcall. */
+void	net_rdma_sent(struct rdma_chan *c, struct out *o);
 /* The peer is done with what was offered. Upcalls. False: it never was. */
 bool	net_rdma_answered(struct rdma_chan *c, uint32_t number);
-/* One that is not a message; @wr is filled but for its kind. 0 or -errno. */
-int	net_rdma_post(struct rdma_chan *c, struct ibv_send_wr *wr, const struct wr *as);
-bool	net_rdma_wr_room(const struct rdma_chan *c);
 /* Give up what has not been sent.  True: memory of its owner's was in use. */
 bool	net_rdma_out_close(struct rdma_chan *c, struct list *unsent);
 

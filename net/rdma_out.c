@@ -18,30 +18,6 @@
 
 #define TELL_WRS	2u	/* kept for messages that say something of the protocol */
 
-bool
-net_rdma_wr_room(const struct rdma_chan *c)
-{
-	return c->wr_head - c->wr_tail < WRS;
-}
-
-int
-net_rdma_post(struct rdma_chan *c, struct ibv_send_wr *wr, const struct wr *as)
-{
-	struct ibv_send_wr *bad;
-	int rc;
-
-	/* One completion ends all before it, but the last ones must have one too. */
-	if (as->out != NULL || ++c->unsignaled >= SIGNAL_EACH)
-		wr->send_flags |= IBV_SEND_SIGNALED;
-	if (wr->send_flags & IBV_SEND_SIGNALED)
-		c->unsignaled = 0;
-	wr->wr_id = c->wr_head + 1;
-	if ((rc = ibv_post_send(c->qp, wr, &bad)) != 0)
-		return -rc;
-	c->wrs[c->wr_head++ % WRS] = *as;
-	return 0;
-}
-
 /* ---- one message ---- */
 
 /* A message being written: into a slot, or small enough to be posted with its WR. */
@@ -451,8 +427,8 @@ post_some(struct rdma_chan *c, struct out *o)
 	return last;
 }
 
-static void
-sent(struct rdma_chan *c, struct out *o)
+void
+net_rdma_sent(struct rdma_chan *c, struct out *o)
 {
 	struct net_tx *tx = o->tx;
 
@@ -554,7 +530,7 @@ drop_unwanted(struct rdma_chan *c)
 		far->reply = NULL;
 		net_rdma_far_drop(&c->c, (struct net_far *)far);
 		o->far = NULL;
-		sent(c, o);
+		net_rdma_sent(c, o);
 		l = c->txs.next;	/* the upcall may have done anything */
 	}
 }
@@ -607,7 +583,7 @@ net_rdma_pump(struct rdma_chan *c)
 			far_answered(far);
 		}
 		if (o->number == 0 && !o->writes)
-			sent(c, o);
+			net_rdma_sent(c, o);
 	}
 	if (!c->closed && c->failed == 0)
 		tell_credits(c);
@@ -617,23 +593,6 @@ net_rdma_pump(struct rdma_chan *c)
 }
 
 /* ---- the end of what was sent ---- */
-
-void
-net_rdma_completed(struct rdma_chan *c, uint32_t seq)
-{
-	while (c->wr_tail != seq && c->wr_tail != c->wr_head) {
-		struct wr w = c->wrs[c->wr_tail++ % WRS];
-
-		if (w.slot != NULL)
-			net_rdma_slot_free(c->dev, w.slot);
-		if (w.offer != NULL)
-			net_rdma_read_done(c, w.offer, w.len);
-		if (w.out != NULL && !c->closed)
-			sent(c, w.out);
-		if (c->closed)
-			return;
-	}
-}
 
 bool
 net_rdma_answered(struct rdma_chan *c, uint32_t number)
@@ -646,7 +605,7 @@ net_rdma_answered(struct rdma_chan *c, uint32_t number)
 	o->number = 0;
 	/* Answered without waiting for the rest of the payload: that must still leave. */
 	if (o->all)
-		sent(c, o);
+		net_rdma_sent(c, o);
 	return true;
 }
 

@@ -12,8 +12,9 @@
 
 /* Values of a port, by the names of their counters (net/rdma.h). */
 #define ADMIN_RDMA_VALUES(X) \
-	X(up) X(mtu) X(connections) X(credits) X(sends_total) X(waits_total)        \
-	X(read_bytes_total) X(write_bytes_total) X(copied_bytes_total) X(errors_total)
+	X(up) X(mtu) X(connections) X(credits) X(sends_total) X(posts_total)        \
+	X(waits_total) X(read_bytes_total) X(write_bytes_total)                     \
+	X(copied_bytes_total) X(errors_total)
 
 /* A port as one loop of a node uses it; or a node without one: device is "". */
 struct admin_rdma_row {

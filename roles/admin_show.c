@@ -543,8 +543,8 @@ void
 admin_show_rdma(FILE *to, const struct admin_rdma *r, bool json)
 {
 	static const char *const heads[] = { "node", "role", "device", "port", "link", "mtu",
-		"gid", "connections", "credits", "sent", "waits", "read", "written",
-		"copied", "errors", "state", NULL };
+		"gid", "connections", "credits", "sent", "posts", "waits", "read",
+		"written", "copied", "errors", "state", NULL };
 	struct show s;
 
 	show_begin(&s, to, json, heads);
@@ -561,6 +561,7 @@ admin_show_rdma(FILE *to, const struct admin_rdma *r, bool json)
 		cell(&s, "%" PRIu64, row->connections);
 		cell(&s, "%" PRIu64, row->credits);
 		cell(&s, "%" PRIu64, row->sends_total);
+		cell(&s, "%" PRIu64, row->posts_total);
 		cell(&s, "%" PRIu64, row->waits_total);
 		cell_bytes(&s, row->read_bytes_total);
 		cell_bytes(&s, row->write_bytes_total);

@@ -75,6 +75,7 @@ struct rig {
 	struct log	  log;
 	struct net_hub_conf hub_conf;
 	struct net_hub	 *chub, *shub;
+	struct net_transport *rdma[2];	/* of the client, of the server */
 	struct net_server *server;
 	struct net_server_conf conf;
 	struct net_addr	  addr;
@@ -120,6 +121,8 @@ rig_hub(struct rig *r, struct clock *clock, uint32_t node)
 
 		ck_assert_int_eq(net_rdma_open(&t, r->loop, &r->log, &rdma), 0);
 		net_hub_add(hub, t);
+		if (node <= 2)
+			r->rdma[node - 1] = t;
 	}
 	return hub;
 }

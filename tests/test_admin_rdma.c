@@ -41,6 +41,7 @@ START_TEST(ports)
 	    "fsd_net_rdma_up" LABELS("storage", "2") "0\n"
 	    "fsd_net_rdma_up" LABELS("metadata", "1") "1\n"
 	    "fsd_net_rdma_sends_total" LABELS("storage", "1") "7\n"
+	    "fsd_net_rdma_posts_total" LABELS("storage", "1") "5\n"
 	    "fsd_net_rdma_waits_total" LABELS("storage", "1") "1\n"
 	    "fsd_net_rdma_read_bytes_total" LABELS("storage", "1") "1048576\n"
 	    "fsd_net_rdma_write_bytes_total" LABELS("metadata", "1") "2048\n"
@@ -51,17 +52,17 @@ START_TEST(ports)
 	text = table(&r, false);
 	ck_assert_str_eq(text,
 	    "node  role      device  port  link      mtu   gid              connections  "
-	    "credits  sent  waits  read     written  copied  errors  state\n"
+	    "credits  sent  posts  waits  read     written  copied  errors  state\n"
 	    "box1  storage   mlx5_0  1     Ethernet  4096  ::ffff:10.0.0.1  2            "
-	    "64       7     1      1.0 MiB  0 B      0 B     4       up\n"
+	    "64       7     5      1      1.0 MiB  0 B      0 B     4       up\n"
 	    "box1  storage   mlx5_0  2     Ethernet  0     ::ffff:10.0.0.1  0            "
-	    "0        0     0      0 B      0 B      0 B     0       down\n"
+	    "0        0     0      0      0 B      0 B      0 B     0       down\n"
 	    "box1  metadata  mlx5_0  1     Ethernet  0     ::ffff:10.0.0.1  0            "
-	    "0        0     0      0 B      2.0 KiB  5 B     0       up\n"
+	    "0        0     0      0      0 B      2.0 KiB  5 B     0       up\n"
 	    "box2  -         -       -     -         0     -                0            "
-	    "0        0     0      0 B      0 B      0 B     0       TCP only\n"
+	    "0        0     0      0      0 B      0 B      0 B     0       TCP only\n"
 	    "box3  -         -       -     -         0     -                0            "
-	    "0        0     0      0 B      0 B      0 B     0       timed out\n");
+	    "0        0     0      0      0 B      0 B      0 B     0       timed out\n");
 	free(text);
 	text = table(&r, true);
 	ck_assert_ptr_nonnull(strstr(text, "\"read\": 1048576"));

@@ -209,6 +209,45 @@ START_TEST(idle_connection_closes)
 }
 END_TEST
 
+/* ---- doorbells ---- */
+
+/* What is posted in one turn is told to the device at once: 10 calls, 10 answers, and the
+ * READs or WRITEs of a payload with what follows them. */
+START_TEST(posted_together)
+{
+	struct net_rdma_port_stat was[2], now[2];
+	struct msg_read_item item = { .len = BIG };
+	struct ask a[10], big = { .rc = 0 };
+
+	if (_i < RIG_RDMA)
+		return;
+	memset(a, 0, sizeof(a));
+	open_served(_i);
+	check_alive();
+	for (unsigned k = 0; k < 2; k++)
+		net_rdma_traffic(rig.rdma[k], &was[k]);
+	for (unsigned i = 0; i < 10; i++)
+		ck_assert_int_eq(start_echo(&a[i], 40, 2, 9000), 0);
+	rig_until(&rig, &done, 11);
+	net_rdma_traffic(rig.rdma[0], &now[0]);
+	ck_assert_uint_ge(now[0].works - was[0].works, 10);
+	ck_assert_uint_le(now[0].posts - was[0].posts, 2);
+	if (_i == RIG_ONE_SIDED) {
+		ck_assert_int_eq(start_write(&big, 0, BIG, 9000), 0);
+		rig_until(&rig, &done, 12);
+		ck_assert_int_eq(start_read(&big, &item, 1, BIG, 9000), 0);
+		rig_until(&rig, &done, 13);
+		net_rdma_traffic(rig.rdma[1], &now[1]);
+		/* 1 MiB each: READs, their answer; WRITEs with theirs */
+		ck_assert_uint_ge(now[1].works - was[1].works, 10 + 9 + 9);
+		ck_assert_uint_le(now[1].posts - was[1].posts, 10 + 4);
+	}
+	for (unsigned i = 0; i < 10; i++)
+		ck_assert_uint_eq(a[i].version, 42);
+	close_rig();
+}
+END_TEST
+
 /* ---- limits ---- */
 
 START_TEST(limits)
@@ -373,7 +412,7 @@ main(void)
 		many_small_calls, payload_to_server, payload_to_client,
 		mixed, large_messages, too_large, time_out,
 		server_knows_the_deadline, idle_connection_closes, limits,
-		counters, drain, too_many_connections
+		posted_together, counters, drain, too_many_connections
 	};
 
 	return run_over_all("call", all, sizeof(all) / sizeof(all[0]));
