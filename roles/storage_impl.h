@@ -28,6 +28,7 @@
 
 #include "chunk/craq.h"
 #include "chunk/engine.h"
+#include "chunk/pace.h"
 #include "chunk/resync.h"
 #include "conf/map.h"
 #include "conf/mem.h"
@@ -146,24 +147,6 @@ struct storage_cut_row {
 	uint32_t  index, epoch;
 };
 
-/* See storage_pace.c. */
-struct storage_pace {
-	uint64_t at_ns;			/* all before it is accounted for */
-	unsigned state;			/* since then; the next four since it began: */
-	uint64_t state_ns, state_cost;	/* time; work of clients, */
-	uint64_t state_n, sync_cost;	/* requests of them, work of copies */
-	uint64_t quiet_ns;		/* since when no copy begins; 0: they may */
-	uint64_t quiet_left_ns, begin_ns;	/* for how long; not before */
-	unsigned fore_n;		/* requests of clients under way */
-	uint64_t fore_last_ns;
-	uint64_t alone_s, look_n;	/* clients without copies: work a second; requests */
-	uint64_t beside_s, sync_s;	/* with copies; these */
-	uint64_t peak;			/* work a second the worker was seen to do */
-	uint64_t rate;			/* of copies; 0: no limit */
-	uint64_t asked_ns, token_ns;
-	int64_t	 tokens;
-};
-
 #define STORAGE_STATS(X) \
 	X(counter, reads,          "chunk reads that were answered")             \
 	X(counter, read_bytes,     "bytes of them")                              \
@@ -232,10 +215,9 @@ struct storage_worker {
 					 * their operations to end */
 	struct list	 sync_queue;	/* those that wait for a place, first come first */
 	unsigned	 syncing;	/* places taken */
-	uint64_t	 sync_bytes;	/* payload of copies under way */
 	unsigned	 progress_n;	/* replicas the main loop was told of last */
 	struct storage_neighbour neighbours[STORAGE_NEIGHBOURS];
-	struct storage_pace pace;
+	struct chunk_pace pace;
 	struct storage_stat stat;
 	struct stat_set	 stat_set;
 	atomic_bool	 refresh_asked;

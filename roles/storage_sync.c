@@ -25,7 +25,7 @@
 #include "conf/err.h"
 #include "roles/storage_impl.h"
 
-#define COPIES		8u		/* chunks of one chain in work at once */
+#define COPIES		32u		/* chunks of one chain in work at once */
 #define QUEUE		1024u		/* chunks that are known to differ */
 #define CHUNK_COST	(32u << 10)	/* bytes that take as long as a chunk does */
 #define RATE_NS		NS_PER_S	/* speed is taken over so long, at least */
@@ -372,7 +372,7 @@ may_copy(struct storage_sync *s)
 	uint64_t max = w->env->conf->storage_memory / 4, at;
 	uint32_t bytes = s->queue[s->queue_at].bytes;
 
-	if (w->sync_bytes > 0 && w->sync_bytes + bytes > max)
+	if (w->pace.copy_bytes > 0 && w->pace.copy_bytes + bytes > max)
 		at = clock_now(w->clock) + MEMORY_NS;
 	else
 		at = storage_pace_wait(w, bytes);

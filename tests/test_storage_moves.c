@@ -197,7 +197,7 @@ START_TEST(interrupted)
 	unsigned n, helper;
 
 	cluster_open(30 + (uint64_t)_i, 1);
-	fill(0, 80, 'a');
+	fill(0, 320, 'a');
 	n = node_at(0, 1);
 	host_down(&T.nodes[n - 1], KILL);
 	wait_serving(NODES - 1);
@@ -242,7 +242,7 @@ START_TEST(interrupted)
 	wait_serving(NODES);
 	ck_assert_uint_gt(T.m.sync_rows, 0);
 	for (unsigned r = 0; r < NODES; r++)
-		filled(r, 0, 80, 'a');
+		filled(r, 0, 320, 'a');
 	ck_assert_uint_eq(T.errors, 0);
 	cluster_close();
 }
