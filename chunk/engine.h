@@ -59,6 +59,7 @@ struct chunk_engine_conf {
 	X(counter, corrupt_blocks, "blocks that failed their checksum")          \
 	X(counter, read_errors,    "reads that the disk failed")                 \
 	X(counter, full_errors,    "writes that the file system had no space for") \
+	X(counter, payload_errors, "payloads that failed their checksum on arrival") \
 	X(gauge,   damaged_chunks, "chunks known to be damaged, and not repaired yet")
 STAT_DECLARE(chunk_disk, CHUNK_DISK_STATS)
 

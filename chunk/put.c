@@ -616,7 +616,10 @@ sum_payload(struct put *p)
 	}
 	if (p->w->kind != UPDATE_WRITE && p->w->kind != UPDATE_REPLACE)
 		return 0;
-	return crc == p->w->crc ? 0 : ERR_PAYLOAD_CRC;
+	if (crc == p->w->crc)
+		return 0;
+	stat_add(&p->e->stat.payload_errors, 1);
+	return ERR_PAYLOAD_CRC;
 }
 
 /* From the rows as they are to the first I/O; may be called again after -ENOSPC. */

@@ -29,7 +29,8 @@ static const char *const never[] = {
 	"fuse_requests",
 	"rows mended for fsd check",	/* nobody damages metadata */
 	"full_errors",		/* no disk gets full */
-	"crc_failures",		/* the network does not turn bits */
+	"crc_failures", "payload_errors",	/* the network does not turn bits */
+	"revoked_early",	/* who serves pulls at once: nothing stands behind a payload */
 	"store_errors", "alone",	/* rare: within what is promised a good replica is left */
 	/* Replacing a replica that takes part has it leave first. */
 	"replaced while it served", "replaced while it synced", "replaced while it waited",

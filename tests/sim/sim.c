@@ -324,6 +324,25 @@ sim_boot(struct sim_node *n)
 		sim_fail(s, "%s cannot open: %s", n->env.log.who, err_text(rc));
 }
 
+/* Neither disks nor the network turn bits on the way from one to another. */
+static void
+check_payloads(const struct sim_node *n)
+{
+	static const char *const none[] = { "crc_failures", "payload_errors" };
+
+	list_for_each(it, &n->stats.sets) {
+		const struct stat_set *set = list_entry(it, struct stat_set, node);
+
+		for (const struct stat_row *row = set->rows; row->name != NULL; row++)
+			for (unsigned i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+				if (strcmp(row->name, none[i]) == 0 &&
+				    *(const uint64_t *)(const void *)
+				    ((const char *)set->values + row->off) > 0)
+					sim_fail(n->s, "%s: %s", n->env.log.who,
+					    row->help);
+	}
+}
+
 /* The process dies; with @power what its disks had not synced goes too. */
 void
 sim_die(struct sim_node *n, bool power)
@@ -342,6 +361,7 @@ sim_die(struct sim_node *n, bool power)
 			sim_disk_kill(n->box);
 	}
 	cover_stats(&n->stats);
+	check_payloads(n);
 	if (n->id < SIM_METADATA0)
 		manager_close(n->manager);
 	else if (n->id < SIM_STORAGE0)
