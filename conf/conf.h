@@ -61,6 +61,7 @@
 	X(net,      connections_max,  number,  "4096",          1, 1000000,       0, "connections of one listener") \
 	X(net,      requests_max,     number,  "8192",          1, 1000000,       0, "requests in flight of one listener") \
 	X(net,      client_requests_max, number, "1024",        1, 1000000,       0, "requests in flight of one connection") \
+	X(net,      receive_window,   bytes,   "32MiB",         0, 1099511627776, 0, "reply payload under way to one loop at once; 0: any") \
 	X(net,      hello,            time,    "3s",            100, 600000,      0, "a new connection must prove the key within this time") \
 	X(net,      payload,          time,    "15s",           100, 600000,      0, "a message or payload must be received within this time") \
 	X(net,      idle,             time,    "5min",          1000, 86400000,   0, "close connections unused for this long") \

@@ -41,6 +41,7 @@ forget(struct net_call *c)
 	struct net_hub *hub = c->hub;
 
 	assert(c->out == NULL && c->rx == NULL);
+	net_call_grant_end(c);
 	if (c->state != CALL_ENDING)
 		map_del(&hub->calls, c->id);
 	list_remove(&c->node);
@@ -68,6 +69,7 @@ end_later(struct net_call *c, int rc)
 
 	assert(c->out == NULL && c->rx == NULL && c->state != CALL_ENDING);
 	drop_kept(c);
+	net_call_grant_end(c);
 	map_del(&hub->calls, c->id);
 	net_stop_timer(hub, &c->deadline);
 	list_remove(&c->node);
@@ -147,9 +149,9 @@ net_calls_lost(struct net_peer *p, struct list *unsent, int rc)
 /* ---- sending ---- */
 
 /* Write the head before a request in place: only now is it known how much time the
- * server has. */
+ * server has, and what it may send. */
 static void
-seal(struct net_call *c, uint8_t *head, uint32_t n, uint32_t bulk_len)
+seal(struct net_call *c, struct net_peer *p, uint8_t *head, uint32_t n, uint32_t bulk_len)
 {
 	uint64_t now = net_now(c->hub), ms = 1;
 	struct net_frame f = {
@@ -161,6 +163,12 @@ seal(struct net_call *c, uint8_t *head, uint32_t n, uint32_t bulk_len)
 	if (c->opts.deadline_ns > now)
 		ms = (c->opts.deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS;
 	f.arg = ms > INT32_MAX ? INT32_MAX : (uint32_t)ms;
+	if (f.pieces > 0) {
+		uint32_t may = net_call_may(c, p);
+
+		net_frame_piece_put(head + n - NET_PIECE_BYTES,
+		    net_conn_asks(&p->conn) ? may : 0, c->room);
+	}
 	net_frame_encode(&f, head);
 }
 
@@ -187,7 +195,7 @@ send_out(struct net_call *c)
 {
 	struct net_out *o = c->out;
 
-	seal(c, o->head, o->tx.head_len, o->tx.bulk_len);
+	seal(c, c->peer, o->head, o->tx.head_len, o->tx.bulk_len);
 	c->sent_ns = net_now(c->hub);
 	c->state = CALL_SENT;
 	stat_add(&c->hub->stat.sent_bytes, o->tx.bulk_len);
@@ -197,9 +205,9 @@ send_out(struct net_call *c)
 	}
 }
 
-/* Encode into the hub's scratch. Bytes, or -EMSGSIZE. */
+/* Encode into the hub's scratch, with room for the piece. Bytes, or -EMSGSIZE. */
 static int
-encode(struct net_call *c, const void *req, uint32_t room)
+encode(struct net_call *c, const void *req)
 {
 	uint8_t *head = c->hub->scratch;
 	int n = msg_encode(c->method->request, req, head + NET_HEAD, NET_MSG_MAX);
@@ -207,10 +215,8 @@ encode(struct net_call *c, const void *req, uint32_t room)
 	if (n < 0)
 		return n;
 	n += (int)NET_HEAD;
-	if (c->opts.recv_n > 0) {
-		net_frame_piece_put(head + n, 0, room);
+	if (c->opts.recv_n > 0)
 		n += (int)NET_PIECE_BYTES;
-	}
 	return n;
 }
 
@@ -220,6 +226,7 @@ take_back(struct net_call *c)
 {
 	struct net_chan *chan = c->peer != NULL ? c->peer->conn.chan : NULL;
 
+	net_call_give_up(c);
 	if (c->rx != NULL) {
 		chan->ops->drop(chan, c->rx);
 		c->rx = NULL;
@@ -315,8 +322,9 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	c->rep = NULL;
 	c->out = c->kept = c->rx = NULL;
 	c->rep_bulk = 0;
+	c->room = (uint32_t)room;
 	c->id = hub->next_id + 1;
-	if ((n = encode(c, req, (uint32_t)room)) < 0)
+	if ((n = encode(c, req)) < 0)
 		return n;
 	if ((p = net_peer_get(hub, to)) == NULL)
 		return -ENOMEM;
@@ -325,7 +333,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	    (room == 0 || !p->conn.chan->one_sided)) {
 		if ((rc = map_put(&hub->calls, c->id, c)) != 0)
 			return rc;
-		seal(c, hub->scratch, (uint32_t)n, 0);
+		seal(c, p, hub->scratch, (uint32_t)n, 0);
 		rc = net_conn_copy(&p->conn, hub->scratch, (uint32_t)n,
 		    NULL);
 		c->state = CALL_SENT;
@@ -339,6 +347,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 		c->state = CALL_QUEUED;
 	}
 	if (rc != 0) {
+		net_call_grant_end(c);
 		map_del(&hub->calls, c->id);
 		c->out = NULL;
 		c->state = CALL_IDLE;
@@ -527,9 +536,22 @@ net_calls_frame(struct net_conn *conn, const uint8_t *head, const struct net_fra
 		return;
 	}
 	p->fails = 0;
-	if (c == NULL || c->peer != p || c->state != CALL_SENT || c->kept != NULL) {
+	if (c != NULL && (c->peer != p || c->state != CALL_SENT))
+		c = NULL;
+	if (f->kind == NET_FRAME_ASK) {
+		rc = c == NULL ? net_call_asked_late(p, f->id) : c->kept != NULL ?
+		    ERR_BAD_MESSAGE : net_call_asked(c, f->arg);
+		if (rc != 0)
+			net_peer_failed(p, -ECONNRESET);
+		return;
+	}
+	if (c == NULL || c->kept != NULL) {
 		if (rx != NULL)		/* late: timed out or cancelled */
 			chan->ops->drop(chan, rx);
+		return;
+	}
+	if ((rc = net_call_came(c, f->bulk_len)) != 0) {
+		net_peer_failed(p, -ECONNRESET);
 		return;
 	}
 	if (f->arg != 0 && rx != NULL)
@@ -591,5 +613,7 @@ net_calls_close(struct net_hub *hub)
 	while (!list_empty(&hub->ending))
 		forget(list_entry(hub->ending.next, struct net_call, node));
 	clock_undefer(hub->conf.clock, &hub->end);
+	clock_undefer(hub->conf.clock, &hub->grants);
+	assert(hub->window.charged == 0 && hub->window.waiting == 0);
 	assert(hub->calls_n == 0 && hub->calls.n == 0);
 }

@@ -20,6 +20,7 @@
 #include "conf/rand.h"
 #include "conf/stat.h"
 #include "net/addr.h"
+#include "net/grant.h"
 #include "net/msg.h"
 
 #define NET_MSG_MAX	(1100u << 10)	/* bytes of one encoded message */
@@ -43,6 +44,9 @@ struct net_hub_conf {
 	void		  *nonce_ctx;
 	uint32_t	   calls_max;	/* in flight, all peers; over it ERR_BUSY */
 	uint32_t	   idle_ms;	/* close a connection unused for this long */
+	/* Bytes of reply payload that may be under way to this hub at once, from all
+	 * servers (net/grant.h); 0: no limit. */
+	uint64_t	   receive_window;
 	/* Where the hub and its servers tell their counters, as of log's speaker; NULL:
 	 * nowhere. Borrowed. */
 	struct stat_registry *stats;
@@ -56,7 +60,12 @@ struct net_hub_conf {
 	X(counter, connects,   "connections that were made")                     \
 	X(counter, sent_bytes, "payload sent with calls")                        \
 	X(counter, recv_bytes, "payload received with replies")                  \
-	X(gauge,   calls_now,  "calls in flight")
+	X(counter, asks,       "replies that had to ask before they came")       \
+	X(gauge,   calls_now,  "calls in flight")                                \
+	X(gauge,   window,     "bytes of replies that may be under way; 0: any") \
+	X(gauge,   granted,    "of those, bytes that are")                       \
+	X(gauge,   waiting,    "replies that wait until they may come")          \
+	X(hist,    ask_ns,     "time that replies waited for their grant")
 STAT_DECLARE(net_hub, NET_HUB_STATS)
 
 int	net_hub_open(struct net_hub **out, const struct net_hub_conf *conf);
@@ -114,7 +123,9 @@ struct net_call {
 	void		*out;		/* encoded request until it has left */
 	void		*kept;		/* reply whose payload is not whole yet */
 	void		*rx;		/* that payload */
-	uint64_t	 sent_ns;
+	struct net_grant grant;		/* to send the reply's payload */
+	uint32_t	 room, may;	/* bytes of it: wanted at most, may come */
+	uint64_t	 sent_ns, asked_ns;
 	int		 rc;
 	uint8_t		 state;
 };

@@ -74,13 +74,19 @@ net_conn_send(struct net_conn *c, struct net_out *o)
 }
 
 int
-net_conn_ping(struct net_conn *c)
+net_conn_word(struct net_conn *c, enum net_frame_kind kind, uint64_t id, uint32_t arg)
 {
-	struct net_frame f = { .kind = NET_FRAME_PING };
+	struct net_frame f = { .kind = (uint8_t)kind, .id = id, .arg = arg };
 	uint8_t head[NET_HEAD];
 
 	net_frame_encode(&f, head);
 	return net_conn_copy(c, head, sizeof(head), NULL);
+}
+
+int
+net_conn_ping(struct net_conn *c)
+{
+	return net_conn_word(c, NET_FRAME_PING, 0, 0);
 }
 
 static void
@@ -295,6 +301,16 @@ hello_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
 
 /* ---- receiving ---- */
 
+static bool
+is_for_owner(const struct net_conn *c, uint8_t kind)
+{
+	if (c->rdma != NULL)
+		return false;		/* set-up has not ended */
+	if (kind == NET_FRAME_ASK || kind == NET_FRAME_GRANT)
+		return net_conn_asks(c) && c->client == (kind == NET_FRAME_ASK);
+	return kind == (c->client ? NET_FRAME_REPLY : NET_FRAME_REQUEST);
+}
+
 static void
 chan_frame(struct net_chan *chan, const uint8_t *head, uint32_t n,
     struct net_rx *rx, struct net_far *far)
@@ -315,18 +331,13 @@ chan_frame(struct net_chan *chan, const uint8_t *head, uint32_t n,
 		rdma_frame(c, head, n);
 		return;
 	}
-	if (rc == 0 && f.kind == (c->client ? NET_FRAME_REPLY : NET_FRAME_REQUEST) &&
-	    c->rdma == NULL) {
+	if (rc == 0 && is_for_owner(c, f.kind)) {
 		c->began = true;
 		c->ops->frame(c, head, &f, rx, far);
 		return;
 	}
 	if (rc == 0 && !c->client && f.kind == NET_FRAME_PING) {
-		uint8_t pong[NET_HEAD];
-
-		f.kind = NET_FRAME_PONG;
-		net_frame_encode(&f, pong);
-		if ((rc = net_conn_copy(c, pong, sizeof(pong), NULL)) == 0)
+		if ((rc = net_conn_word(c, NET_FRAME_PONG, 0, 0)) == 0)
 			return;
 	} else if (rc == 0 && c->client && f.kind == NET_FRAME_PONG) {
 		return;

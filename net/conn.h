@@ -34,6 +34,8 @@ struct net_hub {
 	struct list peer_list;
 	struct list ending;		/* calls whose fn is due */
 	struct clock_defer end;
+	struct net_window window;	/* for replies to our calls */
+	struct clock_defer grants;	/* due: whoever may send is told */
 	uint64_t    next_id;
 	uint32_t    calls_n, conns_n;
 	void	   *rep, *rep_zero;	/* room for the largest reply */
@@ -71,7 +73,8 @@ void	net_out_free(struct net_hub *hub, struct net_out *o);	/* NULL is fine */
 
 struct net_conn_ops {
 	void (*up)(struct net_conn *);
-	/* A request or reply, decoded; @head as struct net_chan_up says. */
+	/* A request or grant, a reply or question, decoded; @head as struct net_chan_up
+	 * says. */
 	void (*frame)(struct net_conn *, const uint8_t *head,
 	    const struct net_frame *f, struct net_rx *rx, struct net_far *far);
 	void (*pulled)(struct net_conn *, struct net_rx *rx);
@@ -105,6 +108,13 @@ int	net_conn_connect(struct net_conn *c, struct net_hub *hub,
 int	net_conn_accept(struct net_conn *c, struct net_hub *hub,
 	    struct net_chan *chan, uint32_t hello_ms,
 	    const struct net_conn_ops *ops);
+/* Do both ends know questions and grants? */
+static inline bool
+net_conn_asks(const struct net_conn *c)
+{
+	return c->wire >= 3;
+}
+
 /* No upcall from here on. Frames with an owner are moved to @unsent (struct net_out by
  * tx.node), others freed.  A closed one is fine. */
 void	net_conn_close(struct net_conn *c, struct list *unsent, bool linger);
@@ -115,6 +125,9 @@ int	net_conn_copy(struct net_conn *c, const uint8_t *head, uint32_t n,
 	    struct net_far *far);
 /* Send @o. True: it has left, and is the caller's again; false: ops->sent tells. */
 bool	net_conn_send(struct net_conn *c, struct net_out *o);
+/* Send a frame that is a head and no more. 0 or -ENOMEM. */
+int	net_conn_word(struct net_conn *c, enum net_frame_kind kind, uint64_t id,
+	    uint32_t arg);
 /* Is the peer there? Its pong counts as bytes received. */
 int	net_conn_ping(struct net_conn *c);
 

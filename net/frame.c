@@ -72,6 +72,11 @@ kind_is_sound(const struct net_frame *f)
 	case NET_FRAME_PONG:
 		return f->msg_len == 0 && f->bulk_len == 0 && f->id == 0 &&
 		    f->method == 0 && f->pieces == 0 && f->arg == 0;
+	case NET_FRAME_ASK:
+	case NET_FRAME_GRANT:
+		return f->msg_len == 0 && f->bulk_len == 0 && f->method == 0 &&
+		    f->pieces == 0 && (f->kind == NET_FRAME_ASK ? f->arg > 0 &&
+		    f->arg <= NET_BULK_MAX : f->arg <= 1);
 	}
 	return false;
 }

@@ -12,11 +12,14 @@
  *    27     1  pieces    rows {u32 dst_off, u32 len} that end the message
  *    28     4  arg       request: milliseconds until the caller gives up, over 0
  *                        reply: the result, i32
+ *                        ask: bytes of payload, over 0
+ *                        grant: 0, or 1: nobody wants that reply any more
  *    32        message, then payload
  *
  * Pieces of a reply say where in the caller's receive buffers its payload goes, in
- * order; their lengths sum to bulk_len.  A request may have one: {0, room}, the size of
- * those buffers.  Payload has no checksum here: its messages carry one of their own. */
+ * order; their lengths sum to bulk_len.  A request may have one: {free, room}, the size of
+ * those buffers, and before it how much payload may come without asking.  Payload has no
+ * checksum here: its messages carry one of their own. */
 #ifndef NET_FRAME_H
 #define NET_FRAME_H
 
@@ -40,7 +43,9 @@ enum net_frame_kind {
 	NET_FRAME_REPLY = 5,
 	NET_FRAME_PING = 6,		/* answered by a pong at once, empty */
 	NET_FRAME_PONG = 7,
-	NET_FRAME_RDMA = 8		/* set-up (net/rdma.h), before any request */
+	NET_FRAME_RDMA = 8,		/* set-up (net/rdma.h), before any request */
+	NET_FRAME_ASK = 9,		/* server: the reply to @id is ready, may it come? */
+	NET_FRAME_GRANT = 10		/* caller: it may, or need not any more */
 };
 
 struct net_frame {

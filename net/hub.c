@@ -101,6 +101,8 @@ net_hub_open(struct net_hub **out, const struct net_hub_conf *conf)
 	list_init(&hub->ending);
 	map_init(&hub->calls);
 	map_init(&hub->peers);
+	net_window_init(&hub->window, conf->receive_window);
+	stat_set(&hub->stat.window, conf->receive_window);
 	net_hello_tag(conf->key, conf->cluster, hub->tag);
 	hub->conf.cluster = NULL;
 	hub->rep_bytes = largest_reply();

@@ -66,6 +66,7 @@ net_peer_get(struct net_hub *hub, const struct net_addr *addr)
 	list_init(&p->waiting);
 	list_init(&p->sent);
 	list_init(&p->revoking);
+	net_grant_peer_init(&p->grant);
 	list_push_back(&hub->peer_list, &p->node);
 	clock_timer_start(hub->conf.clock, &p->timer,
 	    net_now(hub) + FORGET_MS * NS_PER_MS, peer_is_old);
@@ -80,6 +81,7 @@ free_peer(struct net_peer *p)
 
 	assert(p->conn.chan == NULL && list_empty(&p->waiting) &&
 	    list_empty(&p->sent) && list_empty(&p->revoking));
+	assert(p->grant.held == 0 && list_empty(&p->grant.node));
 	for (at = &first; *at != p; at = &(*at)->same)
 		;
 	*at = p->same;

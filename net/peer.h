@@ -18,6 +18,7 @@ struct net_peer {
 	enum net_peer_state state;
 	/* calls: without a connection, on it, and those that want their memory back */
 	struct list	   waiting, sent, revoking;
+	struct net_grant_peer grant;	/* what it may send */
 	struct clock_timer timer;	/* PAUSED: try; UP: idle?; IDLE: forget */
 	struct clock_timer probe;
 	uint64_t	   probe_ns, used_ns, not_before_ns;
@@ -65,5 +66,21 @@ void	net_calls_frame(struct net_conn *conn, const uint8_t *head,
 	    const struct net_frame *f, struct net_rx *rx, struct net_far *far);
 void	net_calls_pulled(struct net_conn *conn, struct net_rx *rx);
 void	net_calls_sent(struct net_conn *conn, struct net_out *o);
+
+/* ---- net/call_grant.c ---- */
+
+/* @c is about to be sent to @p: how much payload of its reply may come unasked. */
+uint32_t net_call_may(struct net_call *c, struct net_peer *p);
+/* The server asks for that much. 0; ERR_BAD_MESSAGE when it had no reason to. */
+int	net_call_asked(struct net_call *c, uint32_t bytes);
+/* It asks for a call that is not there any more. 0 or -ENOMEM. */
+int	net_call_asked_late(struct net_peer *p, uint64_t id);
+/* The reply is here, its payload may follow. 0; ERR_BAD_MESSAGE when that is more than it
+ * may be. */
+int	net_call_came(struct net_call *c, uint32_t bytes);
+/* @c ends before its reply, on a connection that stays. */
+void	net_call_give_up(struct net_call *c);
+/* @c ends: what it had been granted is free again. */
+void	net_call_grant_end(struct net_call *c);
 
 #endif

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* request.c - one request, from its frame to the end of its reply.
  *
- *   HELD -> PULLING -> HELD -> REPLYING -> gone
- *                          \_____________-> gone  (reply left at once)
+ *   PARKED -> HELD -> PULLING -> HELD -> ASKING -> REPLYING -> gone
+ *                                    \---------\-> REPLYING -> gone
+ *                                     \-> gone  (reply left at once)
  *
  * 1. r->conn is NULL once the connection has gone, r->srv once the server has; then the
  *    request belongs to its handler alone.
  * 2. r->rx lives while conn does: dropped at the reply, or with the connection.
  * 3. A pull's fn runs from the loop: through s->ready when it could run at once.
- * 4. Nothing after a handler, a pull's fn or sent() touches server, connection or
+ * 4. A reply with more payload than the caller lets come unasked waits for a grant, and
+ *    what it borrows with it: for payload_ms, or until the caller's time is up.  Requests
+ *    that may lead to such replies are kept from their handler while what is owed to one
+ *    connection in this way would be more than OWED_MAX; so a caller who grants nothing
+ *    holds no more of our memory than that.
+ * 5. Nothing after a handler, a pull's fn or sent() touches server, connection or
  *    request, except under s->held. */
 #include <assert.h>
 #include <errno.h>
@@ -19,6 +25,7 @@
 #include "net/serve_impl.h"
 
 #define REQ_KEEP	1024u		/* spare requests */
+#define OWED_MAX	(16u << 20)	/* or one reply, if that is larger */
 
 struct req *
 net_req_new(struct net_server *s)
@@ -42,12 +49,66 @@ net_req_new(struct net_server *s)
 	return r;
 }
 
+static void run_ready(struct clock_defer *d);
+
+static bool
+has_room(const struct sconn *sc, uint32_t bytes)
+{
+	return sc->owed_bytes == 0 || sc->owed_bytes + bytes <= OWED_MAX;
+}
+
+static void
+owe(struct req *r)
+{
+	r->owed = r->pub.recv_len;
+	r->conn->owed_bytes += r->owed;
+}
+
+bool
+net_req_owe(struct req *r)
+{
+	struct sconn *sc = r->conn;
+
+	if (r->may >= r->pub.recv_len)
+		return true;
+	/* One whose payload is under way would hold up all that is behind it. */
+	if (r->rx != NULL || (list_empty(&sc->parked) &&
+	    has_room(sc, r->pub.recv_len))) {
+		owe(r);
+		return true;
+	}
+	r->state = REQ_PARKED;
+	list_push_back(&sc->parked, &r->ready);
+	return false;
+}
+
+/* Nothing is owed for @r any more: there may be room for others. */
+static void
+settle(struct req *r)
+{
+	struct sconn *sc = r->conn;
+
+	sc->owed_bytes -= r->owed;
+	r->owed = 0;
+	while (!list_empty(&sc->parked)) {
+		struct req *next = list_entry(sc->parked.next, struct req, ready);
+
+		if (!has_room(sc, next->pub.recv_len))
+			return;
+		owe(next);
+		list_remove(&next->ready);
+		list_push_back(&r->srv->ready, &next->ready);
+		clock_defer(net_server_clock(r->srv), &r->srv->run, run_ready);
+	}
+}
+
 /* Take it off its connection; what of it was in flight there ends. */
 static void
 detach(struct req *r)
 {
 	if (r->conn == NULL)
 		return;
+	settle(r);
 	if (r->rx != NULL)
 		r->conn->conn.chan->ops->drop(r->conn->conn.chan, r->rx);
 	if (r->far != NULL)
@@ -104,7 +165,10 @@ run_ready(struct clock_defer *d)
 	for (struct list *l; !s->closed && (l = list_pop_front(&now)) != NULL;) {
 		struct req *r = list_entry(l, struct req, ready);
 
-		r->pulled(&r->pub, r->rc);
+		if (r->state == REQ_PARKED)
+			net_server_dispatch(r);
+		else
+			r->pulled(&r->pub, r->rc);
 	}
 	/* A server that was closed meanwhile has taken them off: net_server_close()
 	 * walks all its requests. */
@@ -204,10 +268,99 @@ make_reply(struct req *r, const uint8_t *head, uint32_t len,
 	o->tx.iov = o->iov;
 	o->tx.iov_n = n;
 	o->tx.dst_off = o->dst_off;
-	o->tx.far = r->far;
-	r->far = NULL;
 	return o;
 }
+
+/* ---- replies that ask ---- */
+
+/* The reply is made: may it come?  False: out of memory. */
+static bool
+ask(struct req *r, struct net_out *o)
+{
+	struct net_server *s = r->srv;
+
+	if (net_conn_word(&r->conn->conn, NET_FRAME_ASK, r->id, o->tx.bulk_len) != 0)
+		return false;
+	r->out = o;
+	r->state = REQ_ASKING;
+	r->asked_ns = clock_now(net_server_clock(s));
+	list_push_back(&r->conn->asking, &r->ready);
+	stat_add(&s->stat.asks, 1);
+	stat_set(&s->stat.asking, s->stat.asking + 1);
+	return true;
+}
+
+void
+net_req_unask(struct req *r)
+{
+	struct net_server *s = r->srv;
+
+	assert(r->state == REQ_ASKING);
+	r->state = REQ_REPLYING;
+	list_remove(&r->ready);
+	net_out_free(s->hub, r->out);
+	r->out = NULL;
+	stat_set(&s->stat.asking, s->stat.asking - 1);
+}
+
+void
+net_req_give_up(struct req *r)
+{
+	struct net_frame f = {
+		.id = r->id, .kind = NET_FRAME_REPLY, .arg = (uint32_t)ERR_BUSY
+	};
+	struct sconn *sc = r->conn;
+	uint8_t head[NET_HEAD];
+
+	net_server_count_error(r->srv, ERR_BUSY);
+	net_frame_encode(&f, head);
+	if (net_conn_copy(&sc->conn, head, sizeof(head), r->far) != 0) {
+		net_server_close_conn(sc, false);
+		return;
+	}
+	r->far = NULL;
+	net_req_unask(r);
+	net_req_finish(r);
+}
+
+static void
+push(struct req *r)
+{
+	struct net_out *o = r->out;
+
+	r->out = NULL;			/* unask() leaves it to us */
+	net_req_unask(r);
+	settle(r);
+	o->tx.far = r->far;
+	r->far = NULL;
+	stat_add(&r->srv->stat.sent_bytes, o->tx.bulk_len);
+	if (net_conn_send(&r->conn->conn, o)) {
+		net_out_free(r->conn->conn.hub, o);
+		net_req_finish(r);
+	}
+}
+
+/* In the order in which was asked, mostly; what is not there has been given up, or nobody
+ * has asked: no harm either. */
+void
+net_req_granted(struct sconn *sc, uint64_t id, bool wanted)
+{
+	list_for_each(l, &sc->asking) {
+		struct req *r = list_entry(l, struct req, ready);
+
+		if (r->id != id)
+			continue;
+		if (wanted) {
+			push(r);
+		} else {
+			net_req_unask(r);
+			net_req_finish(r);
+		}
+		return;
+	}
+}
+
+/* ---- replies ---- */
 
 /* True: the reply has left, or cannot; false: ops->sent tells. */
 static bool
@@ -234,7 +387,6 @@ send_reply(struct req *r, int rc, const void *rep, const struct net_piece *piece
 	}
 	if (rc != 0)
 		net_server_count_error(r->srv, rc);
-	stat_add(&r->srv->stat.sent_bytes, f.bulk_len);
 	stat_hist_add(&r->srv->stat.request_ns, clock_now(net_server_clock(r->srv)) -
 	    r->start_ns);
 	f.msg_len = (uint32_t)len - NET_HEAD;
@@ -248,11 +400,20 @@ send_reply(struct req *r, int rc, const void *rep, const struct net_piece *piece
 		}
 	} else if ((o = make_reply(r, head, (uint32_t)len, pieces, n,
 	    f.bulk_len)) != NULL) {
-		r->state = REQ_REPLYING;
-		if (!net_conn_send(&sc->conn, o))
+		if (f.bulk_len > r->may && ask(r, o))
 			return false;
-		net_out_free(sc->conn.hub, o);
-		return true;
+		if (f.bulk_len > r->may) {
+			net_out_free(sc->conn.hub, o);
+		} else {
+			o->tx.far = r->far;
+			r->far = NULL;
+			r->state = REQ_REPLYING;
+			stat_add(&r->srv->stat.sent_bytes, f.bulk_len);
+			if (!net_conn_send(&sc->conn, o))
+				return false;
+			net_out_free(sc->conn.hub, o);
+			return true;
+		}
 	}
 	/* Out of memory for an answer: a reset is one too. */
 	r->state = REQ_HELD;
@@ -267,7 +428,7 @@ net_reply(struct net_req *pub, int rc, const void *rep,
 	struct req *r = pub->impl;
 	struct net_chan *chan;
 
-	assert(r->state != REQ_REPLYING && n <= NET_BULK_PIECES);
+	assert((r->state == REQ_HELD || r->state == REQ_PULLING) && n <= NET_BULK_PIECES);
 	assert(n == 0 || sent != NULL);
 	list_remove(&r->ready);
 	if (rc == 0 && rep == NULL && r->srv != NULL)
@@ -289,6 +450,6 @@ net_req_drop(struct net_req *pub)
 {
 	struct req *r = pub->impl;
 
-	assert(r->state != REQ_REPLYING);
+	assert(r->state == REQ_HELD || r->state == REQ_PULLING);
 	net_req_free(r);
 }

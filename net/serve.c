@@ -47,6 +47,12 @@ net_server_close_conn(struct sconn *sc, bool linger)
 		struct req *r = list_entry(l, struct req, node);
 
 		r->conn = NULL;
+		if (r->state == REQ_PARKED) {
+			net_req_free(r);
+			continue;
+		}
+		if (r->state == REQ_ASKING)
+			net_req_unask(r);
 		if (r->state == REQ_REPLYING) {
 			list_push_back(&replies, &r->node);
 			continue;
@@ -86,14 +92,36 @@ find_stuck(const struct net_server *s, uint64_t now)
 	return NULL;
 }
 
+/* The first reply whose grant does not come. */
+static struct req *
+find_ungranted(const struct net_server *s, uint64_t now)
+{
+	uint64_t limit = s->conf.payload_ms * NS_PER_MS;
+
+	list_for_each(l, &s->conns) {
+		const struct sconn *sc = list_entry(l, struct sconn, node);
+
+		list_for_each(k, &sc->asking) {
+			struct req *r = list_entry(k, struct req, ready);
+
+			if (now - r->asked_ns >= limit || now >= r->pub.deadline_ns)
+				return r;
+		}
+	}
+	return NULL;
+}
+
 static void
 sweep(struct clock_timer *t)
 {
 	struct net_server *s = container_of(t, struct net_server, sweep);
 	uint64_t now = clock_now(net_server_clock(s));
 	struct sconn *sc;
+	struct req *r;
 
 	s->held++;
+	while (!s->closed && (r = find_ungranted(s, now)) != NULL)
+		net_req_give_up(r);
 	while (!s->closed && (sc = find_stuck(s, now)) != NULL) {
 		char peer[NET_ADDR_TEXT];
 
@@ -122,14 +150,8 @@ net_server_count_error(struct net_server *s, int rc)
 static void
 reply_code(struct sconn *sc, uint64_t id, int rc)
 {
-	struct net_frame f = {
-		.id = id, .kind = NET_FRAME_REPLY, .arg = (uint32_t)rc
-	};
-	uint8_t head[NET_HEAD];
-
 	net_server_count_error(sc->srv, rc);
-	net_frame_encode(&f, head);
-	if (net_conn_copy(&sc->conn, head, sizeof(head), NULL) != 0)
+	if (net_conn_word(&sc->conn, NET_FRAME_REPLY, id, (uint32_t)rc) != 0)
 		net_server_close_conn(sc, false);
 }
 
@@ -177,6 +199,17 @@ admit(struct sconn *sc, const uint8_t *head, const struct net_frame *f, int *rc)
 	return NULL;
 }
 
+void
+net_server_dispatch(struct req *r)
+{
+	struct net_server *s = r->srv;
+	uint8_t service = (uint8_t)(r->pub.method >> 8);
+
+	r->state = REQ_HELD;
+	stat_add(&s->stat.requests, 1);
+	s->services[service].fn(s->services[service].ctx, &r->pub);
+}
+
 static void
 conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f,
     struct net_rx *rx, struct net_far *far)
@@ -186,6 +219,10 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 	struct req *r;
 	int rc;
 
+	if (f->kind == NET_FRAME_GRANT) {
+		net_req_granted(sc, f->id, f->arg == 0);
+		return;
+	}
 	if ((r = admit(sc, head, f, &rc)) == NULL) {
 		if (rx != NULL)
 			conn->chan->ops->drop(conn->chan, rx);
@@ -198,11 +235,10 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 	r->pub.bulk_len = f->bulk_len;
 	r->start_ns = clock_now(net_server_clock(s));
 	r->pub.deadline_ns = r->start_ns + f->arg * NS_PER_MS;
-	if (f->pieces > 0) {
-		uint32_t zero;
-
-		net_frame_piece(head, f, 0, &zero, &r->pub.recv_len);
-	}
+	if (f->pieces > 0)
+		net_frame_piece(head, f, 0, &r->may, &r->pub.recv_len);
+	if (!net_conn_asks(conn))
+		r->may = NET_BULK_MAX;
 	r->id = f->id;
 	r->far = far;
 	r->conn = sc;
@@ -210,8 +246,8 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 		rx->owner = r;
 	list_push_back(&sc->reqs, &r->node);
 	sc->reqs_n++;
-	stat_add(&s->stat.requests, 1);
-	s->services[f->method >> 8].fn(s->services[f->method >> 8].ctx, &r->pub);
+	if (net_req_owe(r))
+		net_server_dispatch(r);
 }
 
 static void
@@ -316,6 +352,8 @@ accepted(void *ctx, struct net_chan *chan)
 	}
 	sc->srv = s;
 	list_init(&sc->reqs);
+	list_init(&sc->asking);
+	list_init(&sc->parked);
 	list_push_back(&s->fresh, &sc->node);
 	stat_set(&s->stat.connections, s->conns_n + 1);
 	if (s->conns_n++ == 0)

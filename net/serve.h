@@ -38,6 +38,8 @@ struct net_server_conf {
 	X(counter, sent_bytes,  "payload sent with replies")                     \
 	X(gauge,   connections, "connections that are open")                     \
 	X(gauge,   inflight,    "requests whose reply has not left")             \
+	X(counter, asks,        "replies that had to ask their caller first")    \
+	X(gauge,   asking,      "replies that wait for their caller's grant")    \
 	X(hist,    request_ns,  "time from request to reply")
 STAT_DECLARE(net_server, NET_SERVER_STATS)
 

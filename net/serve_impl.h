@@ -9,7 +9,7 @@
 
 #define REQ_INLINE	1024u		/* message and its struct, usually */
 
-enum req_state { REQ_HELD, REQ_PULLING, REQ_REPLYING };
+enum req_state { REQ_HELD, REQ_PARKED, REQ_PULLING, REQ_ASKING, REQ_REPLYING };
 
 struct sconn {
 	struct net_conn	   conn;
@@ -17,18 +17,26 @@ struct sconn {
 	struct list	   node;	/* s->fresh until its hello, then s->conns */
 	struct list	   reqs;
 	uint32_t	   reqs_n;
+	struct list	   asking;	/* of those, replies that wait for a grant */
+	struct list	   parked;	/* and those their handler has not seen yet */
+	uint64_t	   owed_bytes;	/* what replies that must ask may have, of those it
+					 * has; until they are granted */
 };
 
 struct req {
 	struct net_req	   pub;		/* first: impl is not needed to find us */
 	struct list	   node;	/* conn->reqs, s->orphans, or spare */
-	struct list	   ready;	/* s->ready: fn is due with rc */
+	struct list	   ready;	/* s->ready: fn or handler is due; conn->asking or
+					 * parked */
 	struct net_server *srv;
 	struct sconn	  *conn;
 	struct net_rx	  *rx;
 	struct net_far	  *far;
 	const struct msg_method *method;
-	uint64_t	   id, start_ns;
+	uint64_t	   id, start_ns, asked_ns;
+	uint32_t	   may;		/* payload that the reply may have unasked */
+	uint32_t	   owed;	/* of conn->owed_bytes */
+	struct net_out	  *out;		/* ASKING: the reply */
 	enum req_state	   state;
 	net_pull_fn	  *pulled;
 	int		   rc;
@@ -74,6 +82,9 @@ void	net_server_put(struct net_server *s);
 void	net_server_close_conn(struct sconn *sc, bool linger);
 void	net_server_count_error(struct net_server *s, int rc);
 
+/* Give @r to its handler. */
+void	net_server_dispatch(struct req *r);
+
 /* ---- net/request.c ---- */
 
 /* Counted, on no list yet. NULL: out of memory. */
@@ -81,6 +92,14 @@ struct req *net_req_new(struct net_server *s);
 void	net_req_free(struct req *r);
 /* The reply has left or never will. Runs sent(). */
 void	net_req_finish(struct req *r);
+/* The caller of @sc has answered the question for reply @id: it may come, or is not wanted. */
+void	net_req_granted(struct sconn *sc, uint64_t id, bool wanted);
+/* No grant has come for too long: the caller is told to come again. */
+void	net_req_give_up(struct req *r);
+/* Its connection has gone. */
+void	net_req_unask(struct req *r);
+/* May @r, which has just come, go to its handler?  If not it will, when less is owed. */
+bool	net_req_owe(struct req *r);
 /* The fn of its pull is due with @rc, from the loop. */
 void	net_req_pull_ended(struct req *r, int rc);
 

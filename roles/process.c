@@ -132,6 +132,7 @@ hub_open(struct process_loop *l)
 		.clock = loop_clock(l->loop), .rand = &l->rand, .log = &l->env.log,
 		.calls_max = (uint32_t)p->conf->net_requests_max,
 		.idle_ms = (uint32_t)p->conf->net_idle,
+		.receive_window = p->conf->net_receive_window,
 		.cluster = p->conf->cluster_name, .stats = &p->stats,
 	};
 	struct net_transport *t;

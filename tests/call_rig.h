@@ -198,7 +198,7 @@ check_alive(void)
 	ck_assert_uint_eq(a.version, 42);
 }
 
-static int
+static inline int
 start_hold(struct ask *a, unsigned ms)
 {
 	struct msg_last m = { .ino = 1 };
@@ -208,7 +208,7 @@ start_hold(struct ask *a, unsigned ms)
 
 static struct iovec send_iov[3];
 
-static int
+static inline int
 start_write(struct ask *a, uint32_t offset, uint32_t n, unsigned ms)
 {
 	struct msg_write m = { .offset = offset, .len = n, .seq = n };
@@ -310,7 +310,7 @@ close_rig(void)
 	end_rig();
 }
 
-static void
+static inline void
 open_served(int kind)
 {
 	open_rig(kind);

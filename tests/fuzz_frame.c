@@ -108,7 +108,7 @@ login(int fd)
 	uint32_t n;
 
 	net_hello_tag(rig.hub_conf.key, NULL, tag);
-	net_hello_ask(&h, rig.hub_conf.key, tag, 1, 1, nonce, out);
+	net_hello_ask(&h, rig.hub_conf.key, tag, NET_WIRE_MIN, FSD_WIRE, nonce, out);
 	if (write(fd, out, NET_HELLO1) != NET_HELLO1)
 		abort();
 	while (at < NET_HELLO2) {
@@ -196,6 +196,12 @@ make_frame(struct rand *r, uint8_t *out)
 
 	if (rand_chance(r, 1, 12)) {
 		f = (struct net_frame){ .kind = NET_FRAME_PING };
+	} else if (rand_chance(r, 1, 6)) {
+		/* Of a reply that asked, mostly. */
+		f = (struct net_frame){ .kind = NET_FRAME_GRANT,
+			.id = rand_below(r, 20), .arg = (uint32_t)rand_below(r, 2) };
+		if (rand_chance(r, 1, 30))
+			f.arg = (uint32_t)rand_u64(r);
 	} else {
 		/* A list of zeros reads as any message; or noise. */
 		f.msg_len = 1 + (uint32_t)rand_below(r, 12);
@@ -206,7 +212,8 @@ make_frame(struct rand *r, uint8_t *out)
 			rand_bytes(r, msg, f.msg_len);
 		}
 		if (rand_chance(r, 1, 3)) {
-			net_frame_piece_put(msg + f.msg_len, 0,
+			net_frame_piece_put(msg + f.msg_len,
+			    rand_chance(r, 1, 2) ? (uint32_t)rand_below(r, 100000) : 0,
 			    (uint32_t)rand_below(r, 100000));
 			f.msg_len += NET_PIECE_BYTES;
 			f.pieces = 1;
@@ -215,7 +222,7 @@ make_frame(struct rand *r, uint8_t *out)
 			f.bulk_len = (uint32_t)rand_below(r, 30000);
 	}
 	if (rand_chance(r, 1, 20))
-		f.kind = (uint8_t)rand_below(r, 9);
+		f.kind = (uint8_t)rand_below(r, 12);
 	if (rand_chance(r, 1, 20))
 		f.pieces = (uint8_t)rand_below(r, 256);
 	net_frame_encode(&f, out);

@@ -212,7 +212,7 @@ raw_login(int fd)
 	uint32_t n;
 
 	net_hello_tag(rig.hub_conf.key, NULL, tag);
-	net_hello_ask(&h, rig.hub_conf.key, tag, 1, 1, nonce, out);
+	net_hello_ask(&h, rig.hub_conf.key, tag, NET_WIRE_MIN, NET_WIRE_MIN, nonce, out);
 	ck_assert_uint_eq(raw_send(fd, out, NET_HELLO1), NET_HELLO1);
 	ck_assert_uint_eq(raw_recv(fd, in, NET_HELLO2), NET_HELLO2);
 	ck_assert_int_eq(net_hello_take(&h, in, NET_HELLO2, nonce, out, &n), 1);

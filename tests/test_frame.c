@@ -33,6 +33,35 @@ START_TEST(golden_bytes)
 }
 END_TEST
 
+/* Those that are no more than a head. */
+static const struct {
+	const char	*what;
+	struct net_frame f;
+	uint8_t		 bytes[NET_HEAD];
+} words[] = {
+	{ "question", { .kind = NET_FRAME_ASK, .id = 0x0102030405060708, .arg = 0x01020304 },
+	  { 0x46, 0x53, 0x44, 0x31, 0x41, 0x4e, 0xec, 0xe5, 0x00, 0x00, 0x00, 0x00,
+	    0x00, 0x00, 0x00, 0x00, 0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,
+	    0x00, 0x00, 0x09, 0x00, 0x04, 0x03, 0x02, 0x01 } },
+	{ "grant", { .kind = NET_FRAME_GRANT, .id = 0x0102030405060708 },
+	  { 0x46, 0x53, 0x44, 0x31, 0xf6, 0xc7, 0x72, 0x95, 0x00, 0x00, 0x00, 0x00,
+	    0x00, 0x00, 0x00, 0x00, 0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,
+	    0x00, 0x00, 0x0a, 0x00, 0x00, 0x00, 0x00, 0x00 } },
+	{ "not wanted", { .kind = NET_FRAME_GRANT, .id = 0x0102030405060708, .arg = 1 },
+	  { 0x46, 0x53, 0x44, 0x31, 0x4e, 0x6d, 0x37, 0x48, 0x00, 0x00, 0x00, 0x00,
+	    0x00, 0x00, 0x00, 0x00, 0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,
+	    0x00, 0x00, 0x0a, 0x00, 0x01, 0x00, 0x00, 0x00 } }
+};
+
+START_TEST(golden_words)
+{
+	uint8_t out[NET_HEAD];
+
+	net_frame_encode(&words[_i].f, out);
+	ck_assert_msg(memcmp(out, words[_i].bytes, NET_HEAD) == 0, "%s", words[_i].what);
+}
+END_TEST
+
 START_TEST(golden_reads)
 {
 	uint32_t head_len, bulk_len, off, len;
@@ -129,7 +158,18 @@ static const struct {
 	{ "kind 0", { .kind = 0 }, false },
 	{ "words of RDMA", { .kind = 8, .msg_len = 40 }, true },
 	{ "words of RDMA with payload", { .kind = 8, .bulk_len = 1 }, false },
-	{ "kind 9", { .kind = 9 }, false },
+	{ "question", { .kind = 9, .id = 7, .arg = 20000 }, true },
+	{ "question about nothing", { .kind = 9, .id = 7 }, false },
+	{ "question about too much", { .kind = 9, .id = 7, .arg = NET_BULK_MAX + 1 }, false },
+	{ "question with a message", { .kind = 9, .arg = 1, .msg_len = 1 }, false },
+	{ "question with payload", { .kind = 9, .arg = 1, .bulk_len = 1 }, false },
+	{ "question with a method", { .kind = 9, .arg = 1, .method = 1 }, false },
+	{ "grant", { .kind = 10, .id = 7 }, true },
+	{ "not wanted", { .kind = 10, .id = 7, .arg = 1 }, true },
+	{ "neither", { .kind = 10, .id = 7, .arg = 2 }, false },
+	{ "grant with a piece", { .kind = 10, .pieces = 1, .msg_len = 8 }, false },
+	{ "grant with payload", { .kind = 10, .bulk_len = 1 }, false },
+	{ "kind 11", { .kind = 11 }, false },
 	{ "kind 255", { .kind = 255 }, false }
 };
 
@@ -216,6 +256,7 @@ main(void)
 	int failed;
 
 	tcase_add_test(t, golden_bytes);
+	tcase_add_loop_test(t, golden_words, 0, N(words));
 	tcase_add_test(t, golden_reads);
 	tcase_add_test(t, every_bit_counts);
 	tcase_add_loop_test(t, peek_bounds, 0, N(peeks));

@@ -83,7 +83,7 @@ START_TEST(stranger_who_has_listened)
 	int fd = raw_connect(0);
 
 	net_hello_tag(rig.hub_conf.key, NULL, tag);
-	net_hello_ask(&h, rig.hub_conf.key, tag, 1, 1, nonce, one);
+	net_hello_ask(&h, rig.hub_conf.key, tag, NET_WIRE_MIN, NET_WIRE_MIN, nonce, one);
 	raw_send(fd, one, sizeof(one));
 	ck_assert_uint_eq(raw_recv(fd, two, sizeof(two)), sizeof(two));
 	net_frame_encode(&f, three);
@@ -171,7 +171,7 @@ fake_accept(void)
 
 /* Accept a member and let it prove itself, with @key. False: it hung up. */
 static bool
-fake_login(int fd, const uint8_t *key)
+fake_login(int fd, const uint8_t *key, uint16_t version)
 {
 	uint8_t nonce[NET_NONCE] = { 5 }, tag[NET_TAG], in[NET_HELLO_MAX];
 	uint8_t out[NET_HELLO_MAX];
@@ -179,7 +179,7 @@ fake_login(int fd, const uint8_t *key)
 	uint32_t n;
 
 	net_hello_tag(key, NULL, tag);
-	net_hello_await(&h, key, tag, 1, 1);
+	net_hello_await(&h, key, tag, version, version);
 	ck_assert_uint_eq(raw_recv(fd, in, NET_HELLO1), NET_HELLO1);
 	ck_assert_int_eq(net_hello_take(&h, in, NET_HELLO1, nonce, out, &n), 0);
 	raw_send(fd, out, n);
@@ -248,9 +248,9 @@ START_TEST(fake_server)
 		raw_send(fd, "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u2\r\n", 40);
 	} else if (fakes[_i].act == FAKE_NO_KEY) {
 		/* It learns nothing, not even what would have been asked. */
-		ck_assert(!fake_login(fd, key));
+		ck_assert(!fake_login(fd, key, NET_WIRE_MIN));
 	} else if (fakes[_i].act != FAKE_HANG_UP) {
-		ck_assert(fake_login(fd, key));
+		ck_assert(fake_login(fd, key, NET_WIRE_MIN));
 		raw_reply(fd, &f, out);
 		ck_assert_uint_eq(f.kind, NET_FRAME_REQUEST);
 	}
@@ -289,6 +289,120 @@ START_TEST(fake_server)
 				;	/* until it hangs up */
 		close(fd);
 	}
+	close(fake);
+	rig.addr = real;
+	check_alive();
+}
+END_TEST
+
+/* Two reads of 100000 bytes, in a window for one; what the server says of the second. */
+enum ask_act { ASK_WELL, ASK_NOT, ASK_TWICE, ASK_NO_GRANT, ASK_STRANGER, ASK_FIRST, ASK_OLD };
+
+static const struct {
+	const char  *what;
+	enum ask_act act;
+	uint32_t     bytes;
+	int	     rc;
+} questions[] = {
+	{ "asks, and waits", ASK_WELL, 100000, 0 },
+	{ "asks for less", ASK_WELL, 50000, 0 },
+	{ "asks for what is free", ASK_WELL, NET_GRANT_SMALL, -ECONNRESET },
+	{ "asks for more than there is room", ASK_WELL, 100001, -ECONNRESET },
+	{ "asks twice", ASK_TWICE, 100000, -ECONNRESET },
+	{ "does not ask", ASK_NOT, NET_GRANT_SMALL + 1, -ECONNRESET },
+	{ "does not ask for little", ASK_NOT, NET_GRANT_SMALL, 0 },
+	{ "asks, and does not wait", ASK_NO_GRANT, 100000, -ECONNRESET },
+	{ "asks for nobody", ASK_STRANGER, 100000, 0 },
+	{ "asks for what was granted", ASK_FIRST, 100000, -ECONNRESET },
+	{ "has never heard of asking", ASK_OLD, 100000, 0 }
+};
+
+static void
+say(int fd, uint8_t kind, uint64_t id, uint32_t arg)
+{
+	struct net_frame f = { .kind = kind, .id = id, .arg = arg };
+	uint8_t head[NET_HEAD];
+
+	net_frame_encode(&f, head);
+	raw_send(fd, head, sizeof(head));
+}
+
+static void
+hears(int fd, uint64_t id, uint32_t arg)
+{
+	static uint8_t head[1000];
+	struct net_frame f;
+
+	raw_reply(fd, &f, head);
+	ck_assert_uint_eq(f.kind, NET_FRAME_GRANT);
+	ck_assert_uint_eq(f.id, id);
+	ck_assert_uint_eq(f.arg, arg);
+}
+
+static void
+push(int fd, uint64_t id, uint32_t bytes)
+{
+	static uint8_t out[1000];
+
+	raw_send(fd, out, make_reply(out, id, bytes, 0));
+	raw_send(fd, shelf, bytes);
+}
+
+START_TEST(fake_server_asks)
+{
+	static uint8_t in[1000];
+	struct iovec room = { mine, 100000 };
+	struct ask a[2] = { { .rc = 1 }, { .rc = 1 } };
+	enum ask_act act = questions[_i].act;
+	uint32_t n = questions[_i].bytes, may, len;
+	struct net_frame f[2];
+	struct net_addr real = rig.addr;
+	int fd;
+
+	net_hub_close(rig.chub);
+	rig.hub_conf.receive_window = 100000;
+	rig.chub = rig_hub(&rig, rig.cclock, 1);
+	rig.addr.port = (uint16_t)fake_open();
+	for (unsigned i = 0; i < 2; i++)
+		start_read(&a[i], &room);
+	fd = fake_accept();
+	ck_assert(fake_login(fd, rig.hub_conf.key, act == ASK_OLD ? FSD_WIRE - 1 :
+	    FSD_WIRE));
+	for (unsigned i = 0; i < 2; i++) {
+		raw_reply(fd, &f[i], in);
+		net_frame_piece(in, &f[i], 0, &may, &len);
+		ck_assert_uint_eq(len, 100000);
+		ck_assert_uint_eq(may, act == ASK_OLD ? 0 : i == 0 ? len :
+		    NET_GRANT_SMALL);
+	}
+	if (act == ASK_FIRST)
+		say(fd, NET_FRAME_ASK, f[0].id, n);
+	else if (act == ASK_STRANGER)
+		say(fd, NET_FRAME_ASK, f[1].id + 1, n);
+	else if (act != ASK_NOT && act != ASK_OLD)
+		say(fd, NET_FRAME_ASK, f[1].id, n);
+	if (act == ASK_TWICE)
+		say(fd, NET_FRAME_ASK, f[1].id, n);
+	if (act == ASK_STRANGER)
+		hears(fd, f[1].id + 1, 1);
+	if (act == ASK_NOT || act == ASK_NO_GRANT || act == ASK_OLD)
+		push(fd, f[1].id, n);
+	else if (questions[_i].rc == 0 && act == ASK_STRANGER)
+		push(fd, f[1].id, 10);
+	if (questions[_i].rc == 0) {
+		push(fd, f[0].id, 100000);
+		if (act == ASK_WELL) {
+			hears(fd, f[1].id, 0);
+			push(fd, f[1].id, n);
+		}
+	}
+	rig_until(&rig, &done, 2);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_msg(a[i].rc == questions[_i].rc, "%s: %s", questions[_i].what,
+		    err_name(a[i].rc));
+	ck_assert_uint_eq(net_hub_stats(rig.chub)->granted, 0);
+	ck_assert_uint_eq(net_hub_stats(rig.chub)->waiting, 0);
+	close(fd);
 	close(fake);
 	rig.addr = real;
 	check_alive();
@@ -387,6 +501,8 @@ main(void)
 	tcase_add_test(t, silence);
 	tcase_add_test(t, crowd);
 	tcase_add_test(t, wrong_keys_are_logged_once);
+	tcase_add_loop_test(t, fake_server_asks, 0,
+	    (int)(sizeof(questions) / sizeof(questions[0])));
 	tcase_add_loop_test(t, fake_server, 0, N(fakes));
 	tcase_add_test(t, mute_server);
 	tcase_add_test(t, no_descriptors);

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* grant.c - a window of bytes that servers share.  Rules are in the header, by number. */
+#include "net/grant.h"
+
+#include <assert.h>
+
+/* Of the window, for fairness within a few dozen calls; bounded, as it is also how long one
+ * server may keep others waiting. */
+#define QUANTUM_SHARE	32u
+#define QUANTUM_MIN	NET_GRANT_SMALL
+#define QUANTUM_MAX	(1u << 20)
+
+void
+net_window_init(struct net_window *w, uint64_t size)
+{
+	*w = (struct net_window){ .size = size, .quantum = size / QUANTUM_SHARE };
+	if (w->quantum < QUANTUM_MIN)
+		w->quantum = QUANTUM_MIN;
+	if (w->quantum > QUANTUM_MAX)
+		w->quantum = QUANTUM_MAX;
+	list_init(&w->ring);
+}
+
+void
+net_grant_peer_init(struct net_grant_peer *p)
+{
+	*p = (struct net_grant_peer){ .held = 0 };
+	list_init(&p->node);
+	list_init(&p->queue);
+}
+
+static uint64_t
+room(const struct net_window *w)
+{
+	return w->charged < w->size ? w->size - w->charged : 0;
+}
+
+/* Rule 1. */
+static bool
+fits(const struct net_window *w, uint64_t bytes)
+{
+	return w->size == 0 || w->charged == 0 || bytes <= room(w);
+}
+
+/* Rule 2: has @p too much to be given @bytes more? */
+static bool
+has_its_share(const struct net_window *w, const struct net_grant_peer *p,
+    uint64_t bytes)
+{
+	return w->size != 0 && p->held > 0 && (p->held > room(w) ||
+	    p->held + bytes > w->size / 2);
+}
+
+static void
+charge(struct net_window *w, struct net_grant_peer *p, struct net_grant *g,
+    uint32_t bytes, bool early)
+{
+	g->peer = p;
+	g->bytes = bytes;
+	g->early = early;
+	g->state = NET_GRANT_CHARGED;
+	p->held += bytes;
+	w->charged += bytes;
+	w->early += early ? bytes : 0;
+}
+
+static void
+uncharge(struct net_window *w, struct net_grant *g, uint32_t bytes)
+{
+	assert(g->bytes >= bytes && g->peer->held >= bytes && w->charged >= bytes);
+	g->bytes -= bytes;
+	g->peer->held -= bytes;
+	w->charged -= bytes;
+	w->early -= g->early ? bytes : 0;
+}
+
+static void
+leave_queue(struct net_window *w, struct net_grant *g)
+{
+	struct net_grant_peer *p = g->peer;
+
+	list_remove(&g->node);
+	w->waiting--;
+	if (list_empty(&p->queue)) {
+		list_remove(&p->node);
+		p->deficit = 0;
+		p->turn = false;
+	}
+}
+
+bool
+net_grant_try(struct net_window *w, struct net_grant_peer *p, struct net_grant *g,
+    uint32_t bytes)
+{
+	assert(g->state == NET_GRANT_IDLE && bytes > 0);
+	if (w->waiting > 0)
+		return false;
+	if (w->size != 0 && w->charged != 0 && (w->early + bytes > w->size / 2 ||
+	    !fits(w, bytes) || has_its_share(w, p, bytes)))
+		return false;
+	charge(w, p, g, bytes, true);
+	return true;
+}
+
+void
+net_grant_wait(struct net_window *w, struct net_grant_peer *p, struct net_grant *g,
+    uint32_t bytes)
+{
+	assert(g->state == NET_GRANT_IDLE && bytes > 0);
+	g->peer = p;
+	g->bytes = bytes;
+	g->early = false;
+	g->state = NET_GRANT_WAITING;
+	if (list_empty(&p->queue))
+		list_push_back(&w->ring, &p->node);
+	list_push_back(&p->queue, &g->node);
+	w->waiting++;
+}
+
+static struct net_grant *
+first_of(const struct net_grant_peer *p)
+{
+	return list_entry(p->queue.next, struct net_grant, node);
+}
+
+static void
+end_turn(struct net_window *w, struct net_grant_peer *p)
+{
+	p->turn = false;
+	list_remove(&p->node);
+	list_push_back(&w->ring, &p->node);
+}
+
+/* Nobody's deficit was enough for what it wants first: as many rounds at once as the
+ * nearest one needs, but for the next. */
+static void
+skip_rounds(struct net_window *w)
+{
+	uint64_t rounds = UINT64_MAX;
+
+	list_for_each(l, &w->ring) {
+		const struct net_grant_peer *p = list_entry(l, struct net_grant_peer,
+		    node);
+		uint64_t lacks = first_of(p)->bytes - p->deficit;
+
+		if (!has_its_share(w, p, first_of(p)->bytes) &&
+		    (lacks - 1) / w->quantum < rounds)
+			rounds = (lacks - 1) / w->quantum;
+	}
+	list_for_each(l, &w->ring) {
+		struct net_grant_peer *p = list_entry(l, struct net_grant_peer, node);
+
+		if (!has_its_share(w, p, first_of(p)->bytes))
+			p->deficit += rounds * w->quantum;
+	}
+}
+
+struct net_grant *
+net_grant_next(struct net_window *w)
+{
+	struct net_grant_peer *p, *stop;
+	struct net_grant *g;
+	bool lacking;
+
+	while (!list_empty(&w->ring)) {
+		lacking = false;
+		stop = list_entry(w->ring.prev, struct net_grant_peer, node);
+		do {
+			p = list_entry(w->ring.next, struct net_grant_peer, node);
+			g = first_of(p);
+			if (has_its_share(w, p, g->bytes)) {
+				end_turn(w, p);
+				continue;
+			}
+			if (!p->turn)
+				p->deficit += w->quantum;
+			p->turn = true;
+			if (p->deficit < g->bytes) {
+				lacking = true;
+				end_turn(w, p);
+				continue;
+			}
+			if (!fits(w, g->bytes))
+				return NULL;	/* rule 4 */
+			p->deficit -= g->bytes;
+			leave_queue(w, g);
+			charge(w, p, g, g->bytes, false);
+			return g;
+		} while (p != stop);
+		if (!lacking)
+			return NULL;		/* all have their share */
+		skip_rounds(w);
+	}
+	return NULL;
+}
+
+void
+net_grant_came(struct net_window *w, struct net_grant *g, uint32_t bytes)
+{
+	if (g->state == NET_GRANT_WAITING || (g->state == NET_GRANT_CHARGED && bytes == 0)) {
+		net_grant_end(w, g);
+	} else if (g->state == NET_GRANT_CHARGED) {
+		if (bytes < g->bytes)
+			uncharge(w, g, g->bytes - bytes);
+		if (g->early)
+			w->early -= g->bytes;
+		g->early = false;
+	}
+}
+
+void
+net_grant_end(struct net_window *w, struct net_grant *g)
+{
+	if (g->state == NET_GRANT_WAITING)
+		leave_queue(w, g);
+	else if (g->state == NET_GRANT_CHARGED)
+		uncharge(w, g, g->bytes);
+	g->state = NET_GRANT_IDLE;
+	g->peer = NULL;
+	g->bytes = 0;
+	g->early = false;
+}
+
+void
+net_grant_check(const struct net_window *w)
+{
+	uint32_t waiting = 0;
+
+	assert(w->early <= w->charged);
+	list_for_each(l, &w->ring) {
+		const struct net_grant_peer *p = list_entry(l, struct net_grant_peer,
+		    node);
+
+		assert(!list_empty(&p->queue));
+		assert(p->held <= w->charged);
+		list_for_each(k, &p->queue) {
+			const struct net_grant *g = list_entry(k, struct net_grant,
+			    node);
+
+			assert(g->peer == p && g->state == NET_GRANT_WAITING);
+			waiting++;
+		}
+	}
+	assert(waiting == w->waiting);
+}

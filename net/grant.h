@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* grant.h - how many bytes of reply payload a receiver lets come at once, and from whom.
+ *
+ * One window of bytes is for all servers that answer one receiver, so that however many
+ * they are, no more than it holds is ever under way to it: queues in front of it stay short,
+ * and nothing is dropped there.  Pure: no clock, no connection, no memory of its own.
+ *
+ *	IDLE --try---> CHARGED		with the request: the reply may come at once
+ *	IDLE --wait--> WAITING		the server has the reply ready and asks
+ *	WAITING -next-> CHARGED		it is its turn: tell the server
+ *	CHARGED -came-> CHARGED		the reply is here or comes; less than was expected
+ *	any ---end---> IDLE		whatever ended the call
+ *
+ * 1. What is charged fits into the window, or is one call that alone is larger.
+ * 2. A server that has a call granted gets no more while it holds more than is free, and
+ *    never more than half of the window (Choudhury and Hahne, "Dynamic queue length
+ *    thresholds for shared-memory packet switches", 1998): of n that take all they can each
+ *    has about 1/(n+1), and as much is left.  So servers that are slow, or died with their
+ *    grants, do not keep the window from those that are well.
+ * 3. Those that wait are served in turn, a quantum of bytes each (deficit round robin:
+ *    Shreedhar and Varghese, 1995), each one's calls in the order in which it asked.
+ * 4. When the one whose turn it is does not fit, all wait until it does: nobody starves.  What
+ *    others hold ends in bounded time, with their calls.
+ * 5. Nothing is charged with a request while anybody waits; nor more than half of the window,
+ *    as a server that is asked may take long, and others have their replies ready. */
+#ifndef NET_GRANT_H
+#define NET_GRANT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/list.h"
+
+/* Replies up to this are neither counted nor asked for. */
+#define NET_GRANT_SMALL	(16u << 10)
+
+struct net_window {
+	uint64_t    size;		/* bytes; 0: no limit */
+	uint64_t    charged;		/* of that; may be more only by rule 1 */
+	uint64_t    early;		/* of that, charged with requests, no reply yet */
+	uint64_t    quantum;
+	uint32_t    waiting;		/* calls */
+	struct list ring;		/* servers that wait, the one whose turn it is first */
+};
+
+/* A server. */
+struct net_grant_peer {
+	struct list node;		/* w->ring, while its queue is not empty */
+	struct list queue;
+	uint64_t    held;		/* charged for it */
+	uint64_t    deficit;		/* bytes it may still be given in its turn */
+	bool	    turn;		/* which has begun */
+};
+
+enum net_grant_state { NET_GRANT_IDLE, NET_GRANT_WAITING, NET_GRANT_CHARGED };
+
+/* A call; zeroed: IDLE. */
+struct net_grant {
+	struct list node;		/* the peer's queue */
+	struct net_grant_peer *peer;	/* NULL: IDLE */
+	uint32_t    bytes;
+	bool	    early;
+	enum net_grant_state state;
+};
+
+void	net_window_init(struct net_window *w, uint64_t size);
+void	net_grant_peer_init(struct net_grant_peer *p);
+
+/* Charge @bytes (over 0) with the request.  False: it stays IDLE, and the server has to
+ * ask. */
+bool	net_grant_try(struct net_window *w, struct net_grant_peer *p,
+	    struct net_grant *g, uint32_t bytes);
+/* The server asks for @bytes (over 0); @g is IDLE. */
+void	net_grant_wait(struct net_window *w, struct net_grant_peer *p,
+	    struct net_grant *g, uint32_t bytes);
+/* The next one that may send, CHARGED now.  NULL: nobody, until something ends. */
+struct net_grant *net_grant_next(struct net_window *w);
+/* The reply has begun to come, @bytes of payload.  One that is WAITING gets none: the server
+ * has given up. */
+void	net_grant_came(struct net_window *w, struct net_grant *g, uint32_t bytes);
+/* Nothing comes any more.  One that is IDLE is fine. */
+void	net_grant_end(struct net_window *w, struct net_grant *g);
+
+/* Assert what holds between two calls. */
+void	net_grant_check(const struct net_window *w);
+
+#endif

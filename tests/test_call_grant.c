@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/* test_call_grant.c - replies that ask before they come, the same over every transport. */
+#include "tests/call_rig.h"
+
+#include "net/frame.h"
+
+#define KIB	(1u << 10)
+#define MIB	(1u << 20)
+
+static struct msg_read_item item;
+static struct iovec window_room, more_room;
+
+/* A client whose window is @bytes. */
+static void
+open_window(int kind, uint64_t bytes, unsigned payload_ms)
+{
+	open_rig(kind);
+	close_client();
+	rig.hub_conf.receive_window = bytes;
+	rig.chub = rig_hub(&rig, rig.cclock, 1);
+	if (rig_one_sided(kind)) {
+		know(rig.chub, src, &known[0]);
+		know(rig.chub, dst, &known[1]);
+	}
+	if (payload_ms != 0)
+		rig.conf.payload_ms = payload_ms;
+	rig_serve(&rig, handler, NULL);
+	fill(shelf, BIG, 9);
+	check_alive();
+	served = done = 0;
+}
+
+static const struct net_hub_stat *
+hub(void)
+{
+	return net_hub_stats(rig.chub);
+}
+
+static const struct net_server_stat *
+srv(void)
+{
+	return net_server_stats(rig.server);
+}
+
+static void
+nothing_is_left(void)
+{
+	rig_pass(&rig, 20);
+	ck_assert_uint_eq(hub()->granted, 0);
+	ck_assert_uint_eq(hub()->waiting, 0);
+	ck_assert_uint_eq(srv()->asking, 0);
+	ck_assert_uint_eq(srv()->inflight, 0);
+	check_alive();
+	ck_assert_uint_eq(net_hub_conns(rig.chub), 1);
+	close_rig();
+}
+
+/* Takes all of the window: the server holds it until the test answers. */
+static void
+hold_it(struct net_req *req)
+{
+	held[held_n++] = req;
+}
+
+static void
+take_window(struct ask *a)
+{
+	on_fetch = hold_it;
+	window_room = (struct iovec){ dst + BIG / 2, MIB };
+	ck_assert_int_eq(start_fetch(a, NULL, 0, &window_room, 1, 20000), 0);
+	rig_until(&rig, &held_n, 1);
+	ck_assert_uint_eq(hub()->granted, MIB);
+}
+
+static void
+give_window_back(struct ask *a)
+{
+	unsigned before = done;
+
+	net_reply(held[0], -ENOENT, NULL, NULL, 0, NULL, NULL);
+	while (a->rc == 12345)
+		rig_until(&rig, &done, ++before);
+	ck_assert_int_eq(a->rc, -ENOENT);
+}
+
+static int
+read_some(struct ask *a, uint32_t n, unsigned ms)
+{
+	item = (struct msg_read_item){ .len = n };
+	return start_read(a, &item, 1, n, ms);
+}
+
+static void
+until_asking(unsigned n)
+{
+	for (unsigned i = 0; i < 2000 && hub()->waiting < n; i++)
+		rig_pass(&rig, 5);
+	ck_assert_uint_eq(hub()->waiting, n);
+}
+
+/* More than the window: all come, never more at once. */
+START_TEST(window_is_kept)
+{
+	enum { N = 24 };
+	static struct ask a[N];
+
+	memset(a, 0, sizeof(a));
+	open_window(_i, MIB, 0);
+	ck_assert_uint_eq(hub()->window, MIB);
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(read_some(&a[i], 300 * KIB, 20000), 0);
+	while (done < N) {
+		rig_until(&rig, &done, done + 1);
+		ck_assert_uint_le(hub()->granted, MIB);
+	}
+	for (unsigned i = 0; i < N; i++) {
+		ck_assert_int_eq(a[i].rc, 0);
+		ck_assert_uint_eq(a[i].bulk, 300 * KIB);
+	}
+	ck_assert_int_eq(memcmp(dst, shelf, 300 * KIB), 0);
+	/* The first one went with its request; all others had to ask. */
+	ck_assert_uint_eq(hub()->asks, N - 1);
+	ck_assert_uint_eq(srv()->asks, N - 1);
+	ck_assert_uint_eq(stat_hist_count(&hub()->ask_ns), N - 1);
+	rig_until(&rig, &sent_n, N);
+	nothing_is_left();
+}
+END_TEST
+
+/* A window that is large enough costs no question. */
+START_TEST(nobody_asks_without_need)
+{
+	struct ask a[8];
+
+	memset(a, 0, sizeof(a));
+	open_window(_i, 16 * MIB, 0);
+	for (unsigned i = 0; i < 8; i++)
+		ck_assert_int_eq(read_some(&a[i], MIB, 9000), 0);
+	rig_until(&rig, &done, 8);
+	ck_assert_uint_eq(srv()->asks, 0);
+	nothing_is_left();
+}
+END_TEST
+
+/* Little ones and errors pass a window that is full. */
+static void
+small_answers(struct net_req *req)
+{
+	struct msg_fetch_rep rep = { .len = 1 };
+	struct net_piece p = { shelf, NET_GRANT_SMALL, 0 };
+
+	if (served % 2 == 0)
+		net_reply(req, 0, &rep, &p, 1, was_sent, NULL);
+	else
+		net_reply(req, -EIO, NULL, NULL, 0, NULL, NULL);
+}
+
+START_TEST(small_ones_pass)
+{
+	struct ask full = { .rc = 0 }, a[4];
+
+	memset(a, 0, sizeof(a));
+	open_window(_i, MIB, 0);
+	take_window(&full);
+	on_fetch = small_answers;
+	more_room = (struct iovec){ dst, MIB };
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_int_eq(start_fetch(&a[i], NULL, 0, &more_room, 1, 9000), 0);
+	rig_until(&rig, &done, 4);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_int_eq(a[i].rc, i % 2 == 0 ? 0 : -EIO);
+	ck_assert_uint_eq(srv()->asks, 0);
+	give_window_back(&full);
+	nothing_is_left();
+}
+END_TEST
+
+/* A call that ends while its reply waits lets the server go at once. */
+START_TEST(cancel_while_it_waits)
+{
+	struct ask full = { .rc = 0 }, a = { .rc = 0 };
+
+	open_window(_i, MIB, 0);
+	take_window(&full);
+	ck_assert_int_eq(read_some(&a, MIB, 9000), 0);
+	until_asking(1);
+	ck_assert_uint_eq(srv()->asking, 1);
+	net_call_cancel(&a.call);
+	ck_assert_uint_eq(hub()->waiting, 0);
+	rig_until(&rig, &sent_n, 1);
+	give_window_back(&full);
+	nothing_is_left();
+}
+END_TEST
+
+START_TEST(time_out_while_it_waits)
+{
+	struct ask full = { .rc = 0 }, a = { .rc = 0 };
+
+	open_window(_i, MIB, 0);
+	take_window(&full);
+	ck_assert_int_eq(read_some(&a, MIB, 300), 0);
+	until_asking(1);
+	rig_until(&rig, &done, 1);
+	ck_assert_int_eq(a.rc, -ETIMEDOUT);
+	rig_until(&rig, &sent_n, 1);
+	give_window_back(&full);
+	nothing_is_left();
+}
+END_TEST
+
+/* The question comes when the call has gone. */
+static void
+answer_large(struct net_req *req)
+{
+	struct msg_fetch_rep rep = { .len = 1 };
+	struct net_piece p = { shelf, MIB, 0 };
+
+	net_reply(req, 0, &rep, &p, 1, was_sent, NULL);
+}
+
+START_TEST(late_question)
+{
+	struct ask full = { .rc = 0 }, a = { .rc = 0 };
+
+	/* One-sided, a call that is cancelled takes its memory back first. */
+	if (_i >= RIG_RDMA)
+		return;
+	open_window(_i, MIB, 0);
+	take_window(&full);
+	more_room = (struct iovec){ dst, MIB };
+	ck_assert_int_eq(start_fetch(&a, NULL, 0, &more_room, 1, 9000), 0);
+	rig_until(&rig, &held_n, 2);
+	net_call_cancel(&a.call);
+	answer_large(held[1]);
+	rig_until(&rig, &sent_n, 1);
+	ck_assert_uint_eq(srv()->asks, 1);
+	ck_assert_uint_eq(hub()->asks, 0);
+	give_window_back(&full);
+	nothing_is_left();
+}
+END_TEST
+
+/* A client that grants nothing for too long is told to come again: its replies do not keep
+ * the server's memory. */
+START_TEST(server_gives_up)
+{
+	struct ask full = { .rc = 0 }, a = { .rc = 0 };
+
+	open_window(_i, MIB, 400);
+	take_window(&full);
+	ck_assert_int_eq(read_some(&a, MIB, 15000), 0);
+	rig_until(&rig, &done, 1);
+	ck_assert_int_eq(a.rc, ERR_BUSY);
+	ck_assert_uint_eq(sent_n, 1);
+	ck_assert_uint_eq(hub()->waiting, 0);
+	ck_assert_uint_eq(hub()->granted, MIB);
+	give_window_back(&full);
+	nothing_is_left();
+}
+END_TEST
+
+/* Handlers see no more requests of one connection than replies that may wait. */
+START_TEST(what_waits_is_bounded)
+{
+	enum { N = 40 };
+	static struct ask a[N];
+	struct ask full = { .rc = 0 };
+
+	memset(a, 0, sizeof(a));
+	open_window(_i, MIB, 0);
+	take_window(&full);
+	served = 0;
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(read_some(&a[i], MIB, 20000), 0);
+	until_asking(16);
+	rig_pass(&rig, 50);
+	ck_assert_uint_eq(served, 16);
+	ck_assert_uint_eq(hub()->waiting, 16);
+	/* Other requests are not held up by them. */
+	check_alive();
+	net_call_cancel(&a[0].call);
+	net_call_cancel(&a[N - 1].call);
+	give_window_back(&full);
+	rig_until(&rig, &done, N);
+	for (unsigned i = 1; i < N - 1; i++)
+		ck_assert_int_eq(a[i].rc, 0);
+	nothing_is_left();
+}
+END_TEST
+
+/* Larger than the window: alone, but it comes. */
+START_TEST(larger_than_the_window)
+{
+	struct ask a[3];
+
+	memset(a, 0, sizeof(a));
+	open_window(_i, 64 * KIB, 0);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(read_some(&a[i], 2 * MIB, 20000), 0);
+	rig_until(&rig, &done, 3);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(a[i].rc, 0);
+	nothing_is_left();
+}
+END_TEST
+
+/* Either end vanishes at any step of a read that asks. */
+START_TEST(death_anywhere)
+{
+	for (unsigned steps = 1; steps < 30; steps++) {
+		struct ask full = { .rc = 0 }, a[3];
+		bool client = steps % 2 == 0;
+
+		memset(a, 0, sizeof(a));
+		open_window(_i, MIB, 0);
+		take_window(&full);
+		for (unsigned i = 0; i < 3; i++)
+			ck_assert_int_eq(read_some(&a[i], MIB, 20000), 0);
+		if (steps % 3 == 0)
+			until_asking(3);
+		if (steps % 3 != 1)
+			net_reply(held[0], -ENOENT, NULL, NULL, 0, NULL, NULL);
+		for (unsigned i = 0; i < steps; i++)
+			rig_step(&rig, false);
+		if (client) {
+			close_client();
+			rig.chub = rig_hub(&rig, rig.cclock, 1);
+			if (steps % 3 == 1)
+				net_reply(held[0], -ENOENT, NULL, NULL, 0, NULL, NULL);
+			for (unsigned i = 0; i < 500 &&
+			    net_server_inflight(rig.server) > 0; i++)
+				rig_pass(&rig, 20);
+			ck_assert_uint_eq(net_server_inflight(rig.server), 0);
+			ck_assert_uint_eq(srv()->asking, 0);
+			check_alive();
+		} else {
+			net_server_close(rig.server);
+			rig.server = NULL;
+			if (steps % 3 == 1)
+				net_req_drop(held[0]);
+			rig_until(&rig, &done, 4);
+			ck_assert_uint_eq(hub()->granted, 0);
+			ck_assert_uint_eq(hub()->waiting, 0);
+		}
+		close_rig();
+	}
+}
+END_TEST
+
+/* fn starts the next: always some wait, none for ever. */
+static unsigned left;
+
+static void
+again(struct net_call *c, int rc)
+{
+	struct ask *a = container_of(c, struct ask, call);
+
+	a->rc = rc;
+	ck_assert_int_eq(rc, 0);
+	done++;
+	if (left > 0) {
+		left--;
+		ck_assert_int_eq(read_some(a, 200 * KIB, 20000), 0);
+		a->call.fn = again;
+	}
+}
+
+START_TEST(always_more)
+{
+	enum { N = 12 };
+	static struct ask a[N];
+
+	memset(a, 0, sizeof(a));
+	open_window(_i, 700 * KIB, 0);
+	left = 200;
+	for (unsigned i = 0; i < N; i++) {
+		ck_assert_int_eq(read_some(&a[i], 200 * KIB, 20000), 0);
+		a[i].call.fn = again;
+	}
+	rig_until(&rig, &done, N + 200);
+	ck_assert_uint_gt(hub()->asks, 100);
+	nothing_is_left();
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("call_grant");
+	TCase *t = tcase_create("every transport");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	const TTest *const all[] = {
+		window_is_kept, nobody_asks_without_need, small_ones_pass,
+		cancel_while_it_waits, time_out_while_it_waits, late_question,
+		server_gives_up, what_waits_is_bounded, larger_than_the_window,
+		death_anywhere, always_more
+	};
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		tcase_add_loop_test(t, all[i], rig_first(), rig_kinds());
+	suite_add_tcase(s, t);
+	srunner_set_fork_status(sr, CK_NOFORK);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed != 0;
+}
