@@ -4,20 +4,10 @@
 
 #include <assert.h>
 
-/* Of the window, for fairness within a few dozen calls; bounded, as it is also how long one
- * server may keep others waiting. */
-#define QUANTUM_SHARE	32u
-#define QUANTUM_MIN	NET_GRANT_SMALL
-#define QUANTUM_MAX	(1u << 20)
-
 void
 net_window_init(struct net_window *w, uint64_t size)
 {
-	*w = (struct net_window){ .size = size, .quantum = size / QUANTUM_SHARE };
-	if (w->quantum < QUANTUM_MIN)
-		w->quantum = QUANTUM_MIN;
-	if (w->quantum > QUANTUM_MAX)
-		w->quantum = QUANTUM_MAX;
+	*w = (struct net_window){ .size = size };
 	list_init(&w->ring);
 }
 
@@ -144,14 +134,14 @@ skip_rounds(struct net_window *w)
 		uint64_t lacks = first_of(p)->bytes - p->deficit;
 
 		if (!has_its_share(w, p, first_of(p)->bytes) &&
-		    (lacks - 1) / w->quantum < rounds)
-			rounds = (lacks - 1) / w->quantum;
+		    (lacks - 1) / NET_GRANT_QUANTUM < rounds)
+			rounds = (lacks - 1) / NET_GRANT_QUANTUM;
 	}
 	list_for_each(l, &w->ring) {
 		struct net_grant_peer *p = list_entry(l, struct net_grant_peer, node);
 
 		if (!has_its_share(w, p, first_of(p)->bytes))
-			p->deficit += rounds * w->quantum;
+			p->deficit += rounds * NET_GRANT_QUANTUM;
 	}
 }
 
@@ -173,7 +163,7 @@ net_grant_next(struct net_window *w)
 				continue;
 			}
 			if (!p->turn)
-				p->deficit += w->quantum;
+				p->deficit += NET_GRANT_QUANTUM;
 			p->turn = true;
 			if (p->deficit < g->bytes) {
 				lacking = true;

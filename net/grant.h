@@ -33,12 +33,14 @@
 
 /* Replies up to this are neither counted nor asked for. */
 #define NET_GRANT_SMALL	(16u << 10)
+/* Bytes that a server is given a round: what one may be ahead of the others by.  A call that
+ * is larger takes several, passed over at once. */
+#define NET_GRANT_QUANTUM	(64u << 10)
 
 struct net_window {
 	uint64_t    size;		/* bytes; 0: no limit */
 	uint64_t    charged;		/* of that; may be more only by rule 1 */
 	uint64_t    early;		/* of that, charged with requests, no reply yet */
-	uint64_t    quantum;
 	uint32_t    waiting;		/* calls */
 	struct list ring;		/* servers that wait, the one whose turn it is first */
 };
