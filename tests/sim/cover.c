@@ -35,7 +35,7 @@ static const char *const never[] = {
 	/* Replacing a replica that takes part has it leave first. */
 	"replaced while it served", "replaced while it synced", "replaced while it waited",
 	"replaced while apart",
-	"WAITING>SERVING",	/* the operator accepts a loss */
+	"WAITING>SERVING",	/* the operator accepts a loss: tests/test_sim_loss.c */
 	"LASTSRV>OFFLINE",	/* likewise */
 };
 

@@ -108,6 +108,7 @@ done
 (cd "$tree/build" && find . -name '*.o' -newer ../mark) | while read -r f; do
 	cp -p "$work/tree/build/$f" "$tree/build/$f"
 done
+rm -f "$tree"/build/*.a		# made of what was older than they are now
 rmdir "$work/busy.$i"
 END
 chmod +x "$work/one"
