@@ -18,6 +18,9 @@
 #include "conf/err.h"
 #include "net/peer.h"
 
+/* Words for a server that does not read them; besides requests, calls_max. */
+#define UNREAD_MAX	65536u
+
 static void
 told(struct net_hub *hub)
 {
@@ -88,6 +91,9 @@ net_call_asked(struct net_call *c, uint32_t bytes)
 int
 net_call_asked_late(struct net_peer *p, uint64_t id)
 {
+	/* Ours cost it nothing: it may ask for ever, and hear none. */
+	if (p->conn.outs_n > p->hub->conf.calls_max + UNREAD_MAX)
+		return ERR_BAD_MESSAGE;
 	return not_wanted(p, id);
 }
 

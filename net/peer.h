@@ -73,7 +73,8 @@ void	net_calls_sent(struct net_conn *conn, struct net_out *o);
 uint32_t net_call_may(struct net_call *c, struct net_peer *p);
 /* The server asks for that much. 0; ERR_BAD_MESSAGE when it had no reason to. */
 int	net_call_asked(struct net_call *c, uint32_t bytes);
-/* It asks for a call that is not there any more. 0 or -ENOMEM. */
+/* It asks for a call that is not there any more. 0; -ENOMEM; ERR_BAD_MESSAGE: it asks and asks,
+ * and does not read what it is told. */
 int	net_call_asked_late(struct net_peer *p, uint64_t id);
 /* The reply is here, its payload may follow. 0; ERR_BAD_MESSAGE when that is more than it
  * may be. */

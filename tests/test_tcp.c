@@ -409,6 +409,38 @@ START_TEST(fake_server_asks)
 }
 END_TEST
 
+/* It asks for what nobody knows, again and again, and does not read the answers: they do not
+ * pile up. */
+START_TEST(server_asks_for_ever)
+{
+	enum { MANY = 4096 };
+	static uint8_t out[MANY * NET_HEAD], in[1000];
+	struct iovec room = { mine, 100000 };
+	struct ask a = { .rc = 1 };
+	struct net_addr real = rig.addr;
+	struct net_frame f = { .kind = NET_FRAME_ASK, .arg = 100000 };
+	unsigned turns = 0;
+	int fd;
+
+	rig.addr.port = (uint16_t)fake_open();
+	start_read(&a, &room);
+	fd = fake_accept();
+	ck_assert(fake_login(fd, rig.hub_conf.key, FSD_WIRE));
+	raw_reply(fd, &f, in);
+	f = (struct net_frame){ .kind = NET_FRAME_ASK, .id = f.id + 1, .arg = 100000 };
+	for (unsigned i = 0; i < MANY; i++)
+		net_frame_encode(&f, out + i * NET_HEAD);
+	while (raw_send(fd, out, sizeof(out)) == sizeof(out))
+		ck_assert_uint_lt(++turns, 400);
+	rig_until(&rig, &done, 1);
+	ck_assert_int_eq(a.rc, -ECONNRESET);
+	close(fd);
+	close(fake);
+	rig.addr = real;
+	check_alive();
+}
+END_TEST
+
 /* A server that is there but says nothing; the call's own deadline ends it. */
 START_TEST(mute_server)
 {
@@ -504,6 +536,7 @@ main(void)
 	tcase_add_loop_test(t, fake_server_asks, 0,
 	    (int)(sizeof(questions) / sizeof(questions[0])));
 	tcase_add_loop_test(t, fake_server, 0, N(fakes));
+	tcase_add_test(t, server_asks_for_ever);
 	tcase_add_test(t, mute_server);
 	tcase_add_test(t, no_descriptors);
 	tcase_add_test(t, port_in_use);
