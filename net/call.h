@@ -132,11 +132,11 @@ struct net_call {
 
 /* Send @method with @req (struct msg_REQUEST, encoded before this returns) to @to.
  *
- * fn runs exactly once, never before this has returned, with the server's rc, or
- * -ETIMEDOUT at the deadline (or up to 200 ms later, see net_call_abandon()), -ECONNREFUSED, -EHOSTUNREACH (no connection, for whatever
- * reason of this box or the network), -ECONNRESET (it may or may not have been executed),
- * ERR_AUTH, ERR_WIRE_VERSION, ERR_BAD_MESSAGE.  When fn runs nobody touches
- * the caller's buffers any more.
+ * fn runs exactly once, never before this has returned, with the server's rc, or -ETIMEDOUT
+ * at the deadline (or up to 200 ms later, see net_call_abandon()), -ECONNREFUSED,
+ * -EHOSTUNREACH (no connection, for whatever reason of this box or the network), -ECONNRESET
+ * (it may or may not have been executed), ERR_AUTH, ERR_WIRE_VERSION, ERR_BAD_MESSAGE.  When
+ * fn runs nobody touches the caller's buffers any more.
  * Returns 0; or, and then fn never runs: ERR_BUSY over calls_max, -EMSGSIZE, -ENOMEM,
  * -EAFNOSUPPORT when no transport serves the address. */
 int	net_call_start(struct net_call *c, struct net_hub *hub,

@@ -283,9 +283,9 @@ void	client_seen_fini(struct client *c);
 /* The metadata server to ask now: its node; 0: none is known.  @via: what to say of who
  * passes it on. */
 node_id	client_where(struct client *c, struct net_addr *out, node_id *via);
-/* @node answered a call that said @via with @rc, or did not; @tries: servers that this call has asked
- * since it last paused, counted here.  True: ask again at once, there is another one;
- * false: pause first, or @rc is for who asked. */
+/* @node answered a call that said @via with @rc, or did not; @tries: servers that this call
+ * has asked since it last paused, counted here.  True: ask again at once, there is another
+ * one; false: pause first, or @rc is for who asked. */
 bool	client_where_answered(struct client *c, node_id node, node_id via, int rc,
 	    unsigned *tries);
 /* A call was sent to c->where.node: watch whether anything comes back. */
