@@ -20,9 +20,6 @@
  * cease.  So the lesser of the last two looks is what they want, the greater what they could
  * do; and who wants no more than a fair part of what it could do is to lose nothing of it.
  *
- * A loss is taken to be in proportion to what is copied: where it is twice what it may be,
- * half of the copies go on, rather than fewer and fewer for as long as it lasts.
- *
  * Copies are under way for a while that has little to do with how fast they may go: a disk that
  * is busy takes long to make anything durable.  So many of them go on at once as it takes to
  * reach the rate, but never more than FLIGHT_MAX_NS of it: these are in the way of clients.
@@ -49,7 +46,7 @@
 #define PEAK_FORGET	256u		/* part of the peak forgotten in a tick */
 #define DEPTH_NS	(20 * NS_PER_MS)	/* tokens kept at most */
 #define TOKENS_NS	(100 * NS_PER_S)	/* a wait is shorter */
-#define FLOOR		8u		/* part of the share that copies get in any case */
+#define FLOOR		4u		/* part of the share that copies get in any case */
 #define LITTLE		3u		/* part of the share that may as well be chance */
 #define FLIGHT_MIN_NS	(200 * NS_PER_MS)	/* copies under way: so much of their rate */
 #define FLIGHT_MAX_NS	(400 * NS_PER_MS)
@@ -122,8 +119,9 @@ weigh(struct chunk_pace *p, uint64_t share)
 	/* A few requests more or less mean nothing. */
 	lost = lost < few ? 0 : lost - few;
 	if (lost <= most) {
-		p->rate += p->rate / 3 * (most - lost) / most;
+		p->rate += p->rate / 3 * 2 * (most - lost) / most;
 	} else {
+		/* It is in proportion to what is copied. */
 		to = p->rate / lost * most;
 		p->rate -= p->rate / 3;
 		if (p->rate < to)

@@ -37,6 +37,7 @@
 #define REFUSED_NS	(3 * NS_PER_S / 4)	/* a chunk may wait for the replica, */
 #define REFUSED_RATE	(16u << 20)	/* and a second more for so many bytes */
 #define WATCH_NS	(NS_PER_S / 4)
+#define TURN_NS		NS_PER_MS	/* ask again whose turn it is */
 #define MEMORY_NS	(2 * NS_PER_MS)	/* ask again whether there is memory */
 
 struct item {
@@ -364,6 +365,24 @@ timer_over(struct clock_timer *timer)
 	advance(container_of(timer, struct storage_sync, timer));
 }
 
+/* Another chain has less under way, and more to do: it is its turn. */
+static bool
+others_first(const struct storage_sync *s)
+{
+	unsigned n = s->w->syncing;
+
+	list_for_each(it, &s->w->syncs) {
+		const struct storage_sync *o = list_entry(it, struct storage_sync, node);
+
+		if (n == 0)
+			break;
+		n -= o->active;
+		if (o->active && o->queue_n > 0 && o->rc == 0 && o->busy < s->busy)
+			return true;
+	}
+	return false;
+}
+
 /* The first of the queue may be copied now; else the timer has been set. */
 static bool
 may_copy(struct storage_sync *s)
@@ -372,7 +391,9 @@ may_copy(struct storage_sync *s)
 	uint64_t max = w->env->conf->storage_memory / 4, at;
 	uint32_t bytes = s->queue[s->queue_at].bytes;
 
-	if (w->pace.copy_bytes > 0 && w->pace.copy_bytes + bytes > max)
+	if (others_first(s))
+		at = clock_now(w->clock) + TURN_NS;
+	else if (w->pace.copy_bytes > 0 && w->pace.copy_bytes + bytes > max)
 		at = clock_now(w->clock) + MEMORY_NS;
 	else
 		at = storage_pace_wait(w, bytes);
