@@ -280,15 +280,30 @@ void	net_rdma_resume(struct rdma_chan *c);
 int	net_rdma_pull(struct net_chan *chan, struct net_rx *rx,
 	    const struct iovec *iov, unsigned n);
 void	net_rdma_drop(struct net_chan *chan, struct net_rx *rx);
-void	net_rdma_far_drop(struct net_chan *chan, struct net_far *far);
-/* Post what READs there is room for. */
-void	net_rdma_post_reads(struct rdma_chan *c);
-void	net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len);
+/* Free what came. True: memory of its owner's was being written to. */
+bool	net_rdma_in_close(struct rdma_chan *c);
+
+/* ---- net/rdma_read.c ---- */
+
+/* What a request offers, and a payload in the stream, become. NULL: the channel is lost. */
+struct offer *net_rdma_offer_new(struct rdma_chan *c, const struct record *r);
 /* See whether @o is at its end: neither payload nor answer are due any more, or it was
  * revoked and nothing of ours is in flight.  Then the peer is told, or it is freed. */
 void	net_rdma_offer_check(struct offer *o);
-/* Free what came. True: memory of its owner's was being written to. */
-bool	net_rdma_in_close(struct rdma_chan *c);
+void	net_rdma_far_drop(struct net_chan *chan, struct net_far *far);
+/* As pull and drop, of a payload that is not in the stream. */
+int	net_rdma_read(struct rdma_chan *c, struct offer *o, const struct iovec *iov,
+	    unsigned n);
+void	net_rdma_read_drop(struct rdma_chan *c, struct offer *o);
+/* Post what READs there is room for. */
+void	net_rdma_post_reads(struct rdma_chan *c);
+void	net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len);
+/* The peer wants back what it offered as @number. Upcalls. */
+void	net_rdma_take_revoke(struct rdma_chan *c, uint32_t number);
+/* See whether, and since when, we wait for something of a payload or a record. */
+void	net_rdma_note_rx(struct rdma_chan *c);
+/* Free them all. */
+void	net_rdma_offers_close(struct rdma_chan *c);
 
 /* ---- net/rdma_post.c ---- */
 

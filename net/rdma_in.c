@@ -1,232 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* rdma_in.c - frames in, and the payload behind them: READ from the peer's memory, or
- * copied out of messages of the stream.
+/* rdma_in.c - frames in, and the payload behind them that is copied out of messages of the
+ * stream.
  *
  * 1. What comes behind a payload in the stream, or while paused, waits in c->held; the
  *    peer gets no credit for it, so that is bounded by what it was promised.
- * 2. Everything in a record is checked before it is used; a bad one breaks the channel.
- * 3. An offer is in c->reads while its payload is being READ (o->dst), in c->done while the
- *    peer must be told that it is over, else in c->offers.
- * 4. What was revoked gets no READ and no WRITE more.  DONE is said at once when none is in
- *    flight, else when the READs have completed, or by the answer that is half posted. */
+ * 2. Everything in a record is checked before it is used; a bad one breaks the channel. */
 #include "net/rdma_impl.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "conf/err.h"
-
-/* ---- offers ---- */
-
-void
-net_rdma_offer_check(struct offer *o)
-{
-	struct rdma_chan *c = o->chan;
-
-	bool open = o->rx_open || o->far_open;
-
-	if (open && (!o->revoked || o->number == 0 || o->dst != NULL || o->reply != NULL))
-		return;
-	list_remove(&o->node);
-	if (o->number == 0) {
-		free(o);
-		return;
-	}
-	list_push_back(&c->done, &o->node);
-	net_rdma_mark(c);
-}
 
 static struct offer *
 offer_of(struct net_rx *rx)
 {
 	return container_of(rx, struct offer, rx);
-}
-
-void
-net_rdma_far_drop(struct net_chan *chan, struct net_far *far)
-{
-	struct offer *o = (struct offer *)far;
-
-	(void)chan;
-	o->far_open = false;
-	net_rdma_offer_check(o);
-}
-
-/* Whether, and since when, we wait for something of a payload or a record. */
-static void
-note_rx(struct rdma_chan *c)
-{
-	c->c.rx_since_ns = list_empty(&c->reads) && c->record == NULL &&
-	    c->rx_state != RX_PULL && c->rx_state != RX_DROP ? 0 :
-	    clock_now(c->r->clock);
-}
-
-/* ---- payload that is READ ---- */
-
-static void
-free_bounce(struct offer *o)
-{
-	if (o->bounce_mr != NULL)
-		ibv_dereg_mr(o->bounce_mr);
-	if (o->bounce != NULL)
-		munmap(o->bounce, o->bulk_len);
-	o->bounce_mr = NULL;
-	o->bounce = NULL;
-}
-
-/* The device does not know the memory a payload is for: READ it to some that it does. */
-static int
-make_bounce(struct rdma_chan *c, struct offer *o)
-{
-	void *mem = mmap(NULL, o->bulk_len, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (mem == MAP_FAILED)
-		return -ENOMEM;
-	o->bounce = mem;
-	o->bounce_mr = ibv_reg_mr(c->dev->pd, mem, o->bulk_len, IBV_ACCESS_LOCAL_WRITE);
-	if (o->bounce_mr != NULL)
-		return 0;
-	net_rdma_say(c->r, "cannot register memory (limit of locked memory?)",
-	    c->dev->name, -errno);
-	free_bounce(o);
-	return -ENOMEM;
-}
-
-static void
-scatter(struct offer *o)
-{
-	const uint8_t *from = o->bounce;
-
-	for (unsigned i = 0; i < o->dst_n; i++) {
-		memcpy(o->dst[i].iov_base, from, o->dst[i].iov_len);
-		from += o->dst[i].iov_len;
-	}
-	stat_add(&o->chan->port->stat.copied_bytes, o->bulk_len);
-}
-
-static bool
-all_known(struct rdma_chan *c, const struct iovec *iov, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (iov[i].iov_len > 0 && net_rdma_mr(c->r, c->dev, iov[i].iov_base,
-		    iov[i].iov_len) == NULL)
-			return false;
-	return true;
-}
-
-/* Post the next READ of @o. 0, -EAGAIN, -errno. */
-static int
-post_read(struct rdma_chan *c, struct offer *o)
-{
-	const struct row *row = &o->rows[o->row_at];
-	uint32_t len = row->len - o->row_off;
-	struct ibv_sge sge;
-	struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1,
-	    .opcode = IBV_WR_RDMA_READ };
-	int rc;
-
-	if (c->wr_head - c->wr_tail >= WRS - 8 || c->reading >= TURN_READ)
-		return -EAGAIN;
-	if (len > ONE_SIDED_MAX)
-		len = ONE_SIDED_MAX;
-	if (o->bounce != NULL) {
-		sge = (struct ibv_sge){ .length = len, .lkey = o->bounce_mr->lkey,
-		    .addr = (uintptr_t)o->bounce + o->bulk_len - o->unposted };
-	} else {
-		const struct iovec *dst;
-
-		while (o->dst_off == o->dst[o->dst_at].iov_len) {
-			o->dst_at++;
-			o->dst_off = 0;
-		}
-		dst = &o->dst[o->dst_at];
-		if (len > dst->iov_len - o->dst_off)
-			len = (uint32_t)(dst->iov_len - o->dst_off);
-		sge = (struct ibv_sge){ .length = len,
-		    .addr = (uintptr_t)dst->iov_base + o->dst_off,
-		    .lkey = net_rdma_mr(c->r, c->dev, (uint8_t *)dst->iov_base +
-			o->dst_off, len)->lkey };
-	}
-	wr.wr.rdma.remote_addr = row->addr + o->row_off;
-	wr.wr.rdma.rkey = row->rkey;
-	/* What waits for others to end must hear of the last of them. */
-	if (len == o->unposted || c->reading + len >= TURN_READ ||
-	    c->wr_head - c->wr_tail + 1 >= WRS - 8)
-		wr.send_flags = IBV_SEND_SIGNALED;
-	if ((rc = net_rdma_post(c, &wr, &(struct wr){ .len = len, .offer = o })) != 0)
-		return rc;
-	o->inflight++;
-	o->unposted -= len;
-	o->dst_off += len;
-	c->reading += len;
-	if ((o->row_off += len) == row->len) {
-		o->row_at++;
-		o->row_off = 0;
-	}
-	return 0;
-}
-
-void
-net_rdma_post_reads(struct rdma_chan *c)
-{
-	list_for_each(l, &c->reads) {
-		struct offer *o = list_entry(l, struct offer, node);
-		int rc = 0;
-
-		while (o->unposted > 0 && !o->revoked && (rc = post_read(c, o)) == 0)
-			;
-		if (rc == -EAGAIN)
-			return;
-		if (rc != 0) {
-			net_rdma_fail(c, rc);
-			return;
-		}
-	}
-}
-
-/* No READ of @o is in flight and none will be. */
-static void
-end_read(struct rdma_chan *c, struct offer *o)
-{
-	free_bounce(o);
-	free(o->dst);
-	o->dst = NULL;
-	o->unposted = 0;
-	o->rx_open = false;
-	list_remove(&o->node);
-	list_push_back(&c->offers, &o->node);
-	note_rx(c);
-}
-
-/* The READ of @o has ended as far as it will.  Upcall. */
-static void
-was_read(struct rdma_chan *c, struct offer *o)
-{
-	bool whole = o->unposted == 0;
-
-	if (whole && o->bounce != NULL)
-		scatter(o);
-	end_read(c, o);
-	if (o->revoked)
-		net_rdma_offer_check(o);
-	/* far is still open, so @o is there; the upcall may answer, and free it. */
-	if (whole)
-		c->c.up->pulled(&c->c, &o->rx);
-	else
-		c->c.up->lost(&c->c, &o->rx);
-}
-
-void
-net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len)
-{
-	c->reading -= len;
-	stat_add(&c->port->stat.read_bytes, len);
-	if (--o->inflight == 0 && (o->unposted == 0 || o->revoked))
-		was_read(c, o);
 }
 
 /* ---- payload in the stream ---- */
@@ -238,7 +29,7 @@ stream_ended(struct rdma_chan *c)
 
 	c->stream = NULL;
 	c->rx_state = RX_NONE;
-	note_rx(c);
+	net_rdma_note_rx(c);
 	free(c->dst);
 	c->dst = NULL;
 	o->rx_open = false;
@@ -306,41 +97,25 @@ net_rdma_pull(struct net_chan *chan, struct net_rx *rx, const struct iovec *iov,
 	struct iovec *dst;
 	int rc;
 
-	if (o->revoked && o != c->stream) {
-		o->rx_open = false;
-		net_rdma_offer_check(o);
-		return -ECONNRESET;
-	}
+	if (o != c->stream)
+		return net_rdma_read(c, o, iov, n);
 	if ((dst = malloc(n * sizeof(*dst))) == NULL) {
 		net_rdma_fail(c, -ENOMEM);
 		return 0;
 	}
 	memcpy(dst, iov, n * sizeof(*dst));
 	chan->rx_since_ns = clock_now(c->r->clock);
-	if (o == c->stream) {
-		c->dst = dst;
-		c->dst_n = n;
-		c->dst_at = 0;
-		c->dst_off = 0;
-		c->rx_state = RX_PULL;
-		if ((rc = take_held_stream(c)) == 1)
-			stream_ended(c);
-		else if (rc != 0)
-			net_rdma_fail(c, rc);
-		net_rdma_mark(c);	/* credits */
-		return rc == 1;
-	}
-	o->dst = dst;
-	o->dst_n = n;
-	o->unposted = o->bulk_len;
-	if (!all_known(c, iov, n) && make_bounce(c, o) != 0) {
-		net_rdma_fail(c, -ENOMEM);
-		return 0;
-	}
-	list_remove(&o->node);
-	list_push_back(&c->reads, &o->node);
-	net_rdma_mark(c);
-	return 0;
+	c->dst = dst;
+	c->dst_n = n;
+	c->dst_at = 0;
+	c->dst_off = 0;
+	c->rx_state = RX_PULL;
+	if ((rc = take_held_stream(c)) == 1)
+		stream_ended(c);
+	else if (rc != 0)
+		net_rdma_fail(c, rc);
+	net_rdma_mark(c);		/* credits */
+	return rc == 1;
 }
 
 void
@@ -349,150 +124,18 @@ net_rdma_drop(struct net_chan *chan, struct net_rx *rx)
 	struct rdma_chan *c = net_rdma_of(chan);
 	struct offer *o = offer_of(rx);
 
-	if (o == c->stream) {
-		c->rx_state = RX_DROP;
-		free(c->dst);
-		c->dst = NULL;
-		note_rx(c);
-		net_rdma_mark(c);
+	if (o != c->stream) {
+		net_rdma_read_drop(c, o);
 		return;
 	}
-	if (o->inflight > 0) {
-		/* READs cannot be taken back, the memory must be: the connection goes. */
-		net_rdma_stop(c);
-		net_rdma_fail(c, -ECONNABORTED);
-	}
-	if (o->dst != NULL)
-		end_read(c, o);
-	o->rx_open = false;
-	net_rdma_offer_check(o);
-}
-
-/* ---- what the peer wants back ---- */
-
-static struct offer *
-find_offer(struct list *in, uint32_t number)
-{
-	list_for_each(l, in) {
-		struct offer *o = list_entry(l, struct offer, node);
-
-		if (o->number == number)
-			return o;
-	}
-	return NULL;
-}
-
-/* Upcall. */
-static void
-revoke_offer(struct rdma_chan *c, uint32_t number)
-{
-	struct offer *o = find_offer(&c->offers, number);
-
-	if (o == NULL)
-		o = find_offer(&c->reads, number);
-	if (o == NULL || o->revoked)	/* the answer, or DONE, is on its way */
-		return;
-	o->revoked = true;
-	stat_add(&c->port->stat.revokes, 1);
-	if (o->reply != NULL)
-		c->unwanted = true;
-	if (o->dst != NULL && o->inflight == 0)
-		was_read(c, o);
-	else
-		net_rdma_offer_check(o);
-}
-
-/* Has what is offered under @number not been taken yet? */
-static bool
-is_ahead(const struct rdma_chan *c, uint32_t number)
-{
-	return (int32_t)(number - c->last_number) > 0;
-}
-
-/* @number is of a record that is held; its REVOKE has overtaken it.  The peer need not wait
- * for that.  0, -ENOMEM; ERR_BAD_MESSAGE when nothing is held that could be it. */
-static int
-revoke_early(struct rdma_chan *c, uint32_t number)
-{
-	struct offer *o;
-
-	if (list_empty(&c->held) || c->early_n == c->credit.ours)
-		return ERR_BAD_MESSAGE;
-	if (c->early == NULL &&
-	    (c->early = calloc(c->credit.ours, sizeof(*c->early))) == NULL)
-		return -ENOMEM;
-	if ((o = calloc(1, sizeof(*o))) == NULL)	/* is told as done, and no more */
-		return -ENOMEM;
-	o->number = number;
-	list_push_back(&c->done, &o->node);
-	c->early[c->early_n++] = number;
-	stat_add(&c->port->stat.revokes, 1);
-	return 0;
-}
-
-static void
-take_revoke(struct rdma_chan *c, uint32_t number)
-{
-	int rc = 0;
-
-	if (is_ahead(c, number))
-		rc = revoke_early(c, number);
-	else
-		revoke_offer(c, number);
-	if (rc != 0)
-		net_rdma_fail(c, rc);
-}
-
-/* Was @o, which is being taken, revoked while its record was held? */
-static void
-look_early(struct rdma_chan *c, struct offer *o)
-{
-	for (uint32_t i = 0; i < c->early_n; i++)
-		if (c->early[i] == o->number) {
-			c->early[i] = c->early[--c->early_n];
-			o->revoked = true;
-			o->number = 0;		/* has been told */
-			return;
-		}
+	c->rx_state = RX_DROP;
+	free(c->dst);
+	c->dst = NULL;
+	net_rdma_note_rx(c);
+	net_rdma_mark(c);
 }
 
 /* ---- records ---- */
-
-/* What a request offers, and a payload in the stream, become. NULL: -ENOMEM or bad. */
-static struct offer *
-make_offer(struct rdma_chan *c, const struct record *r)
-{
-	unsigned n = r->iov_n + r->room_n;
-	struct offer *o = calloc(1, sizeof(*o) + n * sizeof(struct row));
-	uint32_t iov_sum;
-
-	if (o == NULL) {
-		net_rdma_fail(c, -ENOMEM);
-		return NULL;
-	}
-	o->chan = c;
-	o->number = r->number;
-	o->bulk_len = r->bulk_len;
-	o->iov_n = r->iov_n;
-	o->room_n = r->room_n;
-	o->rx_open = r->iov_n > 0 || (r->flags & RECORD_STREAM);
-	o->far_open = r->number != 0;
-	list_init(&o->node);
-	if (!net_rdma_rows_get(r->rows, r->iov_n, o->rows, &iov_sum) ||
-	    !net_rdma_rows_get(r->rows + r->iov_n * ROW, r->room_n, o->rows + r->iov_n,
-	    &o->room_len) || (r->iov_n > 0 && iov_sum != r->bulk_len) ||
-	    (r->number != 0 && !is_ahead(c, r->number))) {
-		free(o);
-		net_rdma_fail(c, ERR_BAD_MESSAGE);
-		return NULL;
-	}
-	if (r->number != 0) {
-		c->last_number = r->number;
-		look_early(c, o);
-	}
-	list_push_back(&c->offers, &o->node);
-	return o;
-}
 
 static void
 take_frame(struct rdma_chan *c, const struct record *r)
@@ -506,7 +149,7 @@ take_frame(struct rdma_chan *c, const struct record *r)
 	if (c->closed)
 		return;
 	if (r->number != 0 || (r->flags & RECORD_STREAM)) {
-		if ((o = make_offer(c, r)) == NULL)
+		if ((o = net_rdma_offer_new(c, r)) == NULL)
 			return;
 		if (r->flags & RECORD_STREAM) {
 			c->stream = o;
@@ -551,7 +194,7 @@ take_part(struct rdma_chan *c, const uint8_t *p, uint32_t n)
 		uint8_t *record = c->record;
 
 		c->record = NULL;
-		note_rx(c);
+		net_rdma_note_rx(c);
 		take_record(c, record, c->record_len);
 		free(record);
 	}
@@ -615,7 +258,7 @@ take_tell(struct rdma_chan *c, const uint8_t *p, uint32_t n)
 	if (!net_rdma_record_get(p, n, c->c.head_max, 0, &r) || r.kind == RECORD_FRAME)
 		net_rdma_fail(c, ERR_BAD_MESSAGE);
 	else if (r.kind == RECORD_REVOKE)
-		take_revoke(c, r.number);
+		net_rdma_take_revoke(c, r.number);
 	else if (!net_rdma_answered(c, r.answers))
 		net_rdma_fail(c, ERR_BAD_MESSAGE);
 }
@@ -690,24 +333,12 @@ net_rdma_in_close(struct rdma_chan *c)
 {
 	bool memory = !list_empty(&c->reads) || c->rx_state == RX_PULL;
 
-	list_splice_back(&c->offers, &c->reads);
-	for (struct list *l; (l = list_pop_front(&c->offers)) != NULL;) {
-		struct offer *o = list_entry(l, struct offer, node);
-
-		/* Its memory may be written to until the queue pair has been stopped. */
-		if (o->bounce != NULL)
-			net_rdma_stop(c);
-		free_bounce(o);
-		free(o->dst);
-		free(o);
-	}
+	net_rdma_offers_close(c);
 	while (!list_empty(&c->held))
 		net_rdma_repost(c->dev, list_entry(list_pop_front(&c->held),
 		    struct slot, node));
 	free(c->dst);
 	free(c->record);
-	free(c->early);
-	c->early = NULL;
 	c->dst = NULL;
 	c->record = NULL;
 	return memory;
