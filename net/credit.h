@@ -23,7 +23,22 @@ struct net_credit {
 	uint32_t ours;		/* receives we have promised in all */
 };
 
-/* @ours, @peer: at least 4. */
+#define NET_CREDITS_MIN	4u
+
+/* What one more peer is promised when @promised of @size receives are already: @wish while
+ * there are plenty, then less, so that thousands of peers get a few each.  That there are
+ * so many left is the caller's to see. */
+static inline uint32_t
+net_credit_share(uint32_t size, uint32_t promised, uint32_t wish)
+{
+	uint64_t eighths = (uint64_t)promised * 8 / size;
+	uint32_t most = eighths < 2 ? wish : eighths < 3 ? 16 : eighths < 5 ? 8 :
+	    NET_CREDITS_MIN;
+
+	return wish < most ? wish : most;
+}
+
+/* @ours, @peer: at least NET_CREDITS_MIN. */
 static inline void
 net_credit_init(struct net_credit *c, uint32_t ours, uint32_t peer)
 {

@@ -82,11 +82,12 @@ new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 		    .max_inline_data = INLINE }
 	};
 	struct rdma_chan *c = calloc(1, sizeof(*c));
+	uint32_t credits = net_credit_share(d->srq_size, d->promised, r->conf.credits);
 	int rc;
 
 	if (c == NULL)
 		return -ENOMEM;
-	if ((rc = net_rdma_reserve(d, r->conf.credits)) != 0) {
+	if ((rc = net_rdma_reserve(d, credits)) != 0) {
 		free(c);
 		return rc;
 	}
@@ -99,12 +100,12 @@ new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 	if (rc != 0) {
 		if (c->qp != NULL)
 			ibv_destroy_qp(c->qp);
-		net_rdma_unreserve(d, r->conf.credits);
+		net_rdma_unreserve(d, credits);
 		free(c);
 		return rc;
 	}
 	net_rdma_chan_init(c, r, port);
-	c->credit.ours = r->conf.credits;
+	c->credit.ours = credits;
 	c->inline_max = qa.cap.max_inline_data < INLINE ? qa.cap.max_inline_data :
 	    INLINE;
 	net_rdma_count(c, 1);
@@ -127,7 +128,7 @@ prepare(struct net_rdma_setup *s, struct rdma_port *port)
 	rc = ibv_modify_qp(s->c->qp, &a, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
 	    IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
 	s->ours = (struct rdma_end){ .qpn = s->c->qp->qp_num,
-	    .psn = randombytes_random() & 0xffffff, .credits = s->r->conf.credits,
+	    .psn = randombytes_random() & 0xffffff, .credits = s->c->credit.ours,
 	    .lid = port->lid, .mtu = port->mtu,
 	    .reads = (uint8_t)(reads < READS_MAX ? reads : READS_MAX) };
 	memcpy(s->ours.gid, port->gid.raw, GID);

@@ -23,7 +23,8 @@ STAT_DEFINE(net_rdma_port, NET_RDMA_PORT_STATS)
 
 #define SLAB_SLOTS	64u
 #define CQ_FIRST	16384u		/* some devices cannot make it grow */
-#define SRQ_SIZE	16384u
+#define SRQ_SIZE	65536u		/* or what the device can */
+#define SRQ_LEAST	1024u
 #define SPARE		64u		/* receives that nobody was promised */
 
 /* ---- slots ---- */
@@ -319,14 +320,19 @@ set_up(struct rdma_dev *d)
 	d->srq_size = SRQ_SIZE;
 	if (d->srq_size > (uint32_t)d->attr.max_srq_wr)
 		d->srq_size = (uint32_t)d->attr.max_srq_wr;
-	srq.attr.max_wr = d->srq_size;
 	if (cqes > d->attr.max_cqe)
 		cqes = d->attr.max_cqe;
 	if ((d->pd = ibv_alloc_pd(d->ctx)) == NULL ||
 	    (d->events = ibv_create_comp_channel(d->ctx)) == NULL ||
-	    (d->cq = ibv_create_cq(d->ctx, cqes, d, d->events, 0)) == NULL ||
-	    (d->srq = ibv_create_srq(d->pd, &srq)) == NULL)
+	    (d->cq = ibv_create_cq(d->ctx, cqes, d, d->events, 0)) == NULL)
 		return errno != 0 ? -errno : -EIO;
+	for (;; d->srq_size /= 2) {	/* memory that may be locked is bounded */
+		srq.attr.max_wr = d->srq_size;
+		if ((d->srq = ibv_create_srq(d->pd, &srq)) != NULL)
+			break;
+		if (d->srq_size < 2 * SRQ_LEAST)
+			return errno != 0 ? -errno : -EIO;
+	}
 	d->promised = d->srq_size > 4 * SPARE ? SPARE : 0;
 	d->recv = calloc(d->srq_size, sizeof(struct slot *));
 	d->recv_free = calloc(d->srq_size, sizeof(uint32_t));

@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "conf/bytes.h"
+#include "net/credit.h"
 
 #define SLOT		4096u
 #define PREFIX		8u
@@ -34,7 +35,7 @@
 #define ROWS_MAX	64u
 #define GID		16u
 #define OFFERED_MAX	64u		/* ports in an offer that are looked at */
-#define CREDITS_MIN	4u
+#define CREDITS_MIN	NET_CREDITS_MIN
 #define CREDITS_MAX	1024u
 
 /* A TELL is a record but of a FRAME, in one message; it may come between those of a frame,

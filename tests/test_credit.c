@@ -53,6 +53,41 @@ START_TEST(peers_that_cheat)
 }
 END_TEST
 
+/* How many peers a queue of receives is enough for, and what the last of them get. */
+static const struct {
+	const char *what;
+	uint32_t size, wish, peers;
+} queues[] = {
+	{ "the largest, by default", 65536, 32, 9216 },
+	{ "of a common card", 32767, 32, 4096 },
+	{ "of a common card, modest", 32767, 4, 8191 },
+	{ "of a common card, greedy", 32767, 1024, 4096 },
+	{ "small", 4096, 32, 500 },
+	{ "tiny", 64, 32, 3 },
+};
+
+START_TEST(there_is_some_for_many)
+{
+	uint32_t promised = 0, last = queues[_i].wish, n = 0;
+
+	ck_assert_uint_eq(net_credit_share(queues[_i].size, 0, queues[_i].wish),
+	    queues[_i].wish);
+	for (;;) {
+		uint32_t share = net_credit_share(queues[_i].size, promised,
+		    queues[_i].wish);
+
+		if (promised + share > queues[_i].size)
+			break;
+		ck_assert_uint_le(share, last);
+		ck_assert_uint_ge(share, NET_CREDITS_MIN);
+		promised += share;
+		last = share;
+		n++;
+	}
+	ck_assert_msg(n >= queues[_i].peers, "%s: %u", queues[_i].what, n);
+}
+END_TEST
+
 /* ---- two ends ---- */
 
 struct word {
@@ -162,6 +197,8 @@ main(void)
 
 	tcase_add_test(t, what_is_kept);
 	tcase_add_test(t, peers_that_cheat);
+	tcase_add_loop_test(t, there_is_some_for_many, 0,
+	    sizeof(queues) / sizeof(queues[0]));
 	tcase_add_loop_test(t, all_is_said, 0, 200);
 	suite_add_tcase(s, t);
 	run = srunner_create(s);
