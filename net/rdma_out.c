@@ -602,6 +602,7 @@ net_rdma_answered(struct rdma_chan *c, uint32_t number)
 	if (o == NULL || o->at < o->record_len)
 		return false;
 	map_del(&c->exposed, number);
+	list_remove(&o->revoke);
 	o->number = 0;
 	/* Answered without waiting for the rest of the payload: that must still leave. */
 	if (o->all)
