@@ -1,4 +1,4 @@
-# fsd - make | deps | up | test | check | asan | model | planted | bench | bench-failover | bench-resync | cluster | check-rdma | lint | install | clean
+# fsd - make | deps | up | test | check | asan | model | planted | bench | bench-failover | bench-resync | bench-incast | cluster | check-rdma | lint | install | clean
 #   T=name  run the tests whose name has it     SEED=n  one seed     N=n  so many seeds
 #   DIR=/var/tmp/fsd MOUNT=/3fs  where `make up` keeps and mounts its cluster
 #   DESTDIR= PREFIX=/usr/local  where install puts things
@@ -115,6 +115,9 @@ bench-failover: all
 # How fast a lost replica is back, alone and beside programs, and what these lose by it.
 bench-resync: all
 	@B=$(B) tests/bench_resync.sh
+# One client and 16 storage nodes, then 64 clients and one: what is lost, who gets how much.
+bench-incast: all $(B)/tests/bench_crowd
+	@B=$(B) tests/bench_incast.sh
 lint: all	# the include arrows, libraries behind their wrappers, the manual pages
 	@! grep -n '#include "\(net\|chunk\|meta\|roles\)/'  conf/*.[ch]
 	@! grep -n '#include "\(chunk\|meta\|roles\)/'       net/*.[ch]
@@ -131,6 +134,6 @@ install: all
 	    $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/} || exit 1; done
 clean:
 	rm -rf $(B)
-.PHONY: all soak deps deps-test up test check asan model planted cluster check-rdma bench bench-failover bench-resync lint install clean
+.PHONY: all soak deps deps-test up test check asan model planted cluster check-rdma bench bench-failover bench-resync bench-incast lint install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
