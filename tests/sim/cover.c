@@ -28,7 +28,7 @@ struct cover {
 static const char *const never[] = {
 	"fuse_requests",
 	"rows mended for fsd check",	/* nobody damages metadata */
-	"full_errors",		/* no disk gets full */
+	"full_errors",		/* no disk gets full: tests/test_sim_full.c */
 	"crc_failures", "payload_errors",	/* the network does not turn bits */
 	"revoked_early",	/* who serves pulls at once: nothing stands behind a payload */
 	"store_errors", "alone",	/* rare: within what is promised a good replica is left */
