@@ -478,6 +478,12 @@ chunk_craq_busy(const struct chunk_craq *c, const struct chunk_craq_target *t,
 }
 
 bool
+chunk_craq_awaited(const struct chunk_craq_op *op)
+{
+	return op->entry != NULL && op->entry->ops_n > 1;
+}
+
+bool
 chunk_craq_doubts(const struct chunk_craq *c, const struct chunk_craq_target *t,
     struct chunk_id id)
 {

@@ -220,6 +220,9 @@ bool	chunk_craq_dirty(const struct chunk_craq *c, const struct chunk_craq_target
 bool	chunk_craq_busy(const struct chunk_craq *c, const struct chunk_craq_target *t,
 	    struct chunk_id id);
 
+/* Others wait for the chunk that @op has. */
+bool	chunk_craq_awaited(const struct chunk_craq_op *op);
+
 /* Replicas behind us may hold a version of it that we could not store. */
 bool	chunk_craq_doubts(const struct chunk_craq *c,
 	    const struct chunk_craq_target *t, struct chunk_id id);

@@ -36,6 +36,7 @@
 #define LOG_NS		(30 * NS_PER_S)	/* between two lines about one that cannot go on */
 #define REFUSED_NS	(3 * NS_PER_S / 4)	/* a chunk may wait for the replica, */
 #define REFUSED_RATE	(16u << 20)	/* and a second more for so many bytes */
+#define PATIENT_NS	(4 * NS_PER_S)	/* a copy that no write waits for */
 #define WATCH_NS	(NS_PER_S / 4)
 #define TURN_NS		NS_PER_MS	/* ask again whose turn it is */
 #define MEMORY_NS	(2 * NS_PER_MS)	/* ask again whether there is memory */
@@ -535,6 +536,14 @@ pump(struct storage_worker *w)
 		begin(list_entry(it, struct storage_sync, in_queue));
 }
 
+/* Nobody waits for it but we ourselves: a disk that is busy may take its time. */
+static bool
+patient(const struct storage_op *op, uint64_t now)
+{
+	return op->craq.kind == CRAQ_SYNC && !chunk_craq_awaited(&op->craq) &&
+	    now - op->forward_ns < PATIENT_NS;
+}
+
 /* Who does not answer at all has not refused either. */
 static void
 watch(struct clock_timer *timer)
@@ -547,8 +556,8 @@ watch(struct clock_timer *timer)
 		    in_attempts);
 		uint64_t bytes = op->iov.iov_len;
 
-		if (op->craq.chain_version == s->version && now - op->forward_ns >
-		    bytes * NS_PER_S / REFUSED_RATE)
+		if (op->craq.chain_version == s->version && !patient(op, now) &&
+		    now - op->forward_ns > bytes * NS_PER_S / REFUSED_RATE)
 			storage_sync_refused(s->t, -ETIMEDOUT, op->forward_ns +
 			    bytes * NS_PER_S / REFUSED_RATE);
 	}
