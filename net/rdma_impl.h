@@ -35,6 +35,7 @@
 #define PORTS_MAX	16u
 #define WRS		128u		/* of one queue pair in flight */
 #define SIGNAL_EACH	16u
+#define SIGNAL_SLOTS	4u		/* ... or when so many slots wait for it */
 #define ONE_SIDED_MAX	(1u << 20)	/* bytes of one READ or WRITE */
 #define TURN_READ	(8u << 20)	/* READs of one channel in flight, bytes */
 #define INLINE		220u
@@ -216,7 +217,7 @@ struct rdma_chan {
 	struct wr	  wrs[WRS];
 	uint32_t	  wr_head, wr_tail;	/* next to post, oldest in flight */
 	uint32_t	  last_wr;	/* of a lingering one: its end */
-	uint32_t	  unsignaled, inline_max;
+	uint32_t	  unsignaled, unsignaled_slots, inline_max;
 };
 
 static inline struct rdma_chan *

@@ -7,7 +7,9 @@
  * telling the device (a doorbell: a write across the bus) costs more than the rest.
  *
  * 1. c->wrs has an entry for each from net_rdma_post() on.  Those in the batch are the last.
- * 2. A batch is taken when the first WR comes and is given back when the list is posted, so
+ * 2. Few report their completion, which ends all before them.  But the slots of an idle
+ *    connection are lost to others until one does: there may be thousands.
+ * 3. A batch is taken when the first WR comes and is given back when the list is posted, so
  *    there are as many as channels that are busy in one turn. */
 #include "net/rdma_impl.h"
 
@@ -119,10 +121,12 @@ net_rdma_post(struct rdma_chan *c, const struct ibv_send_wr *wr, const struct wr
 		b->sge[i].addr = (uintptr_t)b->small[i];
 	}
 	/* One completion ends all before it, but the last ones must have one too. */
-	if (as->out != NULL || ++c->unsignaled >= SIGNAL_EACH)
+	c->unsignaled_slots += as->slot != NULL;
+	if (as->out != NULL || ++c->unsignaled >= SIGNAL_EACH ||
+	    c->unsignaled_slots >= SIGNAL_SLOTS)
 		b->wr[i].send_flags |= IBV_SEND_SIGNALED;
 	if (b->wr[i].send_flags & IBV_SEND_SIGNALED)
-		c->unsignaled = 0;
+		c->unsignaled = c->unsignaled_slots = 0;
 	c->wrs[c->wr_head++ % WRS] = *as;
 	return 0;
 }
