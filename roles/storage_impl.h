@@ -399,6 +399,8 @@ struct storage_op {
 	void		*ctx;
 	bool		 touched;	/* in done() */
 	bool		 fore;		/* counts as a client's: storage_pace.c */
+	bool		 leaving;	/* call was given up, its server has memory still */
+	bool		 over;		/* answered; goes when that has ended */
 	/* what is asked for */
 	uint8_t		 shift;
 	uint32_t	 offset, len, crc;

@@ -69,6 +69,12 @@ storage_op_drop(struct storage_op *op)
 
 	if (op->fore)
 		storage_fore_end(w, op->len);
+	op->fore = false;
+	if (op->leaving) {
+		op->over = true;
+		op->req = NULL;
+		return;
+	}
 	storage_pieces_drop(op);
 	mem_put(&op->buf);
 	storage_whole_drop(&op->whole);
@@ -256,6 +262,18 @@ floor_of(const struct storage_target *t)
 
 static void fetch_next(struct storage_op *op);
 
+/* The call was given up, and has ended: nobody waits for what became of it. */
+static bool
+has_left(struct storage_op *op)
+{
+	if (!op->leaving)
+		return false;
+	op->leaving = false;
+	if (op->over)
+		storage_op_drop(op);
+	return true;
+}
+
 static void
 fetch_done(struct net_call *c, int rc)
 {
@@ -263,6 +281,8 @@ fetch_done(struct net_call *c, int rc)
 	const struct msg_fetch_rep *rep = c->rep;
 	struct storage_whole *wh = &op->whole;
 
+	if (has_left(op))
+		return;
 	if (rc == 0) {
 		if (rep->version != wh->version || rep->len > wh->buf.size ||
 		    rep->len != c->rep_bulk ||
@@ -517,6 +537,8 @@ forward_done(struct net_call *c, int rc)
 {
 	struct storage_op *op = container_of(c, struct storage_op, call);
 
+	if (has_left(op))
+		return;
 	forward_event(op, rc, c->rep);
 	storage_run(op->w);
 }
@@ -665,7 +687,7 @@ storage_run(struct storage_worker *w)
 
 		switch (eff.kind) {
 		case CRAQ_CANCEL:
-			net_call_cancel(&op->call);
+			op->leaving = !net_call_abandon(&op->call);
 			list_remove(&op->in_attempts);
 			clock_timer_stop(w->clock, &op->wake);
 			break;

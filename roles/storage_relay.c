@@ -29,7 +29,7 @@
 struct storage_relay {
 	struct storage_worker *w;
 	struct list	node;		/* w->relays */
-	struct net_req *req;
+	struct net_req *req;		/* NULL: answered, call is leaving */
 	struct storage_target *t;	/* ours, of that chain */
 	uint32_t	version;	/* of the chain */
 	unsigned	place;		/* in it, of whom it is for */
@@ -40,13 +40,10 @@ struct storage_relay {
 };
 
 static void
-finish(struct storage_relay *r, int rc, const void *rep)
+free_relay(struct storage_relay *r)
 {
 	struct storage_worker *w = r->w;
 
-	net_call_cancel(&r->call);
-	net_reply(r->req, rc, rep, NULL, 0, NULL, NULL);
-	storage_fore_end(w, r->iov.iov_len);
 	w->relay_bytes -= r->buf.size;
 	w->relay_n--;
 	mem_put(&r->buf);
@@ -54,11 +51,28 @@ finish(struct storage_relay *r, int rc, const void *rep)
 	free(r);
 }
 
+/* The payload stays while the head may still be reading it. */
+static void
+finish(struct storage_relay *r, int rc, const void *rep)
+{
+	bool over = net_call_abandon(&r->call);
+
+	net_reply(r->req, rc, rep, NULL, 0, NULL, NULL);
+	r->req = NULL;
+	storage_fore_end(r->w, r->iov.iov_len);
+	if (over)
+		free_relay(r);
+}
+
 static void
 answered(struct net_call *c, int rc)
 {
 	struct storage_relay *r = container_of(c, struct storage_relay, call);
 
+	if (r->req == NULL) {
+		free_relay(r);
+		return;
+	}
 	finish(r, path_answered(rc) ? rc : ERR_CHAIN_RECOVERING,
 	    rc == 0 ? c->rep : NULL);
 }
@@ -185,7 +199,7 @@ storage_relay_watch(struct storage_worker *w)
 		    node);
 
 		/* Until the payload is here we wait for who asks. */
-		if (r->sent_ns != 0 && path_relay_in_vain(&r->call, r->sent_ns,
+		if (r->req != NULL && r->sent_ns != 0 && path_relay_in_vain(&r->call, r->sent_ns,
 		    clock_now(w->clock)))
 			finish(r, ERR_CHAIN_RECOVERING, NULL);
 	}
@@ -198,7 +212,7 @@ storage_relay_moved(struct storage_worker *w)
 		struct storage_relay *r = list_entry(it, struct storage_relay,
 		    node);
 
-		if (r->t->gone || r->t->v.version != r->version)
+		if (r->req != NULL && (r->t->gone || r->t->v.version != r->version))
 			finish(r, ERR_STALE_CHAIN, NULL);
 	}
 }
@@ -213,7 +227,8 @@ storage_relay_close(struct storage_worker *w)
 		    node);
 
 		net_call_cancel(&r->call);
-		net_req_drop(r->req);
+		if (r->req != NULL)
+			net_req_drop(r->req);
 		mem_put(&r->buf);
 		free(r);
 	}

@@ -48,7 +48,7 @@ one_done(struct net_call *c, int rc)
 }
 
 static void
-send_via(unsigned i, target_id via, uint32_t index, uint64_t seq)
+send_to(unsigned i, target_id at, target_id via, uint32_t index, uint64_t seq)
 {
 	struct net_call_opts o = { .deadline_ns = clock_now(T.client.clock) +
 	    5 * NS_PER_S, .send = &many[i].iov, .send_n = 1 };
@@ -58,9 +58,15 @@ send_via(unsigned i, target_id via, uint32_t index, uint64_t seq)
 	m.via = via;
 	memset(&many[i], 0, sizeof(many[i]));
 	many[i].iov = (struct iovec){ data, sizeof(data) };
-	ck_assert_int_eq(routing_target_addr(member_routing(T.member), via, &to), 0);
+	ck_assert_int_eq(routing_target_addr(member_routing(T.member), at, &to), 0);
 	ck_assert_int_eq(net_call_start(&many[i].call, T.client.hubs[0], &to,
 	    MSG_write, &m, &o, one_done), 0);
+}
+
+static void
+send_via(unsigned i, target_id via, uint32_t index, uint64_t seq)
+{
+	send_to(i, via, via, index, seq);
 }
 
 static void
@@ -291,6 +297,43 @@ START_TEST(chain_moves)
 }
 END_TEST
 
+/* With devices who passes on lends its memory to the head, and the head to its successor, until
+ * they answer; when the chain moves on meanwhile they are asked to let go, and connections stay. */
+START_TEST(memory_is_let_go_first)
+{
+	unsigned from = _i % 2, to = 1 - from;
+	const struct net_hub_stat *hub;
+	struct routing_chain row;
+	uint64_t connects;
+
+	with_devices = true;
+	open_with_data(70 + (uint64_t)_i);
+	with_devices = false;
+	ck_assert_int_eq(put_via(replica(1), replica(1), 9), 0);
+	hub = net_hub_stats(T.nodes[node_at(from) - 1].hubs[0]);
+	connects = hub->connects;
+	T.m.by_hand = true;
+	sim_net_lag(T.net, node_at(to), node_at(from), 20000);
+	send_to(0, replica(from), from == 1 ? replica(1) : 0, 0, 10);
+	sim_clock_run(T.world, (1 + (uint64_t)_i / 2) * NS_PER_MS);
+	ck_assert(!many[0].done);
+	row = *routing_chain(T.m.routing, chain_of(0)->id);
+	row.states[2] = TARGET_OFFLINE;
+	put_chain(&row);
+	publish();
+	sim_clock_run(T.world, 5 * NS_PER_MS);
+	ck_assert(many[0].done);
+	ck_assert_int_eq(many[0].rc, ERR_STALE_CHAIN);
+	ck_assert_uint_gt(hub->calls_now, 0);
+	sim_clock_run(T.world, 100 * NS_PER_MS);
+	ck_assert_uint_eq(hub->connects, connects);
+	sim_net_lag(T.net, node_at(to), node_at(from), 0);
+	ck_assert_int_eq(put_via(replica(1), replica(1), 11), 0);
+	ck_assert_uint_eq(hub->connects, connects);
+	cluster_close();
+}
+END_TEST
+
 /* Any of the three ends at any moment. */
 START_TEST(ends)
 {
@@ -332,6 +375,7 @@ main(void)
 	tcase_add_loop_test(tc, relay_dies, 0, 16);
 	tcase_add_test(tc, bounds);
 	tcase_add_test(tc, chain_moves);
+	tcase_add_loop_test(tc, memory_is_let_go_first, 0, 10);
 	tcase_add_loop_test(tc, ends, 0, 24);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
