@@ -1,4 +1,4 @@
-# fsd - make | deps | up | test | check | asan | model | planted | bench | bench-failover | bench-resync | bench-incast | cluster | check-rdma | lint | install | clean
+# fsd - make | deps | up | test | check | asan | model | planted | bench | bench-failover | bench-resync | bench-incast | bench-rdma | cluster | check-rdma | lint | install | clean
 #   T=name  run the tests whose name has it     SEED=n  one seed     N=n  so many seeds
 #   DIR=/var/tmp/fsd MOUNT=/3fs  where `make up` keeps and mounts its cluster
 #   DESTDIR= PREFIX=/usr/local  where install puts things
@@ -32,7 +32,7 @@ PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-
 	   libsodium-dev libxxhash-dev libuv1-dev libibverbs-dev \
 	   libnl-3-dev libnl-route-3-dev
 PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin iproute2 \
-	   qemu-system-x86 busybox-static xz-utils
+	   qemu-system-x86 busybox-static xz-utils perftest
 LAYERS	 = conf net chunk meta roles
 LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
 SIM	:= $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
@@ -118,6 +118,9 @@ bench-resync: all
 # One client and 16 storage nodes, then 64 clients and one: what is lost, who gets how much.
 bench-incast: all $(B)/tests/bench_crowd
 	@B=$(B) tests/bench_incast.sh
+# What we make of verbs beside what ib_send_lat and its like do, in a guest.
+bench-rdma: all
+	@B=$(B) tests/vm/bench.sh
 lint: all	# the include arrows, libraries behind their wrappers, the manual pages
 	@! grep -n '#include "\(net\|chunk\|meta\|roles\)/'  conf/*.[ch]
 	@! grep -n '#include "\(chunk\|meta\|roles\)/'       net/*.[ch]
@@ -134,6 +137,6 @@ install: all
 	    $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/} || exit 1; done
 clean:
 	rm -rf $(B)
-.PHONY: all soak deps deps-test up test check asan model planted cluster check-rdma bench bench-failover bench-resync bench-incast lint install clean
+.PHONY: all soak deps deps-test up test check asan model planted cluster check-rdma bench bench-failover bench-resync bench-incast bench-rdma lint install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -10,8 +10,6 @@
 #include "net/addr.h"
 #include "net/msg_bench.h"
 
-#define BENCH_BARE_LEN_MAX (64u << 20)
-
 /* One measurement; @len bytes at a time, @places such pieces of @mem in turn. */
 struct bench_bare {
 	enum bench_bare_kind kind;

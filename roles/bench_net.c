@@ -27,7 +27,7 @@
 #include "roles/process.h"
 
 #define DEPTH_MAX	16u
-#define LEN_MAX		(4u << 20)
+#define SHELF		(16u << 20)	/* depth times length, at most */
 #define SEND_LEN	64u		/* of a message in a bare stream: about a call's */
 #define WARM_NS		(200 * NS_PER_MS)
 #define CALL_NS		(60 * NS_PER_S)
@@ -297,27 +297,69 @@ bare(struct net_run *r, const struct row *row, uint32_t ms, double *out)
 
 /* ---- one transport ---- */
 
-static bool
-named(const char *const *names, unsigned n, const char *name)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (strcmp(names[i], name) == 0)
-			return true;
-	return false;
-}
-
-/* Is @name wanted, when @all are the names of its kind? */
-static bool
-wanted(const char *const *names, unsigned n, const char *name, const char *const *all)
-{
-	for (; *all != NULL; all++)
-		if (named(names, n, *all))
-			return named(names, n, name);
-	return true;
-}
-
 static const char *const transports[] = { "tcp", "rdma", NULL };
 static const char *const cases[] = { "send", "read", "write", NULL };
+
+/* Is @word the name @name?  Then *rest is what follows: nothing, or ":65536:16". */
+static bool
+is_name(const char *word, const char *name, const char **rest)
+{
+	size_t n = strlen(name);
+
+	*rest = word + n;
+	return strncmp(word, name, n) == 0 && (word[n] == '\0' || word[n] == ':');
+}
+
+static bool
+is_one_of(const char *word, const char *const *all)
+{
+	const char *rest;
+
+	while (*all != NULL && !is_name(word, *all, &rest))
+		all++;
+	return *all != NULL;
+}
+
+static bool
+names_row(const char *word, const struct row *row)
+{
+	const char *rest;
+	char *end;
+
+	if (!is_name(word, row->name, &rest))
+		return false;
+	if (*rest == ':' && strtoul(rest + 1, &end, 10) != row->len)
+		return false;
+	return *rest == '\0' || *end == '\0' || (*end == ':' &&
+	    strtoul(end + 1, NULL, 10) == row->depth);
+}
+
+/* Without a word for any case all are wanted. */
+static bool
+row_wanted(const struct row *row, const char *const *words, unsigned n)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (names_row(words[i], row))
+			return true;
+		any |= is_one_of(words[i], cases);
+	}
+	return !any;
+}
+
+static bool
+transport_wanted(const char *name, const char *const *words, unsigned n)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (strcmp(words[i], name) == 0)
+			return true;
+		any |= is_one_of(words[i], transports);
+	}
+	return !any;
+}
 
 static int
 measure(struct net_run *r, const char *over, const struct row *row, unsigned seconds,
@@ -348,20 +390,22 @@ static int
 run_rows(struct net_run *r, bool rdma, unsigned seconds, const char *const *names,
     unsigned name_n)
 {
+	const struct row *last = NULL;
 	double limit = 0;
 	int rc = 0;
 
 	for (size_t i = 0; i < ROWS && rc == 0; i++) {
 		const struct row *row = &rows[i];
 
-		if (!wanted(names, name_n, row->name, cases))
+		if (!row_wanted(row, names, name_n))
 			continue;
 		/* One stream has no depth: one of a size, or so, is enough. */
-		if (!rdma && (i == 0 || row->len != row[-1].len ||
-		    row->bare != row[-1].bare)) {
+		if (!rdma && (last == NULL || row->len != last->len ||
+		    row->bare != last->bare)) {
 			limit = 0;
 			rc = row->bare != 0 ? bare(r, row, seconds * 1000, &limit) : 0;
 		}
+		last = row;
 		if (rc == 0)
 			rc = measure(r, rdma ? "rdma" : "tcp", row, seconds,
 			    rdma ? 0 : limit);
@@ -378,7 +422,7 @@ close_run(struct net_run *r)
 		net_mem_del(r->env->hub, r->known);
 	process_close(r->process);
 	if (r->mem != NULL)
-		munmap(r->mem, (size_t)DEPTH_MAX * LEN_MAX);
+		munmap(r->mem, SHELF);
 	free(r->rtt_ns);
 	free(r);
 }
@@ -404,13 +448,13 @@ open_run(struct net_run **out, const struct conf *c, const uint8_t key[NET_KEY_B
 	    (r->rtt_ns = malloc(SAMPLES * sizeof(*r->rtt_ns))) == NULL)
 		return -ENOMEM;
 	r->loop = process_loop(r->process, r->env);
-	r->mem = mmap(NULL, (size_t)DEPTH_MAX * LEN_MAX, PROT_READ | PROT_WRITE,
+	r->mem = mmap(NULL, SHELF, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (r->mem == MAP_FAILED) {
 		r->mem = NULL;
 		return -ENOMEM;
 	}
-	if ((rc = net_mem_add(r->env->hub, r->mem, (size_t)DEPTH_MAX * LEN_MAX,
+	if ((rc = net_mem_add(r->env->hub, r->mem, SHELF,
 	    &r->known)) != 0)
 		fprintf(stderr, "fsd bench: registering memory: %s\n", err_text(rc));
 	return 0;
@@ -470,21 +514,21 @@ bench_net(struct conf *conf, const uint8_t key[NET_KEY_BYTES], const struct net_
 	int rc = 0;
 
 	for (unsigned i = 0; i < name_n; i++)
-		if (!named(transports, 2, names[i]) && !named(cases, 3, names[i])) {
+		if (!is_one_of(names[i], transports) && !is_one_of(names[i], cases)) {
 			fprintf(stderr, "fsd bench: no case '%s'; there are: tcp rdma "
 			    "send read write\n", names[i]);
 			return 2;
 		}
 	snprintf(devices, sizeof(devices), "%s", conf->rdma_devices);
 	head();
-	if (wanted(names, name_n, "tcp", transports)) {
+	if (transport_wanted("tcp", names, name_n)) {
 		if (conf_set(conf, "rdma.devices", "none", err) != 0)
 			return 1;
 		rc = run_transport(conf, key, to, false, seconds, names, name_n);
 		if (conf_set(conf, "rdma.devices", devices, err) != 0)
 			return 1;
 	}
-	if (rc == 0 && wanted(names, name_n, "rdma", transports) &&
+	if (rc == 0 && transport_wanted("rdma", names, name_n) &&
 	    strcmp(devices, "none") != 0)
 		rc = run_transport(conf, key, to, true, seconds, names, name_n);
 	return rc == 0 ? 0 : 1;

@@ -25,7 +25,7 @@
 #include "roles/process.h"
 
 #define SERVICE	0x05
-#define SHELF	NET_BULK_MAX
+#define SHELF	(16u << 20)
 
 struct end {
 	struct process	   *process;
@@ -108,7 +108,7 @@ bare_start(struct end *e, const struct msg_bench_bare *m, struct msg_bench_bare_
 	int rc;
 
 	if (m->kind < BENCH_BARE_SINK || m->kind > BENCH_BARE_ECHO || m->len == 0 ||
-	    m->len > BENCH_BARE_LEN_MAX || m->places == 0 || m->places > SHELF / m->len)
+	    m->len > SHELF || m->places == 0 || m->places > SHELF / m->len)
 		return -EINVAL;
 	if (atomic_load(&e->running))
 		return ERR_BUSY;
