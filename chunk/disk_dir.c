@@ -46,8 +46,12 @@ open_at(int dir_fd, const char *name, int flags)
 {
 	int fd = openat(dir_fd, name, flags | O_RDWR | O_CLOEXEC | O_DIRECT, 0600);
 
-	if (fd < 0 && errno == EINVAL)
+	/* Linux has made the file by then (tmpfs before 6.6): not exclusively any more. */
+	if (fd < 0 && errno == EINVAL) {
+		if (flags & O_CREAT)
+			flags &= ~O_EXCL;
 		fd = openat(dir_fd, name, flags | O_RDWR | O_CLOEXEC, 0600);
+	}
 	return fd < 0 ? -errno : fd;
 }
 
