@@ -134,6 +134,7 @@ struct offer {
 	bool		  rx_open;	/* payload undecided, or being READ */
 	bool		  far_open;	/* to be answered */
 	bool		  revoked;	/* nothing is begun in it any more */
+	bool		  due;		/* in c->done */
 	struct out	 *reply;	/* the answer, not all of it posted; NULL: none */
 	/* a READ under way; dst is NULL otherwise */
 	struct iovec	 *dst;
@@ -210,6 +211,7 @@ struct rdma_chan {
 	struct list	  posted;	/* ... posted; exposed, or WRITEs in flight */
 	struct map	  exposed;	/* number -> struct out, until answered */
 	struct list	  done;		/* offers that must be told as done */
+	uint32_t	  done_n;
 	struct list	  revokes;	/* outs that must be told as revoked */
 	bool		  unwanted;	/* a queued answer is of something revoked */
 	uint32_t	  next_number;

@@ -483,6 +483,8 @@ tell_done(struct rdma_chan *c)
 			return;
 		list_remove(&o->node);
 		o->number = 0;
+		o->due = false;
+		c->done_n--;
 		if (o->rx_open || o->far_open)
 			list_push_back(&c->offers, &o->node);
 		else

@@ -19,7 +19,20 @@
 
 #include "conf/err.h"
 
+#define DONE_MAX	65536u	/* wait to be told as done; the peer may not let us tell */
+
 /* ---- offers ---- */
+
+/* The peer must hear that nothing is done with @o any more. */
+static void
+is_done(struct rdma_chan *c, struct offer *o)
+{
+	list_push_back(&c->done, &o->node);
+	if (!o->due && ++c->done_n > DONE_MAX)
+		net_rdma_fail(c, ERR_BAD_MESSAGE);
+	o->due = true;
+	net_rdma_mark(c);
+}
 
 void
 net_rdma_offer_check(struct offer *o)
@@ -34,8 +47,7 @@ net_rdma_offer_check(struct offer *o)
 		free(o);
 		return;
 	}
-	list_push_back(&c->done, &o->node);
-	net_rdma_mark(c);
+	is_done(c, o);
 }
 
 void
@@ -317,7 +329,7 @@ revoke_early(struct rdma_chan *c, uint32_t number)
 	if ((o = calloc(1, sizeof(*o))) == NULL)	/* is told as done, and no more */
 		return -ENOMEM;
 	o->number = number;
-	list_push_back(&c->done, &o->node);
+	is_done(c, o);
 	c->early[c->early_n++] = number;
 	stat_add(&c->port->stat.revokes, 1);
 	return 0;
