@@ -253,6 +253,22 @@ give_up(struct client_rcall *r, int rc)
 	}
 }
 
+/* @r was given up for no fault of anybody's. */
+static void
+ask_others(struct client_rcall *r)
+{
+	struct client_fetch *f = r->f;
+
+	if (r->twin != NULL) {
+		client_hedge_leave(r);
+		return;
+	}
+	for (uint32_t k = 0; k < r->n; k++)
+		f->pieces[r->pieces[k]].state = TODO;
+	client_rcall_put(r);
+	dispatch(f);
+}
+
 static void
 answered(struct net_call *call, int rc)
 {
@@ -268,6 +284,10 @@ answered(struct net_call *call, int rc)
 	}
 	if (r->twin != NULL && r->twin->won) {
 		client_hedge_freed(r);
+		return;
+	}
+	if (rc == -ECANCELED) {
+		ask_others(r);
 		return;
 	}
 	if (rc == 0 && rep->items.n != r->n)
@@ -557,25 +577,15 @@ client_fetch_reroute(struct client *c)
 		/* One that has won is not asked any more, and its twin ends soon. */
 		if (stays || r->won || (r->twin != NULL && r->twin->won))
 			continue;
-		/* Its node is gone, or all that it has is about to be asked elsewhere. */
-		net_call_cancel(&r->call);
+		/* Else answered() goes on with it, when its memory is free. */
+		if (!net_call_abandon(&r->call))
+			continue;
 		list_remove(&r->node);
 		list_push_back(&moved, &r->node);
 	}
 	/* A fetch that fails takes its other calls off this list. */
-	while ((n = moved.next) != &moved) {
-		struct client_rcall *r = list_entry(n, struct client_rcall, node);
-		struct client_fetch *f = r->f;
-
-		if (r->twin != NULL) {
-			client_hedge_leave(r);
-			continue;
-		}
-		for (uint32_t k = 0; k < r->n; k++)
-			f->pieces[r->pieces[k]].state = TODO;
-		client_rcall_put(r);
-		dispatch(f);
-	}
+	while ((n = moved.next) != &moved)
+		ask_others(list_entry(n, struct client_rcall, node));
 }
 
 void

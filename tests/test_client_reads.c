@@ -304,6 +304,39 @@ START_TEST(closed_before_a_loser_lets_go)
 }
 END_TEST
 
+/* Routing changes: what was asked of a replica that serves no more is asked of another one,
+ * when that one has let go. */
+START_TEST(rerouted_when_it_lets_go)
+{
+	struct client_file *f = hedge_file();
+	static const uint32_t t1[] = { 12, 13 }, t2[] = { 22, 23 };
+	unsigned served = 0;
+
+	conf.client_hedge = 0;
+	lend_ns = _i == 0 ? 0 : 30 * NS_PER_MS;
+	read_ns[1] = read_ns[2] = read_ns[3] = STOPPED;
+	for (unsigned i = 0; i < 3; i++)
+		client_read(f, &reqs[2 + i].io, io_done, i * CHUNK, 1000);
+	sim_clock_run(world, 10 * NS_PER_MS);
+	memset(read_ns, 0, sizeof(read_ns));
+	set_chain(1, 2, CHAIN_SERVING, t1, 2);
+	set_chain(2, 2, CHAIN_SERVING, t2, 2);
+	routing_told();
+	sim_clock_run(world, 2 * NS_PER_MS);
+	routing_told();				/* once more, meanwhile */
+	sim_clock_run(world, 40 * NS_PER_MS);
+	for (unsigned i = 0; i < 3; i++)
+		if (reqs[2 + i].done) {		/* others have asked who still serve */
+			ck_assert_int_eq(reqs[2 + i].rc, 0);
+			ck_assert_mem_eq(reqs[2 + i].io.iov[0].iov_base,
+			    pattern + i * CHUNK, 1000);
+			client_read_done(c, &reqs[2 + i].io);
+			served++;
+		}
+	ck_assert_uint_gt(served, 0);
+}
+END_TEST
+
 /* Routing changes while a winner waits. */
 START_TEST(rerouted_before_a_loser_lets_go)
 {
@@ -492,6 +525,7 @@ main(void)
 	LOOP(a_loser_lets_go_first, lenders);
 	LOOP(closed_before_a_loser_lets_go, lenders);
 	tcase_add_test(tc, rerouted_before_a_loser_lets_go);
+	tcase_add_loop_test(tc, rerouted_when_it_lets_go, 0, 2);
 	tcase_add_test(tc, only_serving_replicas_are_asked);
 	tcase_add_loop_test(tc, new_routing_ends_pauses, 0, 2);
 	tcase_add_test(tc, reads_ahead);
