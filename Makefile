@@ -22,14 +22,14 @@ VERBS	 = -Wl,--start-group -libverbs -lmlx5 -lmlx4 -lbnxt_re-rdmav34 -lcxgb4-rdm
 	   -lerdma-rdmav34 -lhfi1verbs-rdmav34 -lhns-rdmav34 -lipathverbs-rdmav34 \
 	   -lirdma-rdmav34 -lmana -lmthca-rdmav34 -locrdma-rdmav34 -lqedr-rdmav34 -lrxe-rdmav34 \
 	   -lsiw-rdmav34 -lvmw_pvrdma-rdmav34 -lnl-route-3 -lnl-3 -Wl,--end-group
-LIBS	 = -lfuse3 -llmdb -luring -lmsgpackc -lsodium -lxxhash -luv -libverbs -lpthread -ldl -lrt
+LIBS	 = -lfuse3 -llmdb -luring -lmsgpackc -lsodium -lxxhash -luv -lrdmacm -libverbs -lpthread -ldl -lrt
 ifneq ($(STATIC),)
 LIBS	:= $(LIBS:-luv=-luv_a)
 LIBS	:= $(LIBS:-libverbs=$(VERBS))
 DEFS	+= -DRDMA_STATIC_PROVIDERS=all
 endif
 PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-dev \
-	   libsodium-dev libxxhash-dev libuv1-dev libibverbs-dev \
+	   libsodium-dev libxxhash-dev libuv1-dev libibverbs-dev librdmacm-dev \
 	   libnl-3-dev libnl-route-3-dev
 PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin iproute2 \
 	   qemu-system-x86 busybox-static xz-utils perftest

@@ -65,7 +65,7 @@
 	X(net,      hello,            time,    "3s",            100, 600000,      0, "a new connection must prove the key within this time") \
 	X(net,      payload,          time,    "15s",           100, 600000,      0, "a message or payload must be received within this time") \
 	X(net,      idle,             time,    "5min",          1000, 86400000,   0, "close connections unused for this long") \
-	X(rdma,     devices,          text,    "",              0, 1023,          0, "RDMA devices to use, \"mlx5_0, mlx5_1:2\" (port 2 only); default: all with an active port; none: TCP only") \
+	X(rdma,     devices,          text,    "",              0, 1023,          0, "RDMA devices to use, \"mlx5_0, mlx5_1:2, 10.1.0.0/16\" (port 2 only; addresses of a subnet only); default: all with an active port; none: TCP only") \
 	X(rdma,     credits,          number,  "32",            4, 1024,          0, "messages of 4 KiB each peer may have on the way to us") \
 	X(rdma,     spin_us,          number,  "100",           0, 100000,        0, "under load, look for what comes this many microseconds before sleeping; 0: never") \
 	X(client,   memory,           bytes,   "128MiB",        8388608, 1099511627776, 0, "buffers of one mount: reads in flight and unwritten data") \

@@ -175,12 +175,14 @@ say_rdma(struct net_conn *c, uint8_t *frame, uint32_t n)
 	return net_conn_copy(c, frame, NET_HEAD + n, NULL);
 }
 
+static void rdma_says(void *ctx, int rc, const uint8_t *words, uint32_t n);
+
 static int
 offer_rdma(struct net_conn *c)
 {
 	uint8_t frame[NET_HEAD + NET_RDMA_WORDS];
 	uint32_t n;
-	int rc = net_rdma_offer(c->hub->rdma, &c->rdma, frame + NET_HEAD, &n);
+	int rc = net_rdma_offer(c->hub->rdma, &c->rdma, rdma_says, c, frame + NET_HEAD, &n);
 
 	c->chan->head_max = sizeof(frame);
 	return rc == 0 ? say_rdma(c, frame, n) : rc;
@@ -202,26 +204,14 @@ move_to_rdma(struct net_conn *c)
 	c->chan->out_mark = OUT_MARK;
 }
 
+/* @rc as of net_rdma_take(); @frame has room for its head before @n bytes of words. */
 static void
-rdma_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
+rdma_went(struct net_conn *c, int rc, uint8_t *frame, uint32_t n)
 {
-	uint8_t answer[NET_HEAD + NET_RDMA_WORDS];
-	uint32_t answer_n = 0;
-	int rc, sent = 0;
+	int sent = 0;
 
-	if (c->began || (c->client && c->rdma == NULL)) {
-		broke(c, ERR_BAD_MESSAGE);
-		return;
-	}
-	if (c->hub->rdma == NULL) {
-		answer_n = net_rdma_decline(answer + NET_HEAD);
-		rc = 2;
-	} else {
-		rc = net_rdma_take(c->hub->rdma, &c->rdma, head + NET_HEAD,
-		    n - NET_HEAD, answer + NET_HEAD, &answer_n);
-	}
-	if (rc >= 0 && answer_n > 0)
-		sent = say_rdma(c, answer, answer_n);
+	if (rc >= 0 && n > 0)
+		sent = say_rdma(c, frame, n);
 	if (rc < 0 || sent != 0) {
 		broke(c, rc < 0 ? rc : sent);
 		return;
@@ -242,6 +232,37 @@ rdma_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
 		if (c->client)
 			is_up(c);
 	}
+}
+
+/* The set-up goes on by itself. */
+static void
+rdma_says(void *ctx, int rc, const uint8_t *words, uint32_t n)
+{
+	uint8_t frame[NET_HEAD + NET_RDMA_WORDS];
+
+	memcpy(frame + NET_HEAD, words, n);
+	rdma_went(ctx, rc, frame, n);
+}
+
+static void
+rdma_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
+{
+	uint8_t answer[NET_HEAD + NET_RDMA_WORDS];
+	uint32_t answer_n = 0;
+	int rc;
+
+	if (c->began || (c->client && c->rdma == NULL)) {
+		broke(c, ERR_BAD_MESSAGE);
+		return;
+	}
+	if (c->hub->rdma == NULL) {
+		answer_n = net_rdma_decline(answer + NET_HEAD);
+		rc = 2;
+	} else {
+		rc = net_rdma_take(c->hub->rdma, &c->rdma, rdma_says, c, &c->chan->peer,
+		    head + NET_HEAD, n - NET_HEAD, answer + NET_HEAD, &answer_n);
+	}
+	rdma_went(c, rc, answer, answer_n);
 }
 
 /* Do both ends reach each other by a network, and do we have something better for it? */

@@ -18,15 +18,37 @@ STAT_DEFINE(net_rdma, NET_RDMA_STATS)
 #define NOBODY		UINT32_MAX	/* numbers of queue pairs have 24 bits */
 #define LOG_NS		(10 * NS_PER_S)
 
+/* Was it said a moment ago?  If not, it is now. */
+static bool
+was_said(struct rdma *r, const char *what)
+{
+	uint64_t now = clock_now(r->clock);
+	unsigned n = sizeof(r->logged) / sizeof(r->logged[0]), at = n;
+
+	for (unsigned i = 0; i < n && at == n; i++)
+		if (r->logged[i].what == what)
+			at = i;
+	if (at < n && now - r->logged[at].ns < LOG_NS)
+		return true;
+	if (at == n)
+		at = r->logged_at++ % n;
+	r->logged[at].what = what;
+	r->logged[at].ns = now;
+	return false;
+}
+
+void
+net_rdma_say_why(struct rdma *r, const char *what, const char *dev, const char *why)
+{
+	if (!was_said(r, what))
+		log_warn(r->log, what, "device=%s why=\"%s\"", dev, why);
+}
+
 void
 net_rdma_say(struct rdma *r, const char *what, const char *dev, int rc)
 {
-	uint64_t now = clock_now(r->clock);
-
-	if (r->log_ns != 0 && now - r->log_ns < LOG_NS)
-		return;
-	r->log_ns = now;
-	log_warn(r->log, what, "device=%s why=%s", dev, err_name(rc));
+	if (!was_said(r, what))
+		log_warn(r->log, what, "device=%s why=%s", dev, err_name(rc));
 }
 
 /* ---- registered memory ---- */
@@ -96,13 +118,12 @@ rdma_mem_add(struct net_transport *t, void *p, size_t n, struct net_mem **out)
 	m->n = n;
 	/* A device that does not take it goes on, with copies. */
 	for (unsigned i = 0; i < r->devs_n; i++) {
-		if (r->devs[i]->dead)
+		struct rdma_dev *d = r->devs[i];
+
+		if (d == NULL || d->dead)
 			continue;
-		m->mr[i] = ibv_reg_mr(r->devs[i]->pd, p, n, IBV_ACCESS_LOCAL_WRITE |
-		    IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
-		if (m->mr[i] == NULL)
-			net_rdma_say(r, "cannot register memory (limit of locked memory?)",
-			    r->devs[i]->name, errno != 0 ? -errno : -ENOMEM);
+		m->mr[i] = net_rdma_reg(d, p, n, MEM_ACCESS);
+		m->tried |= 1u << i;
 	}
 	memmove(&r->mem[at + 1], &r->mem[at], (r->mem_n - at) * sizeof(*r->mem));
 	r->mem[at] = m;
@@ -132,11 +153,12 @@ net_rdma_hold(struct rdma_chan *c)
 	c->r->held++;
 }
 
-static void
-rdma_put(struct rdma *r)
+void
+net_rdma_release(struct rdma *r)
 {
 	if (--r->held > 0 || !r->closed)
 		return;
+	net_rdma_iw_close(r);
 	net_rdma_devs_close(r);
 	net_rdma_batches_free(r);
 	free(r->mem);
@@ -148,9 +170,11 @@ net_rdma_put(struct rdma_chan *c)
 {
 	struct rdma *r = c->r;
 
-	if (--c->refs == 0)
+	if (--c->refs == 0) {
+		c->dev->users--;
 		free(c);
-	rdma_put(r);
+	}
+	net_rdma_release(r);
 }
 
 static void work(struct clock_defer *d);
@@ -245,6 +269,8 @@ net_rdma_stop(struct rdma_chan *c)
 		net_rdma_dev_dies(d);
 	}
 	c->qp = NULL;
+	net_rdma_recvs_end(c);
+	net_rdma_iw_end(c);
 	net_rdma_unreserve(d, c->credit.ours);
 	net_rdma_count(c, -1);
 	/* Its WRs end with it, unseen. */
@@ -284,18 +310,38 @@ linger_is_late(struct clock_timer *t)
 	linger_is_over(container_of(t, struct rdma_chan, linger_end));
 }
 
-/* Let the last words arrive: the peer's device has them when an empty WRITE behind them has
- * completed.  The TCP connection stays till then, for its end ends all at the peer. */
+/* Post what completes when the peer's device has all that was posted before: an empty WRITE;
+ * on iWARP that says nothing but that the bytes have left, and an empty READ is needed. */
 static bool
-linger_on(struct rdma_chan *c)
+post_last(struct rdma_chan *c)
 {
+	struct slot *slot = c->dev->iwarp ? net_rdma_slot(c->dev) : NULL;
+	struct ibv_sge sge = { .addr = slot != NULL ? (uintptr_t)slot->p : 0,
+	    .lkey = slot != NULL ? slot->slab->mr->lkey : 0 };
 	struct ibv_send_wr wr = { .opcode = IBV_WR_RDMA_WRITE,
 	    .send_flags = IBV_SEND_SIGNALED };
 
+	if (c->dev->iwarp) {
+		if (slot == NULL)
+			return false;
+		wr.opcode = IBV_WR_RDMA_READ;
+		wr.sg_list = &sge;
+		wr.num_sge = 1;
+	}
+	if (net_rdma_post(c, &wr, &(struct wr){ .slot = slot }) == 0)
+		return true;
+	if (slot != NULL)
+		net_rdma_slot_free(c->dev, slot);
+	return false;
+}
+
+/* Let the last words arrive.  The TCP connection stays till then, for its end ends all at the
+ * peer. */
+static bool
+linger_on(struct rdma_chan *c)
+{
 	if (c->failed != 0 || c->qp == NULL || c->wr_head == c->wr_tail ||
-	    !net_rdma_wr_room(c) ||
-	    net_rdma_post(c, &wr, &(struct wr){ .slot = NULL }) != 0 ||
-	    net_rdma_flush(c) != 0)
+	    !net_rdma_wr_room(c) || !post_last(c) || net_rdma_flush(c) != 0)
 		return false;
 	c->last_wr = c->wr_head;
 	list_push_back(&c->r->lingering, &c->linger);
@@ -377,7 +423,7 @@ work(struct clock_defer *defer)
 		c->marked = false;
 		work_on(c);
 	}
-	rdma_put(r);
+	net_rdma_release(r);
 }
 
 /* ---- the silent TCP connection ---- */
@@ -410,6 +456,19 @@ tcp_closed(struct net_chan *tcp, int rc)
 	net_rdma_put(c);
 }
 
+void
+net_rdma_ended(struct rdma_chan *c)
+{
+	net_rdma_hold(c);
+	if (!list_empty(&c->linger)) {
+		linger_is_over(c);
+	} else {
+		net_rdma_poll(c->dev);
+		net_rdma_fail(c, -ECONNRESET);
+	}
+	net_rdma_put(c);
+}
+
 static void
 tcp_nothing(struct net_chan *tcp)
 {
@@ -434,8 +493,10 @@ net_rdma_chan_init(struct rdma_chan *c, struct rdma *r, struct rdma_port *port)
 	c->r = r;
 	c->port = port;
 	c->dev = port->dev;
+	c->dev->users++;
 	list_init(&c->dirty);
 	list_init(&c->linger);
+	list_init(&c->recvs);
 	list_init(&c->held);
 	list_init(&c->offers);
 	list_init(&c->reads);
@@ -565,7 +626,7 @@ net_rdma_poll(struct rdma_dev *d)
 		net_rdma_dev_dies(d);
 	else if (n > 0 && !r->closed)
 		clock_timer_start(r->clock, &d->again, clock_now(r->clock), again);
-	rdma_put(r);
+	net_rdma_release(r);
 	return found;
 }
 
@@ -626,7 +687,7 @@ on_cq(struct loop_poll *p, int events)
 		else
 			sleep_on(d);
 	}
-	rdma_put(r);
+	net_rdma_release(r);
 }
 
 /* ---- devices that go ---- */
@@ -650,19 +711,6 @@ net_rdma_dev_dies(struct rdma_dev *d)
 }
 
 static void
-port_changed(struct rdma *r, const struct rdma_dev *d, unsigned port, bool up)
-{
-	for (unsigned i = 0; i < r->ports_n; i++)
-		if (r->ports[i].dev == d && r->ports[i].port == port &&
-		    r->ports[i].down == up) {
-			r->ports[i].down = !up;
-			stat_set(&r->ports[i].stat.up, up);
-			log_warn(r->log, up ? "RDMA port is up" : "RDMA port is down",
-			    "device=%s port=%u", d->name, port);
-		}
-}
-
-static void
 on_async(struct loop_poll *p, int events)
 {
 	struct rdma_dev *d = container_of(p, struct rdma_dev, async_poll);
@@ -674,7 +722,6 @@ on_async(struct loop_poll *p, int events)
 	}
 	while (!d->dead && ibv_get_async_event(d->ctx, &e) == 0) {
 		enum ibv_event_type type = e.event_type;
-		int port = e.element.port_num;
 		struct rdma_chan *c = NULL;
 
 		if (type == IBV_EVENT_QP_FATAL || type == IBV_EVENT_QP_REQ_ERR ||
@@ -686,9 +733,11 @@ on_async(struct loop_poll *p, int events)
 		else if (type == IBV_EVENT_DEVICE_FATAL || type == IBV_EVENT_CQ_ERR ||
 		    type == IBV_EVENT_SRQ_ERR)
 			net_rdma_dev_dies(d);
-		else if (type == IBV_EVENT_PORT_ERR || type == IBV_EVENT_PORT_ACTIVE)
-			port_changed(d->r, d, (unsigned)port,
-			    type == IBV_EVENT_PORT_ACTIVE);
+		else if (type == IBV_EVENT_PORT_ERR || type == IBV_EVENT_PORT_ACTIVE ||
+		    type == IBV_EVENT_GID_CHANGE || type == IBV_EVENT_PKEY_CHANGE ||
+		    type == IBV_EVENT_LID_CHANGE || type == IBV_EVENT_SM_CHANGE ||
+		    type == IBV_EVENT_CLIENT_REREGISTER)
+			net_rdma_ports_read(d);
 	}
 }
 
@@ -743,10 +792,13 @@ rdma_close(struct net_transport *t)
 		stat_remove(&r->ports[i].stat_set);
 	/* We may be in a callback of theirs: they are freed when that has returned. */
 	for (unsigned i = 0; i < r->devs_n; i++)
-		net_rdma_unwatch(r->devs[i]);
+		if (r->devs[i] != NULL)
+			net_rdma_unwatch(r->devs[i]);
+	clock_timer_stop(r->clock, &r->scan);
+	loop_poll_stop(&r->cm_poll);
 	r->closed = true;
 	r->held++;
-	rdma_put(r);
+	net_rdma_release(r);
 }
 
 static const struct net_transport_ops rdma_ops = {
@@ -768,8 +820,9 @@ net_rdma_devices(const struct net_transport *t, char *out, size_t n)
 
 	*out = '\0';
 	for (unsigned i = 0; i < r->ports_n && at < n; i++)
-		at += (size_t)snprintf(out + at, n - at, "%s%s:%u", i > 0 ? " " : "",
-		    r->ports[i].dev->name, r->ports[i].port);
+		if (r->ports[i].dev != NULL)
+			at += (size_t)snprintf(out + at, n - at, "%s%s:%u",
+			    at > 0 ? " " : "", r->ports[i].dev->name, r->ports[i].port);
 }
 
 void
@@ -800,11 +853,14 @@ net_rdma_open(struct net_transport **out, struct loop *loop, const struct log *l
 	r->clock = loop_clock(loop);
 	r->log = log;
 	r->conf = *conf;
+	r->scanned_ns = clock_now(r->clock);
 	list_init(&r->dirty);
 	list_init(&r->lingering);
 	list_init(&r->batches);
+	map_init(&r->tokens);
 	rc = net_rdma_devs_open(r);
 	if (rc != 0) {
+		net_rdma_iw_close(r);
 		free(r);
 		return rc;
 	}

@@ -11,6 +11,8 @@
  *	ready: queue pair                             ->  (client ready to receive)
  *	            <-  go                                        (server too)
  *
+ * With iWARP librdmacm connects, between answer and ready, see net/rdma_iw.c.
+ *
  * Frame heads are SENDs into a shared receive queue, under credits (net/credit.h).  A
  * request names the memory of its payload and of its reply's when that is registered
  * (net_mem_add()): the server READs the one and WRITEs to the other.  What is not registered
@@ -26,6 +28,7 @@
 
 struct log;
 struct loop;
+struct net_addr;
 struct net_chan;
 struct net_transport;
 struct net_rdma_setup;
@@ -33,8 +36,9 @@ struct net_rdma_setup;
 #define NET_RDMA_WORDS	2048u		/* longest message of the set-up */
 
 struct net_rdma_conf {
-	const char *devices;	/* names, "mlx5_0, mlx5_1:2" (a port); "" or NULL: all */
+	const char *devices;	/* see net_rdma_named(); "" or NULL: all */
 	uint32_t    credits;	/* receives promised to each peer, 4 to 1024 */
+	bool	    own_receives;	/* tests: as if no device had shared queues */
 	uint32_t    spin_us;	/* look for completions so long before sleeping; 0: never */
 	struct stat_registry *stats;	/* NULL: nowhere; borrowed */
 };
@@ -42,6 +46,7 @@ struct net_rdma_conf {
 /* Of a loop. */
 #define NET_RDMA_STATS(X) \
 	X(counter, refusals,     "set-ups that ended on TCP")                    \
+	X(counter, unregistered, "times that a device did not take a piece of memory") \
 	X(gauge,   regions,      "registered pieces of memory")                  \
 	X(gauge,   posted,       "receives posted")
 STAT_DECLARE(net_rdma, NET_RDMA_STATS)
@@ -74,17 +79,20 @@ bool	net_rdma_is(const struct net_transport *t);
 /* The sum over its ports. */
 void	net_rdma_traffic(const struct net_transport *t, struct net_rdma_port_stat *sum);
 
-/* Client, on @tcp, of which nobody has been sent a request: the first words, at most
+/* Words that nothing was taken for; @rc as of net_rdma_take(). */
+typedef void net_rdma_said_fn(void *ctx, int rc, const uint8_t *words, uint32_t n);
+/* Client, on a TCP channel of which nobody has been sent a request: the first words, at most
  * NET_RDMA_WORDS.  0 or -ENOMEM. */
 int	net_rdma_offer(struct net_transport *t, struct net_rdma_setup **out,
-	    uint8_t *words, uint32_t *n);
-/* Take what the peer said, and give the answer (*out_n 0: none).  *s is NULL with a
- * server at first.  Returns
+	    net_rdma_said_fn *said, void *ctx, uint8_t *words, uint32_t *n);
+/* Take what @peer said, and give the answer (*out_n 0: none, or it comes by @said).  *s is
+ * NULL with a server at first.  Returns
  *   0                 more must come
  *   1                 done: send the answer, then go on with net_rdma_chan()
  *   2                 done: send the answer, then go on over TCP
  *   ERR_BAD_MESSAGE   not the words that were due: close */
 int	net_rdma_take(struct net_transport *t, struct net_rdma_setup **s,
+	    net_rdma_said_fn *said, void *ctx, const struct net_addr *peer,
 	    const uint8_t *in, uint32_t in_n, uint8_t *words, uint32_t *out_n);
 /* The words of who has no device, to an offer.  Bytes. */
 uint32_t net_rdma_decline(uint8_t *words);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* rdma_cm.c - how two ends that know each other by TCP come to a queue pair.
  *
- *   client  OFFERED --answer--> READY --go--> channel        (a "no" at any step: TCP)
- *   server  --offer--> ANSWERED --ready--> channel
+ *   client  OFFERED --answer--> CALLING --> READY --go--> channel    (a "no" at any step: TCP)
+ *   server  --offer--> ANSWERED --ready, called--> channel
  *
- * Words, little-endian: u8 step, u8 no (1: over TCP, and nothing follows), then
- *   offer   u8 ports, rows {u8 link, u8 mtu, u16 lid, gid[16]}
- *   answer  u8 which of them, end
- *   ready   end
- * with end = u32 qpn, u32 psn, u32 credits, u16 lid, u8 mtu, u8 reads, gid[16]. */
+ * By hand: each end tells the other the numbers of its queue pair, which is faster than
+ * librdmacm and needs nothing but verbs; the way is that of the TCP connection, or beside it.
+ * iWARP cannot be had by hand: there the client calls (net/rdma_iw.c) before it is ready, and
+ * the server goes on when it has been called, and told so.
+ * What is said is in net/rdma_wire.h. */
 #include "net/rdma_impl.h"
 
 #include <assert.h>
@@ -19,54 +19,49 @@
 
 #include "conf/err.h"
 
-#define READS_MAX	16u
 #define ACK_TIMEOUT	16u		/* 4.096 us * 2^16 = 268 ms */
 #define RETRIES		7u
 #define RNR_TIMER	12u		/* 0.64 ms; never needed, see net/credit.h */
 #define HOPS		64u
 
-enum step { OFFER = 1, ANSWER, READY, GO };
-
 struct net_rdma_setup {
 	struct rdma	 *r;
 	struct rdma_chan *c;		/* NULL: none yet */
-	enum step	  next;		/* that may come */
+	enum rdma_step	  next;		/* that may come */
+	bool		  client;
+	struct rdma_offered *offered;	/* client: what it offered */
+	struct rdma_at  at;		/* ours, that is used */
 	struct rdma_end	  ours, peer;
+	net_rdma_said_fn *said;
+	void		 *ctx;
+	bool		  is_ready;	/* READY was said or has come */
+	bool		  is_called;	/* server, iWARP: the call has come */
+	int		  failed;	/* the call has, before READY came */
+};
+
+static const char *const whys[] = {
+	[WHY_NOTHING] = "no reason given", [WHY_DEVICE] = "no device",
+	[WHY_LINK] = "no two ports with the same link layer",
+	[WHY_ADDRESS] = "no two addresses of the same kind",
+	[WHY_PARTITION] = "no partition in common: compare the P_Key tables",
+	[WHY_FAILED] = "the device refused"
 };
 
 /* ---- words ---- */
 
 static uint32_t
-say_no(enum step step, uint8_t *words)
+say_no(enum rdma_step step, enum rdma_why why, uint8_t *words)
 {
-	words[0] = (uint8_t)step;
-	words[1] = 1;
-	return 2;
+	struct rdma_said no = { .step = (uint8_t)step, .no = true,
+	    .why = (uint16_t)why };
+
+	return net_rdma_said_put(words, NET_RDMA_WORDS, &no);
 }
 
 uint32_t
 net_rdma_decline(uint8_t *words)
 {
-	return say_no(ANSWER, words);
-}
-
-/* ---- ports ---- */
-
-/* How well two ports suit each other; 0: not at all.  Same link layer and kind of address;
- * best the same subnet (InfiniBand says; of Ethernet we guess a /24 or a /64). */
-static unsigned
-match(const struct rdma_port *ours, uint8_t link, const uint8_t gid[GID])
-{
-	static const uint8_t v4[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-	bool four = memcmp(ours->gid.raw, v4, sizeof(v4)) == 0;
-
-	if (ours->down || ours->dev->dead || ours->link != link)
-		return 0;
-	if (link == IBV_LINK_LAYER_INFINIBAND)
-		return memcmp(ours->gid.raw, gid, 8) == 0 ? 2 : 1;
-	if (four != (memcmp(gid, v4, sizeof(v4)) == 0))
-		return 0;
-	return memcmp(ours->gid.raw, gid, four ? 15 : 8) == 0 ? 2 : 1;
+	return say_no(STEP_ANSWER, WHY_DEVICE, words);
 }
 
 /* ---- queue pairs ---- */
@@ -75,14 +70,16 @@ static int
 new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 {
 	struct rdma_dev *d = port->dev;
+	uint32_t credits = net_credit_share(d->srq_size, d->promised, r->conf.credits);
 	struct ibv_qp_init_attr qa = {
 		.send_cq = d->cq, .recv_cq = d->cq, .srq = d->srq,
 		.qp_type = IBV_QPT_RC,
 		.cap = { .max_send_wr = WRS, .max_send_sge = 1,
-		    .max_inline_data = INLINE }
+		    .max_inline_data = INLINE,
+		    .max_recv_wr = d->srq == NULL ? credits : 0,
+		    .max_recv_sge = d->srq == NULL }
 	};
 	struct rdma_chan *c = calloc(1, sizeof(*c));
-	uint32_t credits = net_credit_share(d->srq_size, d->promised, r->conf.credits);
 	int rc;
 
 	if (c == NULL)
@@ -113,26 +110,43 @@ new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 	return 0;
 }
 
-/* To INIT, and what the peer must know.  Only who makes requests lends its memory. */
+static uint8_t
+least(int ours, unsigned theirs)
+{
+	unsigned n = ours < 0 ? 0 : (unsigned)ours;
+
+	if (n > theirs)
+		n = theirs;
+	return (uint8_t)(n < READS_MAX ? n : READS_MAX);
+}
+
+/* To INIT, and what the peer must know.  Only who makes requests lends its memory; on iWARP
+ * also who READs. */
 static int
-prepare(struct net_rdma_setup *s, struct rdma_port *port)
+prepare(struct net_rdma_setup *s, struct rdma_port *port, const struct rdma_at *at,
+    unsigned key)
 {
 	struct ibv_qp_attr a = { .qp_state = IBV_QPS_INIT, .port_num = port->port,
-	    .qp_access_flags = s->next == ANSWER ?
+	    .pkey_index = (uint16_t)key,
+	    .qp_access_flags = s->client || port->dev->iwarp ?
 	    IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ : 0 };
-	unsigned reads = (unsigned)port->dev->attr.max_qp_rd_atom;
 	int rc = new_chan(s->r, port, &s->c);
 
 	if (rc != 0)
 		return rc;
-	rc = ibv_modify_qp(s->c->qp, &a, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
+	s->at = *at;
+	rc = ibv_modify_qp(s->c->qp, &a, port->dev->iwarp ?
+	    IBV_QP_STATE | IBV_QP_ACCESS_FLAGS : IBV_QP_STATE | IBV_QP_PKEY_INDEX |
 	    IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
-	s->ours = (struct rdma_end){ .qpn = s->c->qp->qp_num,
-	    .psn = randombytes_random() & 0xffffff, .credits = s->c->credit.ours,
-	    .lid = port->lid, .mtu = port->mtu,
-	    .reads = (uint8_t)(reads < READS_MAX ? reads : READS_MAX) };
-	memcpy(s->ours.gid, port->gid.raw, GID);
-	return -rc;
+	s->ours = (struct rdma_end){ .credits = s->c->credit.ours, .lid = port->lid,
+	    .mtu = port->mtu, .key = key < port->keys_n ? port->keys[key] : 0,
+	    .reads = least(port->dev->attr.max_qp_rd_atom, READS_MAX) };
+	if (!port->dev->iwarp) {
+		s->ours.qpn = s->c->qp->qp_num;
+		s->ours.psn = randombytes_random() & 0xffffff;
+	}
+	memcpy(s->ours.gid, at->gid, GID);
+	return rc != 0 ? -rc : net_rdma_own_recvs(s->c);
 }
 
 /* To RTR and RTS: messages may come and go. */
@@ -141,16 +155,14 @@ connect_qp(struct net_rdma_setup *s)
 {
 	const struct rdma_port *port = s->c->port;
 	const struct rdma_end *p = &s->peer;
-	unsigned reads = (unsigned)port->dev->attr.max_qp_init_rd_atom;
 	struct ibv_qp_attr a = {
 		.qp_state = IBV_QPS_RTR, .dest_qp_num = p->qpn, .rq_psn = p->psn,
 		.path_mtu = p->mtu < port->mtu ? p->mtu : port->mtu,
 		.max_dest_rd_atomic = s->ours.reads, .min_rnr_timer = RNR_TIMER,
 		.ah_attr = { .dlid = p->lid, .port_num = port->port,
-		    .is_global = port->link != IBV_LINK_LAYER_INFINIBAND ||
-			memcmp(port->gid.raw, p->gid, 8) != 0 || p->lid == 0,
-		    .grh = { .sgid_index = port->gid_at,
-			.hop_limit = HOPS } }
+		    .is_global = net_rdma_by_gid(port->link, s->at.gid, p->gid,
+			p->lid),
+		    .grh = { .sgid_index = s->at.index, .hop_limit = HOPS } }
 	};
 	int rc;
 
@@ -160,185 +172,305 @@ connect_qp(struct net_rdma_setup *s)
 	    IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
 	if (rc != 0)
 		return -rc;
-	if (reads > p->reads)
-		reads = p->reads;
 	a = (struct ibv_qp_attr){ .qp_state = IBV_QPS_RTS, .timeout = ACK_TIMEOUT,
 	    .retry_cnt = RETRIES, .rnr_retry = RETRIES, .sq_psn = s->ours.psn,
-	    .max_rd_atomic = (uint8_t)(reads < READS_MAX ? reads : READS_MAX) };
+	    .max_rd_atomic = least(port->dev->attr.max_qp_init_rd_atom, p->reads) };
 	rc = ibv_modify_qp(s->c->qp, &a, IBV_QP_STATE | IBV_QP_TIMEOUT |
 	    IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
 	    IBV_QP_MAX_QP_RD_ATOMIC);
-	if (rc == 0)
-		net_credit_init(&s->c->credit, s->ours.credits, p->credits);
 	return -rc;
 }
 
 /* ---- the steps ---- */
 
 static struct net_rdma_setup *
-begin(struct rdma *r, enum step next)
+begin(struct rdma *r, enum rdma_step next, net_rdma_said_fn *said, void *ctx)
 {
 	struct net_rdma_setup *s = calloc(1, sizeof(*s));
 
 	if (s != NULL) {
 		s->r = r;
 		s->next = next;
+		s->said = said;
+		s->ctx = ctx;
 	}
 	return s;
 }
 
-int
-net_rdma_offer(struct net_transport *t, struct net_rdma_setup **out, uint8_t *words,
-    uint32_t *n)
+static bool
+is_up(const struct rdma_port *p)
 {
-	struct rdma *r = container_of(t, struct rdma, t);
-	struct rdma_offered ports[PORTS_MAX];
-	struct bytes_writer w;
+	return p->dev != NULL && !p->down && !p->dev->dead && p->dev->ready;
+}
 
-	if ((*out = begin(r, ANSWER)) == NULL)
-		return -ENOMEM;
-	bytes_writer_init(&w, words, NET_RDMA_WORDS);
-	bytes_put_u8(&w, OFFER);
-	bytes_put_u8(&w, 0);
+/* What the ports of @r are now. */
+static void
+offer_ports(const struct rdma *r, struct rdma_offered *o)
+{
 	for (unsigned i = 0; i < r->ports_n; i++) {
 		const struct rdma_port *p = &r->ports[i];
+		struct rdma_offered_port *to = &o->ports[o->ports_n++];
 
-		ports[i] = (struct rdma_offered){ .mtu = p->mtu, .lid = p->lid,
-		    .link = p->down || p->dev->dead ? 0 : p->link };
-		memcpy(ports[i].gid, p->gid.raw, GID);
+		to->link = is_up(p) ? p->link : LINK_NONE;
+		to->mtu = p->mtu;
+		to->lid = p->lid;
+		to->used = p->chans_n < UINT16_MAX ? (uint16_t)p->chans_n : UINT16_MAX;
+		to->keys_n = (uint8_t)p->keys_n;
+		memcpy(to->keys, p->keys, sizeof(to->keys));
+		for (unsigned k = 0; k < p->addrs_n && o->addrs_n < OFFERED_ADDRS; k++) {
+			o->addrs[o->addrs_n].port = (uint8_t)i;
+			memcpy(o->addrs[o->addrs_n++].gid, p->addrs[k].gid, GID);
+		}
 	}
-	net_rdma_ports_put(&w, ports, r->ports_n);
-	*n = (uint32_t)bytes_written(&w);
+}
+
+int
+net_rdma_offer(struct net_transport *t, struct net_rdma_setup **out, net_rdma_said_fn *said,
+    void *ctx, uint8_t *words, uint32_t *n)
+{
+	struct rdma *r = container_of(t, struct rdma, t);
+	struct net_rdma_setup *s = begin(r, STEP_ANSWER, said, ctx);
+
+	if (s == NULL || (s->offered = calloc(1, sizeof(*s->offered))) == NULL) {
+		free(s);
+		return -ENOMEM;
+	}
+	s->client = true;
+	net_rdma_rescan(r);
+	offer_ports(r, s->offered);
+	*n = net_rdma_offer_put(words, NET_RDMA_WORDS, s->offered);
+	assert(*n > 0);			/* all of it has room */
+	*out = s;
 	return 0;
 }
 
-/* The best of our ports for any of theirs; among equals the least used one. */
-static struct rdma_port *
-choose(struct rdma *r, const struct rdma_offered *theirs, unsigned n, uint8_t *which)
+/* The best of our ports and addresses for theirs.  0 or WHY_*. */
+static int
+choose(struct rdma *r, const struct rdma_offered *theirs, const struct net_addr *peer,
+    struct rdma_choice *choice, struct rdma_port **port, const struct rdma_at **at)
 {
-	struct rdma_port *port = NULL;
-	unsigned best = 0;
+	struct rdma_local ours[PORTS_MAX * PORT_ADDRS];
+	struct {
+		struct rdma_port *port;
+		struct rdma_at *at;
+	} of[PORTS_MAX * PORT_ADDRS];
+	uint8_t gid[GID];
+	unsigned n = 0;
+	int why;
 
-	for (unsigned i = 0; i < n; i++)
-		for (unsigned k = 0; k < r->ports_n && theirs[i].link != 0; k++) {
-			unsigned fit = match(&r->ports[k], theirs[i].link,
-			    theirs[i].gid);
+	for (unsigned i = 0; i < r->ports_n; i++)
+		for (unsigned k = 0; k < r->ports[i].addrs_n; k++) {
+			struct rdma_port *p = &r->ports[i];
+			struct rdma_local *o = &ours[n];
 
-			if (fit == 0 || fit < best || (fit == best &&
-			    r->ports[k].chans_n >= port->chans_n))
-				continue;
-			best = fit;
-			port = &r->ports[k];
-			*which = (uint8_t)i;
+			*o = (struct rdma_local){ .link = is_up(p) ? p->link : LINK_NONE,
+			    .prefix = p->addrs[k].prefix, .used = p->chans_n,
+			    .keys_n = (uint8_t)p->keys_n };
+			memcpy(o->keys, p->keys, sizeof(o->keys));
+			memcpy(o->gid, p->addrs[k].gid, GID);
+			of[n].port = p;
+			of[n++].at = &p->addrs[k];
 		}
-	return port;
+	why = net_rdma_choose(ours, n, theirs, net_rdma_gid_of(peer, gid) ? gid : NULL,
+	    choice);
+	if (why == 0) {
+		*port = of[choice->ours].port;
+		*at = of[choice->ours].at;
+	}
+	return why;
 }
 
+/* @rc: why, when our device has a reason; else @why. */
 static int
-declined(struct net_rdma_setup *s, const char *why, int rc)
+declined(struct net_rdma_setup *s, const char *what, unsigned why, int rc)
 {
+	const char *dev = s->c != NULL ? s->c->dev->name : "-";
+
 	stat_add(&s->r->stat.refusals, 1);
-	net_rdma_say(s->r, why, s->c != NULL ? s->c->dev->name : "-", rc);
+	if (rc != 0)
+		net_rdma_say(s->r, what, dev, rc);
+	else
+		net_rdma_say_why(s->r, what, dev,
+		    whys[why < sizeof(whys) / sizeof(whys[0]) ? why : WHY_NOTHING]);
 	return 2;
 }
 
+/* No @step comes: ours is @rc, if not 0. */
 static int
-take_offer(struct net_rdma_setup *s, struct bytes_reader *b, uint8_t *words, uint32_t *n)
+give_up(struct net_rdma_setup *s, enum rdma_step step, enum rdma_why why, int rc,
+    uint8_t *words, uint32_t *n)
 {
-	struct rdma_offered theirs[OFFERED_MAX];
-	unsigned n_theirs;
-	struct rdma_port *port;
-	struct bytes_writer w;
-	uint8_t which = 0;
-	int rc = -ENODEV;
-
-	if (!net_rdma_ports_get(b, theirs, &n_theirs))
-		return ERR_BAD_MESSAGE;
-	port = choose(s->r, theirs, n_theirs, &which);
-	if (port == NULL || (rc = prepare(s, port)) != 0) {
-		*n = say_no(ANSWER, words);
-		return declined(s, "no RDMA with a client, over TCP", rc);
-	}
-	bytes_writer_init(&w, words, NET_RDMA_WORDS);
-	bytes_put_u8(&w, ANSWER);
-	bytes_put_u8(&w, 0);
-	bytes_put_u8(&w, which);
-	net_rdma_end_put(&w, &s->ours);
-	*n = (uint32_t)bytes_written(&w);
-	s->next = READY;
-	return 0;
+	*n = say_no(step, why, words);
+	return declined(s, s->client ? "no RDMA with a server, over TCP" :
+	    "no RDMA with a client, over TCP", why, rc);
 }
 
+/* The client is ready; so are we. */
 static int
-take_answer(struct net_rdma_setup *s, struct bytes_reader *b, uint8_t *words, uint32_t *n)
+say_go(struct net_rdma_setup *s, uint8_t *words, uint32_t *n)
 {
-	uint8_t which = bytes_get_u8(b);
-	struct bytes_writer w;
-	int rc;
+	struct rdma_said go = { .step = STEP_GO };
 
-	if (!net_rdma_end_get(b, &s->peer) || which >= s->r->ports_n)
-		return ERR_BAD_MESSAGE;
-	if ((rc = prepare(s, &s->r->ports[which])) != 0 || (rc = connect_qp(s)) != 0) {
-		*n = say_no(READY, words);
-		return declined(s, "no RDMA with a server, over TCP", rc);
-	}
-	bytes_writer_init(&w, words, NET_RDMA_WORDS);
-	bytes_put_u8(&w, READY);
-	bytes_put_u8(&w, 0);
-	net_rdma_end_put(&w, &s->ours);
-	*n = (uint32_t)bytes_written(&w);
-	s->next = GO;
-	return 0;
-}
-
-static int
-take_ready(struct net_rdma_setup *s, struct bytes_reader *b, uint8_t *words, uint32_t *n)
-{
-	int rc;
-
-	if (!net_rdma_end_get(b, &s->peer))
-		return ERR_BAD_MESSAGE;
-	if ((rc = connect_qp(s)) != 0) {
-		*n = say_no(GO, words);
-		return declined(s, "no RDMA with a client, over TCP", rc);
-	}
-	words[0] = GO;
-	words[1] = 0;
-	*n = 2;
+	net_credit_init(&s->c->credit, s->ours.credits, s->peer.credits);
+	*n = net_rdma_said_put(words, NET_RDMA_WORDS, &go);
 	return 1;
 }
 
+/* A server was called, or nobody came through. */
+static void
+was_called(void *ctx, int rc)
+{
+	struct net_rdma_setup *s = ctx;
+	uint8_t words[NET_RDMA_WORDS];
+	uint32_t n;
+
+	s->is_called = rc == 0;
+	s->failed = rc;
+	if (!s->is_ready)
+		return;			/* the client says so, or that it gives up */
+	rc = rc == 0 ? say_go(s, words, &n) :
+	    give_up(s, STEP_GO, WHY_FAILED, rc, words, &n);
+	s->said(s->ctx, rc, words, n);
+}
+
+static int
+take_offer(struct net_rdma_setup *s, const uint8_t *in, uint32_t in_n,
+    const struct net_addr *peer, uint8_t *words, uint32_t *n)
+{
+	struct rdma_said answer = { .step = STEP_ANSWER, .has_end = true };
+	const struct rdma_at *at;
+	struct rdma_offered theirs;
+	struct rdma_choice choice;
+	struct rdma_port *port;
+	int rc, why;
+
+	if (!net_rdma_offer_get(in, in_n, &theirs))
+		return ERR_BAD_MESSAGE;
+	net_rdma_rescan(s->r);
+	if ((why = choose(s->r, &theirs, peer, &choice, &port, &at)) != 0)
+		return give_up(s, STEP_ANSWER, (enum rdma_why)why, 0, words, n);
+	rc = prepare(s, port, at, choice.key);
+	if (rc == 0 && port->dev->iwarp) {
+		answer.has_call = true;
+		answer.port = at->listens_at;
+		rc = net_rdma_iw_await(s->c, was_called, s, answer.token);
+	}
+	if (rc != 0)
+		return give_up(s, STEP_ANSWER, WHY_FAILED, rc, words, n);
+	answer.which = (uint16_t)choice.theirs;
+	answer.end = s->ours;
+	*n = net_rdma_said_put(words, NET_RDMA_WORDS, &answer);
+	s->next = STEP_READY;
+	return 0;
+}
+
+static int
+say_ready(struct net_rdma_setup *s, uint8_t *words, uint32_t *n)
+{
+	struct rdma_said ready = { .step = STEP_READY, .has_end = true,
+	    .end = s->ours };
+
+	net_credit_init(&s->c->credit, s->ours.credits, s->peer.credits);
+	s->is_ready = true;
+	*n = net_rdma_said_put(words, NET_RDMA_WORDS, &ready);
+	return 0;
+}
+
+/* A client has come through, or has not. */
+static void
+has_called(void *ctx, int rc)
+{
+	struct net_rdma_setup *s = ctx;
+	uint8_t words[NET_RDMA_WORDS];
+	uint32_t n;
+
+	rc = rc == 0 ? say_ready(s, words, &n) :
+	    give_up(s, STEP_READY, WHY_FAILED, rc, words, &n);
+	s->said(s->ctx, rc, words, n);
+}
+
+/* Our address that the server has chosen, if it is still there. */
+static struct rdma_at *
+find_addr(struct rdma *r, const struct rdma_offered_addr *a, struct rdma_port **port)
+{
+	*port = &r->ports[a->port];
+	if (!is_up(*port))
+		return NULL;
+	for (unsigned i = 0; i < (*port)->addrs_n; i++)
+		if (memcmp((*port)->addrs[i].gid, a->gid, GID) == 0)
+			return &(*port)->addrs[i];
+	return NULL;
+}
+
+static int
+take_answer(struct net_rdma_setup *s, const struct rdma_said *in, uint8_t *words,
+    uint32_t *n)
+{
+	struct rdma_port *port;
+	struct rdma_at *at;
+	int key = 0, rc;
+
+	if (!in->has_end || in->which >= s->offered->addrs_n)
+		return ERR_BAD_MESSAGE;
+	at = find_addr(s->r, &s->offered->addrs[in->which], &port);
+	if (at == NULL)
+		return give_up(s, STEP_READY, WHY_ADDRESS, 0, words, n);
+	if (port->dev->iwarp != in->has_call)
+		return ERR_BAD_MESSAGE;
+	if (port->link == LINK_IB &&
+	    (key = net_rdma_key(port->keys, port->keys_n, &in->end.key, 1)) < 0)
+		return give_up(s, STEP_READY, WHY_PARTITION, 0, words, n);
+	s->peer = in->end;
+	if ((rc = prepare(s, port, at, (unsigned)key)) == 0)
+		rc = port->dev->iwarp ? net_rdma_iw_call(s->c, at->gid, s->peer.gid,
+		    in->port, in->token, has_called, s) : connect_qp(s);
+	if (rc != 0)
+		return give_up(s, STEP_READY, WHY_FAILED, rc, words, n);
+	s->next = STEP_GO;
+	return port->dev->iwarp ? 0 : say_ready(s, words, n);
+}
+
+static int
+take_ready(struct net_rdma_setup *s, const struct rdma_said *in, uint8_t *words,
+    uint32_t *n)
+{
+	bool by_call = s->c->dev->iwarp;
+	int rc = s->failed;
+
+	if (!in->has_end || s->is_ready)
+		return ERR_BAD_MESSAGE;
+	s->peer = in->end;
+	s->is_ready = true;
+	if (!by_call)
+		rc = connect_qp(s);
+	if (rc != 0)
+		return give_up(s, STEP_GO, WHY_FAILED, rc, words, n);
+	return by_call && !s->is_called ? 0 : say_go(s, words, n);
+}
+
 int
-net_rdma_take(struct net_transport *t, struct net_rdma_setup **sp, const uint8_t *in,
-    uint32_t in_n, uint8_t *words, uint32_t *out_n)
+net_rdma_take(struct net_transport *t, struct net_rdma_setup **sp, net_rdma_said_fn *said,
+    void *ctx, const struct net_addr *peer, const uint8_t *in, uint32_t in_n,
+    uint8_t *words, uint32_t *out_n)
 {
 	struct rdma *r = container_of(t, struct rdma, t);
 	struct net_rdma_setup *s = *sp;
-	struct bytes_reader b;
-	uint8_t step, no;
+	struct rdma_said msg;
 
 	*out_n = 0;
-	if (s == NULL && (s = *sp = begin(r, OFFER)) == NULL)
+	if (s == NULL && (s = *sp = begin(r, STEP_OFFER, said, ctx)) == NULL)
 		return -ENOMEM;
-	bytes_reader_init(&b, in, in_n);
-	step = bytes_get_u8(&b);
-	no = bytes_get_u8(&b);
-	if (b.failed || step != (uint8_t)s->next || no > 1)
+	if (s->next == STEP_OFFER)
+		return take_offer(s, in, in_n, peer, words, out_n);
+	if (!net_rdma_said_get(in, in_n, &msg) || msg.step != (uint8_t)s->next)
 		return ERR_BAD_MESSAGE;
-	if (no == 1)
-		return step == OFFER || !bytes_reader_done(&b) ? ERR_BAD_MESSAGE :
-		    declined(s, "peer has no RDMA for us, over TCP", 0);
-	switch (s->next) {
-	case OFFER:
-		return take_offer(s, &b, words, out_n);
-	case ANSWER:
-		return take_answer(s, &b, words, out_n);
-	case READY:
-		return take_ready(s, &b, words, out_n);
-	case GO:
-		return bytes_reader_done(&b) ? 1 : ERR_BAD_MESSAGE;
-	}
-	return ERR_BAD_MESSAGE;
+	if (msg.no)
+		return declined(s, "peer has no RDMA for us, over TCP", msg.why, 0);
+	if (msg.step == STEP_ANSWER)
+		return take_answer(s, &msg, words, out_n);
+	if (msg.step == STEP_READY)
+		return take_ready(s, &msg, words, out_n);
+	return s->is_ready ? 1 : ERR_BAD_MESSAGE;	/* a GO before we were ready */
 }
 
 struct net_chan *
@@ -347,6 +479,7 @@ net_rdma_chan(struct net_rdma_setup *s, struct net_chan *tcp)
 	struct rdma_chan *c = s->c;
 
 	net_rdma_adopt(c, tcp);
+	free(s->offered);
 	free(s);
 	return &c->c;
 }
@@ -360,5 +493,6 @@ net_rdma_abandon(struct net_rdma_setup *s)
 		net_rdma_stop(s->c);
 		net_rdma_put(s->c);
 	}
+	free(s->offered);
 	free(s);
 }

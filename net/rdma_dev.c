@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* rdma_dev.c - devices, their ports, and the slots that messages lie in.
+/* rdma_dev.c - devices, and the slots that messages lie in.
  *
  * 1. promised is the sum of what all peers were promised; that many receives are posted, or
  *    hold a message that has not been handled, so a message never meets an empty queue.
  * 2. A receive cannot be taken back: when a peer has gone its receives serve the others,
  *    until enough have been used.
  * 3. A queue pair that breaks within a message may take the receive of that with it, untold;
- *    SPARE are there for these. */
+ *    SPARE are there for these.
+ * 4. Some devices have no shared receive queues (irdma): there every queue pair has receives of
+ *    its own, in c->recvs, which end with it. */
 #include "net/rdma_impl.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "conf/err.h"
-
-STAT_DEFINE(net_rdma_port, NET_RDMA_PORT_STATS)
 
 #define SLAB_SLOTS	64u
 #define CQ_FIRST	16384u		/* some devices cannot make it grow */
@@ -41,10 +41,8 @@ add_slab(struct rdma_dev *d)
 
 	if (s == NULL || slots == NULL || mem == MAP_FAILED)
 		goto fail;
-	if ((s->mr = ibv_reg_mr(d->pd, mem, bytes, IBV_ACCESS_LOCAL_WRITE)) == NULL) {
+	if ((s->mr = net_rdma_reg(d, mem, bytes, IBV_ACCESS_LOCAL_WRITE)) == NULL) {
 		rc = -errno;
-		net_rdma_say(d->r, "cannot register memory (limit of locked memory?)",
-		    d->name, rc);
 		goto fail;
 	}
 	s->mem = mem;
@@ -83,20 +81,26 @@ net_rdma_slot_free(struct rdma_dev *d, struct slot *s)
 
 /* ---- receives ---- */
 
+/* @c: whose queue it is for; NULL: the shared one. */
 static int
-post_recv(struct rdma_dev *d, struct slot *s)
+post_recv(struct rdma_dev *d, struct slot *s, struct rdma_chan *c)
 {
 	uint32_t at = d->recv_free[--d->recv_n];
 	struct ibv_sge sge = { .addr = (uintptr_t)s->p, .length = SLOT,
 	    .lkey = s->slab->mr->lkey };
 	struct ibv_recv_wr wr = { .wr_id = RDMA_RECV | at, .sg_list = &sge,
 	    .num_sge = 1 }, *bad;
-	int rc = ibv_post_srq_recv(d->srq, &wr, &bad);
+	int rc = c != NULL ? ibv_post_recv(c->qp, &wr, &bad) :
+	    ibv_post_srq_recv(d->srq, &wr, &bad);
 
 	if (rc != 0) {
 		d->recv_free[d->recv_n++] = at;
 		return -rc;
 	}
+	s->chan = c;
+	s->at = at;
+	if (c != NULL)
+		list_push_back(&c->recvs, &s->node);
 	d->recv[at] = s;
 	stat_set(&d->r->stat.posted, ++d->posted);
 	return 0;
@@ -107,15 +111,42 @@ net_rdma_post_recvs(struct rdma_dev *d)
 {
 	int rc = 0;
 
-	while (rc == 0 && d->posted < d->promised) {
+	while (rc == 0 && d->srq != NULL && d->posted < d->promised) {
 		struct slot *s = net_rdma_slot(d);
 
 		if (s == NULL)
 			return -ENOMEM;
-		if ((rc = post_recv(d, s)) != 0)
+		if ((rc = post_recv(d, s, NULL)) != 0)
 			net_rdma_slot_free(d, s);
 	}
 	return rc;
+}
+
+int
+net_rdma_own_recvs(struct rdma_chan *c)
+{
+	struct rdma_dev *d = c->dev;
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && d->srq == NULL && i < c->credit.ours; i++) {
+		struct slot *s = net_rdma_slot(d);
+
+		if (s == NULL)
+			return -ENOMEM;
+		if ((rc = post_recv(d, s, c)) != 0)
+			net_rdma_slot_free(d, s);
+	}
+	return rc;
+}
+
+/* It is not posted any more. */
+static void
+take_back(struct rdma_dev *d, struct slot *s)
+{
+	d->recv[s->at] = NULL;
+	d->recv_free[d->recv_n++] = s->at;
+	if (s->chan != NULL)
+		list_remove(&s->node);
 }
 
 struct slot *
@@ -127,8 +158,7 @@ net_rdma_recv_slot(struct rdma_dev *d, uint64_t wr_id)
 	assert(at < d->srq_size);
 	s = d->recv[at];
 	assert(s != NULL);
-	d->recv[at] = NULL;
-	d->recv_free[d->recv_n++] = at;
+	take_back(d, s);
 	/* Still counted in posted: it is again, or is given up, in net_rdma_repost(). */
 	return s;
 }
@@ -136,19 +166,47 @@ net_rdma_recv_slot(struct rdma_dev *d, uint64_t wr_id)
 void
 net_rdma_repost(struct rdma_dev *d, struct slot *s)
 {
+	struct rdma_chan *c = s->chan;
 	int rc;
 
 	stat_set(&d->r->stat.posted, --d->posted);
-	if (d->posted >= d->promised || d->dead) {
+	if (d->dead || (d->srq != NULL ? d->posted >= d->promised :
+	    c == NULL || c->qp == NULL || c->failed != 0)) {
 		net_rdma_slot_free(d, s);
 		return;
 	}
-	if ((rc = post_recv(d, s)) == 0)
+	if ((rc = post_recv(d, s, c)) == 0)
 		return;
 	/* One receive less than was promised: a peer could run into it. */
 	net_rdma_say(d->r, "cannot post a receive", d->name, rc);
 	net_rdma_slot_free(d, s);
-	net_rdma_dev_dies(d);
+	if (c != NULL)
+		net_rdma_fail(c, rc);
+	else
+		net_rdma_dev_dies(d);
+}
+
+void
+net_rdma_recvs_end(struct rdma_chan *c)
+{
+	struct rdma_dev *d = c->dev;
+
+	for (unsigned i = d->stash_at; i < d->stash_n; i++) {
+		uint64_t id = d->stash[i].wr_id;
+		struct slot *s = id & RDMA_RECV ? d->recv[(uint32_t)id] : NULL;
+
+		if (s != NULL && s->chan == c) {
+			list_remove(&s->node);	/* will be handled, as nobody's */
+			s->chan = NULL;
+		}
+	}
+	while (!list_empty(&c->recvs)) {
+		struct slot *s = list_entry(c->recvs.next, struct slot, node);
+
+		take_back(d, s);
+		stat_set(&d->r->stat.posted, --d->posted);
+		net_rdma_slot_free(d, s);
+	}
 }
 
 /* ---- room for queue pairs ---- */
@@ -196,88 +254,6 @@ net_rdma_unreserve(struct rdma_dev *d, uint32_t credits)
 	d->promised -= credits;
 }
 
-/* ---- ports ---- */
-
-/* How good an address is for others to reach us by; 0: no good. */
-static unsigned
-rank_gid(const struct ibv_gid_entry *g, uint8_t link)
-{
-	static const uint8_t v4[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-	static const uint8_t none[16];
-
-	if (memcmp(g->gid.raw, none, sizeof(none)) == 0)
-		return 0;
-	if (link == IBV_LINK_LAYER_INFINIBAND)
-		return g->gid_type == IBV_GID_TYPE_IB ? 2 : 0;
-	if (g->gid_type != IBV_GID_TYPE_ROCE_V2)
-		return 0;
-	if (memcmp(g->gid.raw, v4, sizeof(v4)) == 0)
-		return 3;
-	return g->gid.raw[0] == 0xfe && (g->gid.raw[1] & 0xc0) == 0x80 ? 1 : 2;
-}
-
-static bool
-pick_gid(struct rdma_port *p, const struct ibv_port_attr *a)
-{
-	unsigned best = 0, rank;
-
-	for (int i = 0; i < a->gid_tbl_len && i < 256; i++) {
-		struct ibv_gid_entry g;
-
-		if (ibv_query_gid_ex(p->dev->ctx, p->port, (uint32_t)i, &g, 0) != 0)
-			continue;
-		if ((rank = rank_gid(&g, p->link)) > best) {
-			best = rank;
-			p->gid = g.gid;
-			p->gid_at = (uint8_t)i;
-		}
-	}
-	/* InfiniBand without a global address is reached by its LID. */
-	return best > 0 || (p->link == IBV_LINK_LAYER_INFINIBAND && a->lid != 0);
-}
-
-/* Is this port of this device among those named by "a, b:2"? */
-static bool
-is_named(const char *names, const char *dev, unsigned port)
-{
-	size_t n = strlen(dev);
-
-	if (names == NULL || *names == '\0')
-		return true;
-	for (const char *p = names; *p != '\0';) {
-		p += strspn(p, ", ");
-		if (strncmp(p, dev, n) == 0) {
-			if (p[n] == '\0' || p[n] == ',' || p[n] == ' ')
-				return true;
-			if (p[n] == ':' && strtoul(p + n + 1, NULL, 10) == port)
-				return true;
-		}
-		p += strcspn(p, ", ");
-	}
-	return false;
-}
-
-static void
-add_ports(struct rdma_dev *d)
-{
-	struct rdma *r = d->r;
-
-	for (unsigned i = 1; i <= d->attr.phys_port_cnt && r->ports_n < PORTS_MAX; i++) {
-		struct rdma_port *p = &r->ports[r->ports_n];
-		struct ibv_port_attr a;
-
-		if (!is_named(r->conf.devices, d->name, i) ||
-		    ibv_query_port(d->ctx, (uint8_t)i, &a) != 0 ||
-		    a.state != IBV_PORT_ACTIVE)
-			continue;
-		*p = (struct rdma_port){ .dev = d, .port = (uint8_t)i,
-		    .link = a.link_layer, .mtu = (uint8_t)a.active_mtu,
-		    .lid = a.lid };
-		if (pick_gid(p, &a))
-			r->ports_n++;
-	}
-}
-
 /* ---- devices ---- */
 
 static void
@@ -313,12 +289,16 @@ static int
 set_up(struct rdma_dev *d)
 {
 	struct ibv_srq_init_attr srq = { .attr = { .max_sge = 1 } };
+	bool shared;
 	int cqes = (int)CQ_FIRST;
 
 	if (ibv_query_device(d->ctx, &d->attr) != 0)
 		return -EIO;
+	if (!net_rdma_ports_any(d))
+		return -ENODEV;		/* no use */
+	shared = d->attr.max_srq > 0 && !d->r->conf.own_receives;
 	d->srq_size = SRQ_SIZE;
-	if (d->srq_size > (uint32_t)d->attr.max_srq_wr)
+	if (shared && d->srq_size > (uint32_t)d->attr.max_srq_wr)
 		d->srq_size = (uint32_t)d->attr.max_srq_wr;
 	if (cqes > d->attr.max_cqe)
 		cqes = d->attr.max_cqe;
@@ -326,14 +306,14 @@ set_up(struct rdma_dev *d)
 	    (d->events = ibv_create_comp_channel(d->ctx)) == NULL ||
 	    (d->cq = ibv_create_cq(d->ctx, cqes, d, d->events, 0)) == NULL)
 		return errno != 0 ? -errno : -EIO;
-	for (;; d->srq_size /= 2) {	/* memory that may be locked is bounded */
+	for (; shared; d->srq_size /= 2) {	/* memory that may be locked is bounded */
 		srq.attr.max_wr = d->srq_size;
 		if ((d->srq = ibv_create_srq(d->pd, &srq)) != NULL)
 			break;
 		if (d->srq_size < 2 * SRQ_LEAST)
 			return errno != 0 ? -errno : -EIO;
 	}
-	d->promised = d->srq_size > 4 * SPARE ? SPARE : 0;
+	d->promised = shared && d->srq_size > 4 * SPARE ? SPARE : 0;
 	d->recv = calloc(d->srq_size, sizeof(struct slot *));
 	d->recv_free = calloc(d->srq_size, sizeof(uint32_t));
 	if (d->recv == NULL || d->recv_free == NULL)
@@ -343,96 +323,161 @@ set_up(struct rdma_dev *d)
 	return net_rdma_watch(d);
 }
 
+/* Nothing points to it any more. */
+static void
+drop_dev(struct rdma_dev *d)
+{
+	struct rdma *r = d->r;
+
+	net_rdma_ports_free(d);
+	for (size_t i = 0; i < r->mem_n; i++) {
+		struct net_mem *m = r->mem[i];
+
+		if (m->mr[d->index] != NULL)
+			ibv_dereg_mr(m->mr[d->index]);
+		m->mr[d->index] = NULL;
+		m->tried &= ~(1u << d->index);
+	}
+	r->devs[d->index] = NULL;
+	close_dev(d);
+}
+
+static bool
+find_place(struct rdma_dev *d)
+{
+	struct rdma *r = d->r;
+
+	for (unsigned i = 0; i < DEVS_MAX; i++)
+		if (r->devs[i] == NULL) {
+			d->index = i;
+			r->devs[i] = d;
+			if (i == r->devs_n)
+				r->devs_n++;
+			return true;
+		}
+	return false;
+}
+
 static int
 open_dev(struct rdma *r, struct ibv_device *dev)
 {
 	struct rdma_dev *d = calloc(1, sizeof(*d));
-	unsigned ports = r->ports_n;
 	int rc;
 
 	if (d == NULL)
 		return -ENOMEM;
 	d->r = r;
+	d->iwarp = dev->transport_type == IBV_TRANSPORT_IWARP;
+	d->ready = r->mem_n == 0;
 	d->spin_for.max_ns = r->conf.spin_us * NS_PER_US;
 	list_init(&d->slabs);
 	list_init(&d->free);
 	map_init(&d->chans);
 	snprintf(d->name, sizeof(d->name), "%s", ibv_get_device_name(dev));
 	errno = 0;
-	if ((d->ctx = ibv_open_device(dev)) == NULL)
+	if (!find_place(d))
+		rc = -ENOSPC;
+	else if ((d->ctx = ibv_open_device(dev)) == NULL)
 		rc = errno != 0 ? -errno : -EIO;
 	else
 		rc = set_up(d);
+	if (rc == 0 && d->iwarp)
+		rc = net_rdma_iw_open(r);
 	if (rc == 0) {
-		add_ports(d);
-		if (r->ports_n == ports)
+		net_rdma_ports_read(d);
+		if (!net_rdma_ports_has(d))
 			rc = -ENODEV;	/* no active port: no use */
 	}
-	if (rc != 0) {
-		if (rc != -ENODEV)
-			log_warn(r->log, "RDMA device cannot be used", "device=%s why=%s",
-			    d->name, err_name(rc));
+	if (rc == 0)
+		return 0;
+	if (rc != -ENODEV)
+		net_rdma_say(r, "RDMA device cannot be used", d->name, rc);
+	if (r->devs[d->index] == d)
+		drop_dev(d);
+	else
 		close_dev(d);
-		return rc;
-	}
-	d->index = r->devs_n;
-	r->devs[r->devs_n++] = d;
-	return 0;
+	return rc;
 }
 
-/* Does any port of it have a name we look for? */
+/* Is one of this name open, and well? */
 static bool
-dev_is_named(const struct rdma *r, struct ibv_device *dev)
+is_open(const struct rdma *r, const char *name)
 {
-	for (unsigned i = 1; i < 16; i++)
-		if (is_named(r->conf.devices, ibv_get_device_name(dev), i))
+	for (unsigned i = 0; i < r->devs_n; i++)
+		if (r->devs[i] != NULL && !r->devs[i]->dead &&
+		    strcmp(r->devs[i]->name, name) == 0)
 			return true;
 	return false;
 }
 
-/* Its device, port, link and address are labels of what a port tells. */
 static void
-tell_port(struct rdma *r, struct rdma_port *p)
+open_all(struct rdma *r, bool again)
 {
-	static const char *const links[] = { "unknown", "InfiniBand", "Ethernet" };
-	char text[INET6_ADDRSTRLEN];
-	struct stat_registry *stats = r->conf.stats;
+	int n = 0;
+	struct ibv_device **all = ibv_get_device_list(&n);
 
-	stat_set(&p->stat.up, 1);
-	stat_set(&p->stat.mtu, 128u << p->mtu);
-	if (stats == NULL)
-		return;
-	p->stat_set = (struct stat_set){ .prefix = "fsd_net_rdma",
-	    .rows = net_rdma_port_stat_rows, .values = &p->stat };
-	stat_label(&p->stat_set, "role", r->log != NULL ? r->log->who : "");
-	stat_label(&p->stat_set, "device", p->dev->name);
-	snprintf(text, sizeof(text), "%u", p->port);
-	stat_label(&p->stat_set, "port", text);
-	stat_label(&p->stat_set, "link", links[p->link < 3 ? p->link : 0]);
-	if (inet_ntop(AF_INET6, p->gid.raw, text, sizeof(text)) != NULL)
-		stat_label(&p->stat_set, "gid", text);
-	stat_register(stats, &p->stat_set);
+	for (int i = 0; all != NULL && i < n; i++)
+		if (!is_open(r, ibv_get_device_name(all[i])) &&
+		    open_dev(r, all[i]) == 0 && again)
+			log_info(r->log, "RDMA device has come", "device=%s",
+			    ibv_get_device_name(all[i]));
+	if (all != NULL)
+		ibv_free_device_list(all);
 }
 
 int
 net_rdma_devs_open(struct rdma *r)
 {
-	int n = 0;
-	struct ibv_device **all = ibv_get_device_list(&n);
+	open_all(r, false);
+	for (unsigned i = 0; i < r->devs_n; i++)
+		if (r->devs[i] != NULL)
+			return 0;
+	return -ENODEV;
+}
 
-	for (int i = 0; all != NULL && i < n && r->devs_n < DEVS_MAX; i++)
-		if (dev_is_named(r, all[i]))
-			open_dev(r, all[i]);
-	if (all != NULL)
-		ibv_free_device_list(all);
-	for (unsigned i = 0; i < r->ports_n; i++)
-		tell_port(r, &r->ports[i]);
-	return r->devs_n > 0 ? 0 : -ENODEV;
+void
+net_rdma_devs_again(struct rdma *r)
+{
+	for (unsigned i = 0; i < r->devs_n; i++)
+		if (r->devs[i] != NULL && r->devs[i]->dead && r->devs[i]->users == 0)
+			drop_dev(r->devs[i]);
+	open_all(r, true);
 }
 
 void
 net_rdma_devs_close(struct rdma *r)
 {
-	while (r->devs_n > 0)
-		close_dev(r->devs[--r->devs_n]);
+	for (unsigned i = 0; i < r->devs_n; i++)
+		if (r->devs[i] != NULL)
+			drop_dev(r->devs[i]);
+	r->devs_n = 0;
+}
+
+/* ---- memory ---- */
+
+struct ibv_mr *
+net_rdma_reg(struct rdma_dev *d, void *p, size_t n, int access)
+{
+	struct ibv_mr *mr;
+	struct rlimit lim;
+	int rc;
+
+	errno = 0;
+	if ((mr = ibv_reg_mr(d->pd, p, n, access)) != NULL)
+		return mr;
+	rc = errno != 0 ? -errno : -ENOMEM;
+	stat_add(&d->r->stat.unregistered, 1);
+	if (rc == -ENOMEM && getrlimit(RLIMIT_MEMLOCK, &lim) == 0 &&
+	    lim.rlim_cur != RLIM_INFINITY) {
+		char why[96];
+
+		snprintf(why, sizeof(why), "RLIMIT_MEMLOCK is %llu KiB, wanted %zu KiB more",
+		    (unsigned long long)lim.rlim_cur >> 10, n >> 10);
+		net_rdma_say_why(d->r, "cannot lock memory for RDMA: raise ulimit -l "
+		    "(LimitMEMLOCK)", d->name, why);
+	} else {
+		net_rdma_say(d->r, "cannot register memory", d->name, rc);
+	}
+	errno = -rc;
+	return NULL;
 }

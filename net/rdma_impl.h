@@ -17,22 +17,27 @@
 #define NET_RDMA_IMPL_H
 
 #include <infiniband/verbs.h>
+#include <rdma/rdma_cma.h>
 
 #include "conf/bytes.h"
 #include "conf/clock.h"
 #include "conf/log.h"
 #include "conf/map.h"
+#include "net/addr.h"
 #include "net/call.h"
 #include "net/credit.h"
 #include "net/frame.h"
 #include "net/loop.h"
 #include "net/rdma.h"
+#include "net/rdma_port.h"
 #include "net/rdma_wire.h"
 #include "net/spin.h"
 #include "net/transport.h"
 
 #define DEVS_MAX	16u
-#define PORTS_MAX	16u
+#define PORTS_MAX	OFFERED_PORTS
+#define PORT_ADDRS	8u		/* addresses of a port that are used */
+#define READS_MAX	16u		/* of one queue pair, at a time */
 #define WRS		128u		/* of one queue pair in flight */
 #define SIGNAL_EACH	16u
 #define SIGNAL_SLOTS	4u		/* ... or when so many slots wait for it */
@@ -55,6 +60,8 @@ struct slot {
 	struct slab *slab;
 	uint8_t	    *p;
 	uint32_t     len;		/* received */
+	uint32_t     at;		/* while posted: its place in recv */
+	struct rdma_chan *chan;		/* in whose own queue; NULL: a shared one */
 };
 
 struct rdma_dev {
@@ -66,7 +73,7 @@ struct rdma_dev {
 	struct ibv_pd	   *pd;
 	struct ibv_comp_channel *events;
 	struct ibv_cq	   *cq;
-	struct ibv_srq	   *srq;
+	struct ibv_srq	   *srq;	/* NULL: the device has none */
 	struct loop_poll    cq_poll, async_poll;
 	uint32_t	    qps_n, srq_size;
 	uint32_t	    promised, posted;	/* receives */
@@ -79,14 +86,28 @@ struct rdma_dev {
 	struct clock_timer  again;
 	struct loop_spin    spin;	/* started: its completions wake nobody */
 	struct net_spin	    spin_for;
+	unsigned	    users;	/* channels that point to it */
+	bool		    iwarp;
+	bool		    ready;	/* all memory is registered with it */
 	bool		    dead;
+};
+
+struct rdma_at {
+	uint8_t		   gid[GID];
+	uint8_t		   index;	/* in the port's table */
+	uint8_t		   prefix;	/* bits of its subnet */
+	uint16_t	   listens_at;
+	struct rdma_cm_id *listener;	/* iWARP; else NULL */
 };
 
 struct rdma_port {
 	struct rdma_dev *dev;
-	uint8_t		 port, link, mtu, gid_at;	/* link: IBV_LINK_LAYER_* */
+	uint8_t		 port, link, mtu;	/* link: LINK_* */
 	uint16_t	 lid;
-	union ibv_gid	 gid;
+	uint16_t	 keys[PKEYS_MAX];	/* of partitions; 0: none here */
+	unsigned	 keys_n;
+	struct rdma_at addrs[PORT_ADDRS];	/* the best first */
+	unsigned	 addrs_n;
 	unsigned	 chans_n;
 	bool		 down;
 	struct net_rdma_port_stat stat;
@@ -96,7 +117,8 @@ struct rdma_port {
 struct net_mem {
 	uint8_t	      *p;
 	size_t	       n;
-	struct ibv_mr *mr[DEVS_MAX];
+	struct ibv_mr *mr[DEVS_MAX];	/* NULL: it did not take it; it is copied */
+	uint32_t       tried;		/* bits of devices that were asked */
 };
 
 struct rdma {
@@ -105,7 +127,7 @@ struct rdma {
 	struct clock	    *clock;
 	const struct log    *log;
 	struct net_rdma_conf conf;
-	struct rdma_dev	    *devs[DEVS_MAX];
+	struct rdma_dev	    *devs[DEVS_MAX];	/* NULL: free */
 	unsigned	     devs_n;
 	struct rdma_port     ports[PORTS_MAX];
 	unsigned	     ports_n;
@@ -118,7 +140,17 @@ struct rdma {
 	unsigned	     batches_n;
 	unsigned	     open_n, held;
 	bool		     closed;
-	uint64_t	     log_ns;
+	struct clock_timer   scan;	/* for devices that have come */
+	uint64_t	     scanned_ns;
+	bool		     catching_up;
+	struct rdma_event_channel *cm;	/* iWARP; else NULL */
+	struct loop_poll     cm_poll;
+	struct map	     tokens;	/* first bytes -> struct rdma_iw that waits */
+	struct {
+		const char *what;
+		uint64_t    ns;
+	} logged[8];			/* when what was last logged */
+	unsigned	     logged_at;
 	struct net_rdma_stat stat;
 	struct stat_set	     stat_set;
 };
@@ -183,6 +215,7 @@ struct rdma_chan {
 	struct rdma_port *port;
 	struct net_chan	 *tcp;		/* silent; NULL: gone */
 	struct ibv_qp	 *qp;
+	struct rdma_iw	 *iw;		/* how it was connected; NULL: by hand */
 	struct list	  dirty, linger;
 	struct clock_timer linger_end;
 	unsigned	  refs;
@@ -192,6 +225,7 @@ struct rdma_chan {
 	int		  failed;	/* up->closed is due */
 	struct net_credit credit;
 	/* in */
+	struct list	  recvs;	/* slots posted for it alone */
 	struct list	  held;		/* slots that wait: paused, or behind a payload */
 	uint8_t		 *record;	/* one that came in parts */
 	uint32_t	  record_len, record_at;
@@ -232,7 +266,14 @@ net_rdma_of(struct net_chan *c)
 
 /* Open what conf names, into r->devs and r->ports. 0, -ENODEV, -ENOMEM. */
 int	net_rdma_devs_open(struct rdma *r);
+/* Close those that have gone, open those that have come. */
+void	net_rdma_devs_again(struct rdma *r);
 void	net_rdma_devs_close(struct rdma *r);
+/* What others may read and write. */
+#define MEM_ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | \
+			    IBV_ACCESS_REMOTE_READ)
+/* Register memory; NULL with the reason in the log and errno. */
+struct ibv_mr *net_rdma_reg(struct rdma_dev *d, void *p, size_t n, int access);
 /* Room for one more queue pair's completions and @credits receives.
  * 0, -ENOMEM, -ENOSPC. */
 int	net_rdma_reserve(struct rdma_dev *d, uint32_t credits);
@@ -242,10 +283,48 @@ struct slot *net_rdma_slot(struct rdma_dev *d);
 void	net_rdma_slot_free(struct rdma_dev *d, struct slot *s);
 /* Post a receive for each that is promised. 0 or -errno. */
 int	net_rdma_post_recvs(struct rdma_dev *d);
+/* Without a shared queue: what was promised on @c, which is in INIT.  0 or -errno. */
+int	net_rdma_own_recvs(struct rdma_chan *c);
+/* Its queue pair is gone, and with it its own receives. */
+void	net_rdma_recvs_end(struct rdma_chan *c);
 /* The slot of a receive that has completed. */
 struct slot *net_rdma_recv_slot(struct rdma_dev *d, uint64_t wr_id);
 /* Post it again, or keep it free when fewer are promised now. */
 void	net_rdma_repost(struct rdma_dev *d, struct slot *s);
+
+/* ---- net/rdma_scan.c ---- */
+
+/* Has it an active port that conf names?  With iWARP that shows when it listens. */
+bool	net_rdma_ports_any(struct rdma_dev *d);
+/* What its ports are now goes into r->ports. */
+void	net_rdma_ports_read(struct rdma_dev *d);
+bool	net_rdma_ports_has(const struct rdma_dev *d);
+void	net_rdma_ports_free(struct rdma_dev *d);
+/* A connection is about to be made: soon, and not too often, look for new devices. */
+void	net_rdma_rescan(struct rdma *r);
+
+/* ---- net/rdma_iw.c ---- */
+
+/* Connecting iWARP devices becomes possible.  0 or -errno: there is no rdma_cm. */
+int	net_rdma_iw_open(struct rdma *r);
+void	net_rdma_iw_close(struct rdma *r);
+/* Find the addresses of all iWARP ports, and listen there. */
+void	net_rdma_iw_listen(struct rdma *r);
+void	net_rdma_iw_unlisten(struct rdma_port *p);
+/* An address of an interface, and the bits of its subnet; false: not of IP. */
+struct ifaddrs;
+bool	net_rdma_if_addr(const struct ifaddrs *i, uint8_t gid[GID], uint8_t *prefix);
+/* The queue pair is connected (0) or will not be (-errno).  Not from the call below. */
+typedef void net_rdma_iw_fn(void *ctx, int rc);
+/* Wait for a caller who says @token, which is made here. 0, -ENOMEM. */
+int	net_rdma_iw_await(struct rdma_chan *c, net_rdma_iw_fn *fn, void *ctx,
+	    uint8_t token[TOKEN]);
+/* Call @to from our address @from. 0 or -errno. */
+int	net_rdma_iw_call(struct rdma_chan *c, const uint8_t from[GID],
+	    const uint8_t to[GID], uint16_t port, const uint8_t token[TOKEN],
+	    net_rdma_iw_fn *fn, void *ctx);
+/* No callback after this. None under way is fine. */
+void	net_rdma_iw_end(struct rdma_chan *c);
 
 /* ---- net/rdma.c ---- */
 
@@ -272,8 +351,14 @@ int	net_rdma_watch(struct rdma_dev *d);
 void	net_rdma_unwatch(struct rdma_dev *d);
 /* It is of no use any more: its channels break, new ones go elsewhere. */
 void	net_rdma_dev_dies(struct rdma_dev *d);
-/* A message in a rate-limited log line. */
+/* The connection below its queue pair is gone. */
+void	net_rdma_ended(struct rdma_chan *c);
+/* The other half of r->held++. */
+void	net_rdma_release(struct rdma *r);
+/* A message in a log line, if it was not said a moment ago. */
 void	net_rdma_say(struct rdma *r, const char *what, const char *dev, int rc);
+void	net_rdma_say_why(struct rdma *r, const char *what, const char *dev,
+	    const char *why);
 
 /* ---- net/rdma_in.c ---- */
 

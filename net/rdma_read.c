@@ -91,11 +91,11 @@ make_bounce(struct rdma_chan *c, struct offer *o)
 	if (mem == MAP_FAILED)
 		return -ENOMEM;
 	o->bounce = mem;
-	o->bounce_mr = ibv_reg_mr(c->dev->pd, mem, o->bulk_len, IBV_ACCESS_LOCAL_WRITE);
+	/* On iWARP the answer to a READ is written by the peer. */
+	o->bounce_mr = net_rdma_reg(c->dev, mem, o->bulk_len, IBV_ACCESS_LOCAL_WRITE |
+	    (c->dev->iwarp ? IBV_ACCESS_REMOTE_WRITE : 0));
 	if (o->bounce_mr != NULL)
 		return 0;
-	net_rdma_say(c->r, "cannot register memory (limit of locked memory?)",
-	    c->dev->name, -errno);
 	free_bounce(o);
 	return -ENOMEM;
 }

@@ -141,71 +141,227 @@ net_rdma_rows_put(struct bytes_writer *w, const struct row *rows, unsigned n)
 
 /* ---- the set-up ---- */
 
+/* Kinds of parts. */
+enum part_kind { PART_PORT = 1, PART_ADDR, PART_WHY, PART_WHICH, PART_END, PART_CALL };
+
+struct part {
+	uint8_t kind;
+	struct bytes_reader b;		/* what is in it */
+};
+
+/* The next part; false: there is none, or it is cut off (b->failed). */
 static bool
-get_gid(struct bytes_reader *b, uint8_t gid[GID])
+next_part(struct bytes_reader *b, struct part *out)
 {
-	const void *raw = bytes_get_raw(b, GID);
+	const void *p;
+	uint16_t n;
+
+	if (bytes_left(b) == 0)
+		return false;
+	out->kind = bytes_get_u8(b);
+	bytes_get_u8(b);
+	n = bytes_get_u16(b);
+	if ((p = bytes_get_raw(b, n)) == NULL)
+		return false;
+	bytes_reader_init(&out->b, p, n);
+	return true;
+}
+
+static void
+put_part(struct bytes_writer *w, enum part_kind kind, uint32_t n)
+{
+	bytes_put_u8(w, (uint8_t)kind);
+	bytes_put_u8(w, 0);
+	bytes_put_u16(w, (uint16_t)n);
+}
+
+static void
+get_raw(struct bytes_reader *b, uint8_t *to, uint32_t n)
+{
+	const void *raw = bytes_get_raw(b, n);
 
 	if (raw != NULL)
-		memcpy(gid, raw, GID);
-	return raw != NULL;
+		memcpy(to, raw, n);
+}
+
+static void
+begin(struct bytes_writer *w, uint8_t *p, uint32_t n, uint8_t step, bool no)
+{
+	bytes_writer_init(w, p, n);
+	bytes_put_u8(w, step);
+	bytes_put_u8(w, no);
+}
+
+static void
+get_port(struct bytes_reader *b, struct rdma_offered *out)
+{
+	struct rdma_offered_port p = { .link = bytes_get_u8(b) };
+	uint8_t keys;
+
+	p.mtu = bytes_get_u8(b);
+	p.lid = bytes_get_u16(b);
+	p.used = bytes_get_u16(b);
+	keys = bytes_get_u8(b);
+	for (unsigned i = 0; i < keys; i++) {
+		uint16_t key = bytes_get_u16(b);
+
+		if (i < PKEYS_MAX)
+			p.keys[p.keys_n++] = key;
+	}
+	if (out->ports_n < OFFERED_PORTS)
+		out->ports[out->ports_n++] = p;
+}
+
+static void
+get_addr(struct bytes_reader *b, struct rdma_offered *out)
+{
+	struct rdma_offered_addr a = { .port = bytes_get_u8(b) };
+
+	get_raw(b, a.gid, GID);
+	/* Ports come before their addresses; of those we do not keep, neither. */
+	if (a.port < out->ports_n && out->addrs_n < OFFERED_ADDRS)
+		out->addrs[out->addrs_n++] = a;
 }
 
 bool
-net_rdma_end_get(struct bytes_reader *b, struct rdma_end *e)
+net_rdma_offer_get(const uint8_t *p, uint32_t n, struct rdma_offered *out)
+{
+	struct bytes_reader b;
+	struct part part;
+	uint8_t step, no;
+
+	out->ports_n = out->addrs_n = 0;
+	bytes_reader_init(&b, p, n);
+	step = bytes_get_u8(&b);
+	no = bytes_get_u8(&b);
+	if (b.failed || step != STEP_OFFER || no != 0)
+		return false;
+	while (next_part(&b, &part)) {
+		if (part.kind == PART_PORT)
+			get_port(&part.b, out);
+		else if (part.kind == PART_ADDR)
+			get_addr(&part.b, out);
+		if (part.b.failed)
+			return false;
+	}
+	return !b.failed;
+}
+
+uint32_t
+net_rdma_offer_put(uint8_t *p, uint32_t n, const struct rdma_offered *o)
+{
+	struct bytes_writer w;
+
+	begin(&w, p, n, STEP_OFFER, false);
+	for (unsigned i = 0; i < o->ports_n; i++) {
+		const struct rdma_offered_port *port = &o->ports[i];
+
+		put_part(&w, PART_PORT, 7 + 2u * port->keys_n);
+		bytes_put_u8(&w, port->link);
+		bytes_put_u8(&w, port->mtu);
+		bytes_put_u16(&w, port->lid);
+		bytes_put_u16(&w, port->used);
+		bytes_put_u8(&w, port->keys_n);
+		for (unsigned k = 0; k < port->keys_n; k++)
+			bytes_put_u16(&w, port->keys[k]);
+	}
+	for (unsigned i = 0; i < o->addrs_n; i++) {
+		put_part(&w, PART_ADDR, 1 + GID);
+		bytes_put_u8(&w, o->addrs[i].port);
+		bytes_put_raw(&w, o->addrs[i].gid, GID);
+	}
+	return w.failed ? 0 : (uint32_t)bytes_written(&w);
+}
+
+static bool
+get_end(struct bytes_reader *b, struct rdma_end *e)
 {
 	e->qpn = bytes_get_u32(b);
 	e->psn = bytes_get_u32(b);
 	e->credits = bytes_get_u32(b);
 	e->lid = bytes_get_u16(b);
+	e->key = bytes_get_u16(b);
 	e->mtu = bytes_get_u8(b);
 	e->reads = bytes_get_u8(b);
-	return get_gid(b, e->gid) && bytes_reader_done(b) &&
-	    e->credits >= CREDITS_MIN && e->credits <= CREDITS_MAX &&
+	get_raw(b, e->gid, GID);
+	return !b->failed && e->credits >= CREDITS_MIN && e->credits <= CREDITS_MAX &&
 	    e->qpn < 1u << 24 && e->psn < 1u << 24 && e->mtu >= MTU_MIN &&
 	    e->mtu <= MTU_MAX;
 }
 
-void
-net_rdma_end_put(struct bytes_writer *w, const struct rdma_end *e)
+static bool
+get_said(struct part *part, struct rdma_said *out)
 {
-	bytes_put_u32(w, e->qpn);
-	bytes_put_u32(w, e->psn);
-	bytes_put_u32(w, e->credits);
-	bytes_put_u16(w, e->lid);
-	bytes_put_u8(w, e->mtu);
-	bytes_put_u8(w, e->reads);
-	bytes_put_raw(w, e->gid, GID);
+	struct bytes_reader *b = &part->b;
+
+	switch (part->kind) {
+	case PART_WHY:
+		out->why = bytes_get_u16(b);
+		break;
+	case PART_WHICH:
+		out->which = bytes_get_u16(b);
+		break;
+	case PART_END:
+		out->has_end = true;
+		return get_end(b, &out->end);
+	case PART_CALL:
+		out->has_call = true;
+		out->port = bytes_get_u16(b);
+		get_raw(b, out->token, TOKEN);
+		break;
+	}
+	return !b->failed;
 }
 
 bool
-net_rdma_ports_get(struct bytes_reader *b, struct rdma_offered *ports, unsigned *n)
+net_rdma_said_get(const uint8_t *p, uint32_t n, struct rdma_said *out)
 {
-	unsigned all = bytes_get_u8(b);
+	struct bytes_reader b;
+	struct part part;
+	uint8_t no;
 
-	*n = 0;
-	for (unsigned i = 0; i < all; i++) {
-		struct rdma_offered p;
-
-		p.link = bytes_get_u8(b);
-		p.mtu = bytes_get_u8(b);
-		p.lid = bytes_get_u16(b);
-		if (!get_gid(b, p.gid))
+	*out = (struct rdma_said){ 0 };
+	bytes_reader_init(&b, p, n);
+	out->step = bytes_get_u8(&b);
+	no = bytes_get_u8(&b);
+	out->no = no != 0;
+	if (b.failed || out->step < STEP_ANSWER || out->step > STEP_GO || no > 1)
+		return false;
+	while (next_part(&b, &part))
+		if (!get_said(&part, out))
 			return false;
-		if (*n < OFFERED_MAX)
-			ports[(*n)++] = p;
-	}
-	return bytes_reader_done(b);
+	return !b.failed;
 }
 
-void
-net_rdma_ports_put(struct bytes_writer *w, const struct rdma_offered *ports, unsigned n)
+uint32_t
+net_rdma_said_put(uint8_t *p, uint32_t n, const struct rdma_said *s)
 {
-	bytes_put_u8(w, (uint8_t)n);
-	for (unsigned i = 0; i < n; i++) {
-		bytes_put_u8(w, ports[i].link);
-		bytes_put_u8(w, ports[i].mtu);
-		bytes_put_u16(w, ports[i].lid);
-		bytes_put_raw(w, ports[i].gid, GID);
+	const struct rdma_end *e = &s->end;
+	struct bytes_writer w;
+
+	begin(&w, p, n, s->step, s->no);
+	if (s->no) {
+		put_part(&w, PART_WHY, 2);
+		bytes_put_u16(&w, s->why);
+	} else if (s->step == STEP_ANSWER) {
+		put_part(&w, PART_WHICH, 2);
+		bytes_put_u16(&w, s->which);
 	}
+	if (s->has_end) {
+		put_part(&w, PART_END, 18 + GID);
+		bytes_put_u32(&w, e->qpn);
+		bytes_put_u32(&w, e->psn);
+		bytes_put_u32(&w, e->credits);
+		bytes_put_u16(&w, e->lid);
+		bytes_put_u16(&w, e->key);
+		bytes_put_u8(&w, e->mtu);
+		bytes_put_u8(&w, e->reads);
+		bytes_put_raw(&w, e->gid, GID);
+	}
+	if (s->has_call) {
+		put_part(&w, PART_CALL, 2 + TOKEN);
+		bytes_put_u16(&w, s->port);
+		bytes_put_raw(&w, s->token, TOKEN);
+	}
+	return w.failed ? 0 : (uint32_t)bytes_written(&w);
 }

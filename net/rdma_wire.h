@@ -34,7 +34,10 @@
 #define ROW		16u
 #define ROWS_MAX	64u
 #define GID		16u
-#define OFFERED_MAX	64u		/* ports in an offer that are looked at */
+#define OFFERED_PORTS	16u		/* in an offer that are looked at */
+#define OFFERED_ADDRS	64u
+#define PKEYS_MAX	16u
+#define TOKEN		16u
 #define CREDITS_MIN	NET_CREDITS_MIN
 #define CREDITS_MAX	1024u
 
@@ -62,19 +65,57 @@ struct row {
 	uint32_t len, rkey;
 };
 
-/* What the other end of a queue pair must know. */
+/* ---- the set-up ----
+ *
+ * A message is u8 step, u8 no (1: over TCP), and parts: u8 kind, u8 zero, u16 bytes, then
+ * these; little-endian.  Parts of kinds that are not known are skipped, and so is what follows
+ * within a part: a later version adds either. */
+enum rdma_step { STEP_OFFER = 1, STEP_ANSWER, STEP_READY, STEP_GO };
+
+/* What two ports must have in common; not how verbs number them. */
+enum rdma_link { LINK_NONE, LINK_IB, LINK_ROCE, LINK_IWARP };
+
+/* Why not.  Of two that apply the later is said. */
+enum rdma_why { WHY_NOTHING, WHY_DEVICE, WHY_LINK, WHY_ADDRESS, WHY_PARTITION, WHY_FAILED };
+
+struct rdma_offered_port {
+	uint8_t	 link, mtu;		/* LINK_NONE: it is down */
+	uint16_t lid;
+	uint16_t used;			/* connections */
+	uint8_t	 keys_n;		/* of partitions */
+	uint16_t keys[PKEYS_MAX];
+};
+
+struct rdma_offered_addr {
+	uint8_t port;			/* index of its port */
+	uint8_t gid[GID];
+};
+
+struct rdma_offered {
+	unsigned ports_n, addrs_n;
+	struct rdma_offered_port ports[OFFERED_PORTS];
+	struct rdma_offered_addr addrs[OFFERED_ADDRS];
+};
+
+/* What the other end of a queue pair must know.  Where librdmacm connects (iWARP), numbers of
+ * queue pairs and packets are zero, and gid is the address. */
 struct rdma_end {
 	uint32_t qpn, psn, credits;
-	uint16_t lid;
+	uint16_t lid, key;		/* key: of the partition */
 	uint8_t	 mtu, reads;		/* mtu: enum ibv_mtu */
 	uint8_t	 gid[GID];
 };
 
-/* A port as it is offered. */
-struct rdma_offered {
-	uint8_t	 link, mtu;		/* link 0: it is down */
-	uint16_t lid;
-	uint8_t	 gid[GID];
+/* A message after the offer. */
+struct rdma_said {
+	uint8_t	 step;			/* enum rdma_step */
+	bool	 no;
+	uint16_t why;			/* no: enum rdma_why, or one of a later version */
+	bool	 has_end, has_call;
+	uint16_t which;			/* answer: of the addresses offered */
+	struct rdma_end end;
+	uint16_t port;			/* call: what to connect to, at end.gid, */
+	uint8_t	 token[TOKEN];		/* and what to say there, once */
 };
 
 /* All of these: false when the bytes are not what they must be. */
@@ -91,12 +132,10 @@ void	net_rdma_record_put(struct bytes_writer *w, const struct record *r);
 /* @n rows, and the sum of their lengths. */
 bool	net_rdma_rows_get(const uint8_t *p, unsigned n, struct row *rows, uint32_t *sum);
 void	net_rdma_rows_put(struct bytes_writer *w, const struct row *rows, unsigned n);
-/* All that is left of @b. */
-bool	net_rdma_end_get(struct bytes_reader *b, struct rdma_end *e);
-void	net_rdma_end_put(struct bytes_writer *w, const struct rdma_end *e);
-/* All that is left of @b: ports, at most OFFERED_MAX of them kept. */
-bool	net_rdma_ports_get(struct bytes_reader *b, struct rdma_offered *ports, unsigned *n);
-void	net_rdma_ports_put(struct bytes_writer *w, const struct rdma_offered *ports,
-	    unsigned n);
+/* A message of the set-up.  Offer: only what comes with STEP_OFFER; said: the others. */
+bool	net_rdma_offer_get(const uint8_t *p, uint32_t n, struct rdma_offered *out);
+uint32_t net_rdma_offer_put(uint8_t *p, uint32_t n, const struct rdma_offered *o);
+bool	net_rdma_said_get(const uint8_t *p, uint32_t n, struct rdma_said *out);
+uint32_t net_rdma_said_put(uint8_t *p, uint32_t n, const struct rdma_said *s);
 
 #endif

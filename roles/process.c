@@ -21,6 +21,7 @@
 #include "net/local.h"
 #include "net/loop.h"
 #include "net/rdma.h"
+#include "net/rdma_port.h"
 #include "net/tcp.h"
 
 #define OWN_WAIT_MS	3000u
@@ -103,10 +104,15 @@ rdma_open(struct process_loop *l)
 	};
 	bool first = l->process->loop_n == 0;
 	struct net_transport *t;
+	const char *bad;
+	unsigned bad_n;
 	int rc;
 
 	if (strcmp(conf->rdma_devices, "none") == 0)
 		return 0;
+	if (first && !net_rdma_names_check(conf->rdma_devices, &bad, &bad_n))
+		log_warn(&l->env.log, "rdma.devices names what is no device, port or subnet",
+		    "item=\"%.*s\"", (int)bad_n, bad);
 	if ((rc = net_rdma_open(&t, l->loop, &l->env.log, &rdma)) == 0) {
 		char devices[256];
 

@@ -117,7 +117,8 @@ rig_hub(struct rig *r, struct clock *clock, uint32_t node)
 		ck_assert_int_eq(net_tcp_open(&t, r->loop, &r->log), 0);
 	net_hub_add(hub, t);
 	if (r->kind >= RIG_RDMA) {
-		struct net_rdma_conf rdma = { .credits = 16 };
+		struct net_rdma_conf rdma = { .credits = 16,
+		    .own_receives = getenv("FSD_TEST_OWN_RECEIVES") != NULL };
 
 		ck_assert_int_eq(net_rdma_open(&t, r->loop, &r->log, &rdma), 0);
 		net_hub_add(hub, t);

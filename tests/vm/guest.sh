@@ -6,6 +6,7 @@ export TMPDIR=/scratch FSD_TEST_RDMA=only CK_TIMEOUT_MULTIPLIER=4
 . "$(dirname "$0")/../cluster/_lib.sh"
 HERE=$HERE/../cluster
 MIB=1048576 SIZE=${SIZE:-512MiB}
+DEV=$(ls /sys/class/infiniband | head -n 1)
 want() { [ -z "$T" ] || [ "$T" = "$1" ]; }
 
 # The sum of a counter of RDMA over all that tell it: count NAME
@@ -31,7 +32,7 @@ nothing_more() {
 	echo "$1: $was, now $now"
 	[ "$now" = "$was" ]
 }
-shown() { admin show rdma | tee "$W/shown"; grep -q ' rxe0 .* up$' "$W/shown"; }
+shown() { admin show rdma | tee "$W/shown"; grep -q " $DEV .* up\$" "$W/shown"; }
 # Write 32 MiB through one mount, read it through another, which has it not in its cache.
 moved() {	# MOUNT OTHER
 	remember
