@@ -131,6 +131,30 @@ sim_net_plain(struct sim_net *n, unsigned of_256)
 }
 
 void
+sim_net_refuse(struct sim_net *n, unsigned of_256)
+{
+	n->refuse_of_256 = of_256;
+}
+
+void
+sim_net_device_lost(struct sim_net *n, uint32_t node)
+{
+	bool any = false;
+
+	sim_net_device(n, node, false);
+	list_for_each(l, &n->pipes) {
+		struct pipe *p = list_entry(l, struct pipe, node);
+
+		for (unsigned i = 0; i < 2; i++)
+			if (p->one_sided && !p->broken && p->ends[i].node == node) {
+				any = true;
+				sim_verbs_lost(&p->ends[i]);
+			}
+	}
+	stat_add(&n->stat.devices_lost, any);
+}
+
+void
 sim_net_path(struct sim_net *n, uint32_t from, uint32_t to, enum sim_net_path path)
 {
 	assert(from < NODES_MAX && to < NODES_MAX);

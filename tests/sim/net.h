@@ -60,6 +60,10 @@ struct net_transport *sim_net_transport(struct sim_net *n, uint32_t node,
 void	sim_net_device(struct sim_net *n, uint32_t node, bool there);
 /* So many of 256 streams between devices are plain all the same: the set-up failed. */
 void	sim_net_plain(struct sim_net *n, unsigned of_256);
+/* So many of 256 pieces of memory devices do not take, as over a limit of locked memory. */
+void	sim_net_refuse(struct sim_net *n, unsigned of_256);
+/* Its device goes away: all streams over it break, those to come are plain. */
+void	sim_net_device_lost(struct sim_net *n, uint32_t node);
 
 /* One way.  Streams that are there feel it with their next frame. */
 void	sim_net_path(struct sim_net *n, uint32_t from, uint32_t to,

@@ -110,6 +110,7 @@ sim_card_knows(const struct card *card, const struct iovec *iov, unsigned n)
 		size_t at = mem_at(card, p);
 
 		if (iov[i].iov_len > 0 && (at == card->mem_n || p < card->mem[at]->p ||
+		    card->mem[at]->refused ||
 		    (size_t)(card->mem[at]->p + card->mem[at]->n - p) < iov[i].iov_len))
 			return false;
 	}
@@ -129,7 +130,9 @@ card_mem_add(struct net_transport *t, void *p, size_t n, struct net_mem **out)
 		card->mem = sim_net_must(realloc(card->mem,
 		    card->mem_cap * sizeof(*card->mem)));
 	}
-	*m = (struct net_mem){ p, n };
+	*m = (struct net_mem){ p, n, card->net->refuse_of_256 > 0 &&
+	    rand_chance(&card->net->rand, card->net->refuse_of_256, 256) };
+	stat_add(&card->net->stat.refused, m->refused);
 	memmove(&card->mem[at + 1], &card->mem[at],
 	    (card->mem_n - at) * sizeof(*card->mem));
 	card->mem[at] = m;

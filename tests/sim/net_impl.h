@@ -35,6 +35,8 @@
 	X(counter, writes_late, "WRITEs that were seen long after their effect") \
 	X(counter, flushed,     "frames that had arrived, but were never seen")  \
 	X(counter, streamed,    "payloads that were sent, for their memory was not known") \
+	X(counter, refused,     "pieces of memory that a device did not take")   \
+	X(counter, devices_lost, "devices that went away with streams on them")  \
 	X(counter, done,        "requests whose memory was given back unused")   \
 	X(counter, withdrawn,   "requests that were taken back in time")         \
 	X(counter, revoked,     "requests whose memory was asked back")          \
@@ -135,6 +137,7 @@ struct card {
 struct net_mem {
 	uint8_t *p;
 	size_t	 n;
+	bool	 refused;		/* the device does not take it: payloads are copied */
 };
 
 struct listener {
@@ -157,7 +160,7 @@ struct sim_net {
 	struct list   pipes, listeners;
 	struct path   paths[NODES_MAX][NODES_MAX];	/* from, to */
 	bool	      device[NODES_MAX];
-	unsigned      plain_of_256;
+	unsigned      plain_of_256, refuse_of_256;
 	uint32_t     *down;
 	size_t	      down_n;
 	uint64_t      frames;
@@ -308,6 +311,8 @@ void	sim_verbs_ack(struct end *e, struct item *head);
 void	sim_verbs_broke(struct end *e);
 /* What has come to @e, and what has ended there, may never be seen. */
 void	sim_verbs_flush(struct end *e);
+/* The device of @e has gone: so have all its queue pairs. */
+void	sim_verbs_lost(struct end *e);
 /* The owner closes the channel: nothing of its memory is touched any more. */
 void	sim_verbs_close(struct chan *c);
 

@@ -82,6 +82,13 @@ failed(struct end *e)
 	sim_pipe_break(e->pipe, -ECONNRESET);
 }
 
+void
+sim_verbs_lost(struct end *e)
+{
+	stop(e);
+	sim_pipe_break(e->pipe, -ECONNRESET);
+}
+
 /* How many bytes an operation places before it fails. */
 static uint32_t
 fate(struct end *e, uint32_t n)

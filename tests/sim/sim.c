@@ -476,8 +476,13 @@ devices(struct sim *s)
 	how = (unsigned)rand_below(&r, 3);
 	for (unsigned i = 0; how > 0 && i <= SIM_ADMIN; i++)
 		sim_net_device(s->net, i, how == 1 || rand_chance(&r, 3, 4));
-	if (how == 2)
+	if (how == 2) {
 		sim_net_plain(s->net, (unsigned)rand_below(&r, 64));
+		sim_net_refuse(s->net, (unsigned)rand_below(&r, 64));
+		if (rand_chance(&r, 1, 2))
+			s->device_ns = (500 + rand_below(&r, 5000)) * NS_PER_MS;
+	}
+	s->device_rand = r;
 	if (how > 0 && rand_chance(&r, 2, 3)) {
 		s->op_ppm = 1 + (uint32_t)rand_below(&r, 20000);
 		s->done_us = 1000 + (uint32_t)rand_below(&r, 500000);
@@ -485,6 +490,22 @@ devices(struct sim *s)
 	if (how > 0)
 		sim_trace(s, "devices on %s nodes, %u of a million fail, %u us late",
 		    how == 1 ? "all" : "some", s->op_ppm, s->done_us);
+}
+
+/* Some node's device goes away, or comes back for streams to come. */
+static void
+device_goes(struct clock_timer *t)
+{
+	struct sim *s = container_of(t, struct sim, device);
+	struct rand *r = &s->device_rand;
+	uint32_t node = (uint32_t)rand_below(r, SIM_NODES);
+	struct clock *w = sim_clock(s);
+
+	if (rand_chance(r, 1, 2))
+		sim_net_device(s->net, node, true);
+	else
+		sim_net_device_lost(s->net, node);
+	clock_timer_start(w, t, clock_now(w) + 1 + rand_below(r, s->device_ns), device_goes);
 }
 
 static void
@@ -635,6 +656,8 @@ sim_load(struct sim *s)
 		f.op_ppm = s->op_ppm;
 		f.done_us = s->done_us;
 	}
+	if (s->device_ns > 0 && (s->faults & SIM_RESETS))
+		device_goes(&s->device);
 	sim_net_faults(s->net, &f);
 	sim_faults_start(s);
 	clock_timer_start(w, &s->poll, clock_now(w) + POLL_NS, poll);
@@ -650,6 +673,7 @@ sim_heal(struct sim *s)
 		.delay_max_us = 150 };
 
 	s->healing = true;
+	clock_timer_stop(sim_clock(s), &s->device);
 	sim_trace(s, "heal");
 	sim_net_faults(s->net, &calm);
 	sim_net_heal(s->net);

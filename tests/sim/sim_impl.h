@@ -71,6 +71,9 @@ struct sim {
 	unsigned	 metadata_late;	/* so many of them come in the middle */
 	unsigned	 drift_ppm;
 	uint32_t	 op_ppm, done_us;	/* faults of one-sided streams */
+	uint64_t	 device_ns;	/* most time between two devices that go; 0: none */
+	struct rand	 device_rand;
+	struct clock_timer device;
 	struct sim_node	 nodes[SIM_NODES];
 	struct clock_timer fault, poll, mend_disk;
 	uint64_t	 fault_ns;	/* most time between two */
