@@ -5,12 +5,13 @@
 FSD=$PWD/${1:-build}/fsd
 W=$(mktemp -d "${TMPDIR:-/var/tmp}/fsd-bench.XXXXXX") || exit 1
 mkdir "$W/mnt"
-pids=
+pids= M=
 finish() {
 	"$FSD" umount "$W/mnt" 2>/dev/null || "$FSD" umount --lazy "$W/mnt" 2>/dev/null
+	[ -z "$M" ] || "$FSD" umount "$M/mnt" 2>/dev/null
 	[ -z "$pids" ] || kill $pids 2>/dev/null
 	sleep 1
-	rm -rf "$W"
+	rm -rf "$W" "$M"
 }
 trap finish EXIT
 verdict() { [ "$1" -le "$2" ] && echo ok || echo "above limit"; }
@@ -74,6 +75,20 @@ for rw in write read; do
 		printf "mount %-5s %8.1f MiB/s  %.2f of the client library\n", rw, fuse, fuse / $2 }' \
 	    "$W/out"
 done
+
+# The network alone, and reads of what is in memory: there is no disk to wait for.
+"$FSD" bench net 2>/dev/null
+M=$(mktemp -d /dev/shm/fsd-bench.XXXXXX) || exit 1
+mkdir "$M/mnt"
+"$FSD" dev --size 256MiB "$M/a" "$M/mnt" >/dev/null || exit 1
+pid=$(pgrep -f "$FSD dev .*$M/a ")
+before=$(ticks "$pid")
+"$FSD" bench --config "$M/a/fsd.conf" --time 5 cached 2>/dev/null | tee "$W/out"
+awk -v t=$(( $(ticks "$pid") - before )) -v hz="$(getconf CLK_TCK)" '$1 == "cached" {
+	printf "cached: all roles took %.3f CPU s/GiB, filling included\n", t / hz / ($2 * 5 / 1024) }' "$W/out"
+"$FSD" umount "$M/mnt"
+sleep 1
+rm -rf "$M"
 for b in "${1:-build}"/tests/bench_*; do
 	case $b in *.[od]) ;; *) [ ! -x "$b" ] || "$b" || exit 1 ;; esac
 done

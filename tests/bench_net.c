@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* bench_net.c - small calls and 1 MiB payloads over loopback TCP and local, one client loop
- * and one server loop, against a bare socket pair moving the same bytes. */
+/* bench_net.c - small calls and 1 MiB payloads between two loops of one process.  For those
+ * between processes there is `fsd bench net`. */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "net/call.h"
 #include "net/local.h"
 #include "net/loop.h"
 #include "net/msg_all.h"
 #include "net/serve.h"
-#include "net/tcp.h"
 
 #define MIB	(1u << 20)
 #define RUN_NS	(2 * NS_PER_S)
@@ -42,79 +37,6 @@ die(const char *what, int rc)
 	exit(1);
 }
 
-/* ---- a bare pair ---- */
-
-static int pair[2];
-static size_t unit;
-
-/* A socket that is read to pieces of @unit, and that many written, for RUN_NS. */
-static void *
-pair_writer(void *arg)
-{
-	uint8_t *mem = arg;
-	uint64_t end = now_ns() + RUN_NS;
-
-	while (now_ns() < end)
-		for (size_t at = 0; at < unit;) {
-			ssize_t n = write(pair[1], mem + at, unit - at);
-
-			if (n <= 0)
-				die("write", errno);
-			at += (size_t)n;
-		}
-	shutdown(pair[1], SHUT_WR);
-	return NULL;
-}
-
-static void
-tcp_pair(void)
-{
-	struct sockaddr_in in = { .sin_family = AF_INET };
-	socklen_t n = sizeof(in);
-	int l = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-
-	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (bind(l, (struct sockaddr *)&in, sizeof(in)) != 0 || listen(l, 1) != 0 ||
-	    getsockname(l, (struct sockaddr *)&in, &n) != 0)
-		die("listen", errno);
-	pair[0] = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(pair[0], (struct sockaddr *)&in, sizeof(in)) != 0)
-		die("connect", errno);
-	pair[1] = accept(l, NULL, NULL);
-	setsockopt(pair[0], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	setsockopt(pair[1], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	close(l);
-}
-
-static double
-bare_mib_s(void)
-{
-	pthread_t t;
-	uint8_t *mine = malloc(64 * MIB);
-	uint64_t start, bytes = 0, at = 0;
-	double s;
-
-	memset(mine, 1, 64 * MIB);
-	tcp_pair();
-	unit = MIB;
-	pthread_create(&t, NULL, pair_writer, shelf);
-	start = now_ns();
-	for (;;) {
-		ssize_t n = read(pair[0], mine + at, MIB - at % MIB);
-
-		if (n <= 0)
-			break;
-		bytes += (uint64_t)n;
-		at = (at + (uint64_t)n) % (64 * MIB);
-	}
-	s = (double)(now_ns() - start) / 1e9;
-	pthread_join(t, NULL);
-	close(pair[0]);
-	close(pair[1]);
-	free(mine);
-	return (double)bytes / MIB / s;
-}
-
 /* ---- our side ---- */
 
 static struct net_addr addr;
@@ -125,7 +47,6 @@ struct side {
 	struct loop_thread *thread;
 	struct net_hub	   *hub;
 	struct net_server  *server;
-	bool		    local;
 };
 
 static void
@@ -180,11 +101,7 @@ open_side(void *arg)
 	conf.log = &logger;
 	if ((rc = net_hub_open(&s->hub, &conf)) != 0)
 		die("hub", rc);
-	if (s->local)
-		rc = net_local_open(&t, loop_clock(l));
-	else
-		rc = net_tcp_open(&t, l, &logger);
-	if (rc != 0)
+	if ((rc = net_local_open(&t, loop_clock(l))) != 0)
 		die("transport", rc);
 	net_hub_add(s->hub, t);
 }
@@ -303,41 +220,10 @@ run_load(struct side *client, uint16_t method, unsigned depth)
 	return (double)load.n / ((double)(now_ns() - load.start_ns) / 1e9);
 }
 
-static void
-run_transport(bool local, double bare)
-{
-	struct side client = { .local = local }, server = { .local = local };
-	const char *name = local ? "local" : "tcp", *text = local ? "local:1" :
-	    "127.0.0.1:0";
-	double n;
-
-	net_addr_parse(text, strlen(text), &addr, NULL);
-	if (loop_thread_start(&client.thread, "client") != 0 ||
-	    loop_thread_start(&server.thread, "server") != 0)
-		die("threads", errno);
-	loop_thread_call(client.thread, open_side, &client);
-	loop_thread_call(server.thread, open_side, &server);
-	loop_thread_call(server.thread, open_server, &server);
-	n = run_load(&client, MSG_committed, 1);
-	printf("%-6s small calls, 1 at a time    %9.0f /s\n", name, n);
-	n = run_load(&client, MSG_committed, 64);
-	printf("%-6s small calls, 64 in flight   %9.0f /s\n", name, n);
-	n = run_load(&client, MSG_read, 8);
-	printf("%-6s 1 MiB to client, 8          %9.0f MiB/s  %.2f of bare\n",
-	    name, n, n / bare);
-	n = run_load(&client, MSG_write, 8);
-	printf("%-6s 1 MiB to server, 8          %9.0f MiB/s  %.2f of bare\n",
-	    name, n, n / bare);
-	loop_thread_call(client.thread, close_side, &client);
-	loop_thread_call(server.thread, close_side, &server);
-	loop_thread_stop(client.thread);
-	loop_thread_stop(server.thread);
-}
-
 int
 main(void)
 {
-	double bare;
+	struct side client = { 0 }, server = { 0 };
 
 	log_init(&logger, "bench");
 	rand_seed(&rnd, 1);
@@ -347,10 +233,25 @@ main(void)
 		die("malloc", ENOMEM);
 	memset(shelf, 2, 64 * MIB);
 	memset(load.mem, 3, (size_t)DEPTH_MAX * MIB);
-	bare = bare_mib_s();
-	printf("bare   1 MiB, tcp pair           %9.0f MiB/s\n", bare);
-	run_transport(false, bare);
-	run_transport(true, bare);
+	net_addr_parse("local:1", 7, &addr, NULL);
+	if (loop_thread_start(&client.thread, "client") != 0 ||
+	    loop_thread_start(&server.thread, "server") != 0)
+		die("threads", errno);
+	loop_thread_call(client.thread, open_side, &client);
+	loop_thread_call(server.thread, open_side, &server);
+	loop_thread_call(server.thread, open_server, &server);
+	printf("local  small calls, 1 at a time    %9.0f /s\n",
+	    run_load(&client, MSG_committed, 1));
+	printf("local  small calls, 64 in flight   %9.0f /s\n",
+	    run_load(&client, MSG_committed, 64));
+	printf("local  1 MiB to client, 8          %9.0f MiB/s\n",
+	    run_load(&client, MSG_read, 8));
+	printf("local  1 MiB to server, 8          %9.0f MiB/s\n",
+	    run_load(&client, MSG_write, 8));
+	loop_thread_call(client.thread, close_side, &client);
+	loop_thread_call(server.thread, close_side, &server);
+	loop_thread_stop(client.thread);
+	loop_thread_stop(server.thread);
 	free(shelf);
 	free(load.mem);
 	return 0;
