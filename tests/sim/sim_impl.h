@@ -118,6 +118,12 @@ sim_serves(const struct sim_node *n)
 	return !n->absent && !n->gone && n->id < SIM_CLIENT0;
 }
 
+/* draw.c */
+void	sim_draw_options(struct sim *s);
+void	sim_draw(struct sim *s);
+void	sim_draw_devices(struct sim *s);
+void	sim_draw_device(struct sim *s);	/* one goes, then others, one after the other */
+
 /* fault.c */
 void	sim_faults_start(struct sim *s);
 void	sim_faults_stop(struct sim *s);	/* and undo them: all nodes are started */
