@@ -32,13 +32,25 @@ fits(const struct net_window *w, uint64_t bytes)
 	return w->size == 0 || w->charged == 0 || bytes <= room(w);
 }
 
-/* Rule 2: has @p too much to be given @bytes more? */
+/* Rule 2: may @p be given @bytes more?  @spare: though it has its part, as nobody waits who
+ * has not. */
 static bool
-has_its_share(const struct net_window *w, const struct net_grant_peer *p,
-    uint64_t bytes)
+may_have(const struct net_window *w, const struct net_grant_peer *p, uint64_t bytes,
+    bool spare)
 {
-	return w->size != 0 && p->held > 0 && (p->held > room(w) ||
-	    p->held + bytes > w->size / 2);
+	uint64_t all = p->held + bytes;
+
+	if (w->size == 0 || p->held == 0)
+		return true;
+	return spare ? p->held <= room(w) && all <= w->size / 2 :
+	    all * (w->peers + 1) <= w->size;
+}
+
+/* @p has something granted, or waits. */
+static bool
+is_active(const struct net_grant_peer *p)
+{
+	return p->held > 0 || !list_empty(&p->queue);
 }
 
 static void
@@ -60,22 +72,28 @@ uncharge(struct net_window *w, struct net_grant *g, uint32_t bytes)
 	assert(g->bytes >= bytes && g->peer->held >= bytes && w->charged >= bytes);
 	g->bytes -= bytes;
 	g->peer->held -= bytes;
+	w->peers -= bytes > 0 && !is_active(g->peer);
 	w->charged -= bytes;
 	w->early -= g->early ? bytes : 0;
 }
 
 static void
+leave_ring(struct net_grant_peer *p)
+{
+	if (!list_empty(&p->queue))
+		return;
+	list_remove(&p->node);
+	p->deficit = 0;
+	p->turn = false;
+}
+
+static void
 leave_queue(struct net_window *w, struct net_grant *g)
 {
-	struct net_grant_peer *p = g->peer;
-
 	list_remove(&g->node);
 	w->waiting--;
-	if (list_empty(&p->queue)) {
-		list_remove(&p->node);
-		p->deficit = 0;
-		p->turn = false;
-	}
+	leave_ring(g->peer);
+	w->peers -= !is_active(g->peer);
 }
 
 bool
@@ -86,8 +104,9 @@ net_grant_try(struct net_window *w, struct net_grant_peer *p, struct net_grant *
 	if (w->waiting > 0)
 		return false;
 	if (w->size != 0 && w->charged != 0 && (w->early + bytes > w->size / 2 ||
-	    !fits(w, bytes) || has_its_share(w, p, bytes)))
+	    !fits(w, bytes) || !may_have(w, p, bytes, true)))
 		return false;
+	w->peers += !is_active(p);
 	charge(w, p, g, bytes, true);
 	return true;
 }
@@ -101,6 +120,7 @@ net_grant_wait(struct net_window *w, struct net_grant_peer *p, struct net_grant 
 	g->bytes = bytes;
 	g->early = false;
 	g->state = NET_GRANT_WAITING;
+	w->peers += !is_active(p);
 	if (list_empty(&p->queue))
 		list_push_back(&w->ring, &p->node);
 	list_push_back(&p->queue, &g->node);
@@ -124,7 +144,7 @@ end_turn(struct net_window *w, struct net_grant_peer *p)
 /* Nobody's deficit was enough for what it wants first: as many rounds at once as the
  * nearest one needs, but for the next. */
 static void
-skip_rounds(struct net_window *w)
+skip_rounds(struct net_window *w, bool spare)
 {
 	uint64_t rounds = UINT64_MAX;
 
@@ -133,55 +153,79 @@ skip_rounds(struct net_window *w)
 		    node);
 		uint64_t lacks = first_of(p)->bytes - p->deficit;
 
-		if (!has_its_share(w, p, first_of(p)->bytes) &&
+		if (may_have(w, p, first_of(p)->bytes, spare) &&
 		    (lacks - 1) / NET_GRANT_QUANTUM < rounds)
 			rounds = (lacks - 1) / NET_GRANT_QUANTUM;
 	}
 	list_for_each(l, &w->ring) {
 		struct net_grant_peer *p = list_entry(l, struct net_grant_peer, node);
 
-		if (!has_its_share(w, p, first_of(p)->bytes))
+		if (may_have(w, p, first_of(p)->bytes, spare))
 			p->deficit += rounds * NET_GRANT_QUANTUM;
 	}
+}
+
+static void
+begin_turn(struct net_grant_peer *p, uint64_t bytes)
+{
+	if (p->turn)
+		return;
+	p->turn = true;
+	p->deficit += NET_GRANT_QUANTUM;
+	/* What it could not take for want of room it does not take at once later. */
+	if (p->deficit > bytes + NET_GRANT_QUANTUM)
+		p->deficit = bytes + NET_GRANT_QUANTUM;
+}
+
+/* Whose turn it is, at the front of the ring, with deficit enough.  NULL: all have what they
+ * may have. */
+static struct net_grant_peer *
+find_turn(struct net_window *w, bool spare)
+{
+	for (bool lacking = true; lacking; skip_rounds(w, spare)) {
+		unsigned n = 0;
+
+		lacking = false;
+		list_for_each(l, &w->ring)
+			n++;
+		for (; n > 0; n--) {
+			struct net_grant_peer *p = list_entry(w->ring.next,
+			    struct net_grant_peer, node);
+			uint64_t bytes = first_of(p)->bytes;
+
+			if (may_have(w, p, bytes, spare)) {
+				begin_turn(p, bytes);
+				if (p->deficit >= bytes)
+					return p;
+				lacking = true;
+			}
+			end_turn(w, p);
+		}
+		if (!lacking)
+			break;
+	}
+	return NULL;
 }
 
 struct net_grant *
 net_grant_next(struct net_window *w)
 {
-	struct net_grant_peer *p, *stop;
+	struct net_grant_peer *p;
 	struct net_grant *g;
-	bool lacking;
 
-	while (!list_empty(&w->ring)) {
-		lacking = false;
-		stop = list_entry(w->ring.prev, struct net_grant_peer, node);
-		do {
-			p = list_entry(w->ring.next, struct net_grant_peer, node);
-			g = first_of(p);
-			if (has_its_share(w, p, g->bytes)) {
-				end_turn(w, p);
-				continue;
-			}
-			if (!p->turn)
-				p->deficit += NET_GRANT_QUANTUM;
-			p->turn = true;
-			if (p->deficit < g->bytes) {
-				lacking = true;
-				end_turn(w, p);
-				continue;
-			}
-			if (!fits(w, g->bytes))
-				return NULL;	/* rule 4 */
-			p->deficit -= g->bytes;
-			leave_queue(w, g);
-			charge(w, p, g, g->bytes, false);
-			return g;
-		} while (p != stop);
-		if (!lacking)
-			return NULL;		/* all have their share */
-		skip_rounds(w);
-	}
-	return NULL;
+	if (w->waiting == 0 || (w->size != 0 && room(w) == 0 && w->charged > 0))
+		return NULL;
+	if ((p = find_turn(w, false)) == NULL && (p = find_turn(w, true)) == NULL)
+		return NULL;
+	g = first_of(p);
+	if (!fits(w, g->bytes))
+		return NULL;			/* rule 4 */
+	p->deficit -= g->bytes;
+	list_remove(&g->node);
+	w->waiting--;
+	charge(w, p, g, g->bytes, false);
+	leave_ring(p);
+	return g;
 }
 
 void

@@ -12,11 +12,13 @@
  *	any ---end---> IDLE		whatever ended the call
  *
  * 1. What is charged fits into the window, or is one call that alone is larger.
- * 2. A server that has a call granted gets no more while it holds more than is free, and
- *    never more than half of the window (Choudhury and Hahne, "Dynamic queue length
- *    thresholds for shared-memory packet switches", 1998): of n that take all they can each
- *    has about 1/(n+1), and as much is left.  So servers that are slow, or died with their
- *    grants, do not keep the window from those that are well.
+ * 2. A server that has a call granted gets more while others wait only up to its part: the
+ *    window over the servers that hold something or wait, and one more.  What nobody takes for his part
+ *    goes to those that want more, while they hold no more than is free, and never more
+ *    than half of it (Choudhury and Hahne, "Dynamic queue length thresholds for
+ *    shared-memory packet switches", 1998): so of n that take all they can each has about
+ *    1/(n+1), and as much is left.  Servers that are slow, or died with their grants, do not
+ *    keep the window from those that are well.
  * 3. Those that wait are served in turn, a quantum of bytes each (deficit round robin:
  *    Shreedhar and Varghese, 1995), each one's calls in the order in which it asked.
  * 4. When the one whose turn it is does not fit, all wait until it does: nobody starves.  What
@@ -42,6 +44,7 @@ struct net_window {
 	uint64_t    charged;		/* of that; may be more only by rule 1 */
 	uint64_t    early;		/* of that, charged with requests, no reply yet */
 	uint32_t    waiting;		/* calls */
+	uint32_t    peers;		/* servers that hold something or wait */
 	struct list ring;		/* servers that wait, the one whose turn it is first */
 };
 

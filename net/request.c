@@ -14,7 +14,9 @@
  *    that may lead to such replies are kept from their handler while what is owed to one
  *    connection in this way would be more than OWED_MAX; so a caller who grants nothing
  *    holds no more of our memory than that.
- * 5. Nothing after a handler, a pull's fn or sent() touches server, connection or
+ * 5. All replies together borrow no more than replies_max, fairly over connections by the
+ *    rules of net/grant.h; who would borrow more is PARKED until others have left.
+ * 6. Nothing after a handler, a pull's fn or sent() touches server, connection or
  *    request, except under s->held. */
 #include <assert.h>
 #include <errno.h>
@@ -64,20 +66,80 @@ owe(struct req *r)
 	r->conn->owed_bytes += r->owed;
 }
 
+static void
+park(struct req *r, bool parked)
+{
+	struct net_server *s = r->srv;
+
+	if ((r->state == REQ_PARKED) == parked)
+		return;
+	r->state = parked ? REQ_PARKED : REQ_HELD;
+	stat_set(&s->stat.parked, s->stat.parked + (parked ? 1 : -1ull));
+}
+
+/* @r goes to its handler, from the loop. */
+static void
+dispatch_later(struct req *r)
+{
+	list_push_back(&r->srv->ready, &r->ready);
+	clock_defer(net_server_clock(r->srv), &r->srv->run, run_ready);
+}
+
+/* Whose turn it is has room now.  Is @r one of them? It is the caller's then. */
+static bool
+give_room(struct net_server *s, const struct req *r)
+{
+	struct net_grant *g;
+	bool there = false;
+
+	while ((g = net_grant_next(&s->replies)) != NULL) {
+		struct req *next = container_of(g, struct req, memory);
+
+		if (next == r)
+			there = true;
+		else
+			dispatch_later(next);
+	}
+	return there;
+}
+
+void
+net_req_next(struct net_server *s)
+{
+	if (s->replies.waiting > 0 && !s->closed)
+		(void)give_room(s, NULL);
+}
+
+static bool
+has_memory(struct req *r)
+{
+	struct net_server *s = r->srv;
+
+	if (s->replies.size == 0 || r->rx != NULL)
+		return true;
+	net_grant_wait(&s->replies, &r->conn->replies, &r->memory, r->pub.recv_len);
+	if (give_room(s, r))
+		return true;
+	park(r, true);
+	return false;
+}
+
 bool
-net_req_owe(struct req *r)
+net_req_admit(struct req *r)
 {
 	struct sconn *sc = r->conn;
 
-	if (r->may >= r->pub.recv_len)
+	if (r->pub.recv_len <= NET_GRANT_SMALL)
 		return true;
+	if (r->may >= r->pub.recv_len)
+		return has_memory(r);
 	/* One whose payload is under way would hold up all that is behind it. */
 	if (r->rx != NULL || (list_empty(&sc->parked) &&
 	    has_room(sc, r->pub.recv_len))) {
 		owe(r);
-		return true;
+		return has_memory(r);
 	}
-	r->state = REQ_PARKED;
+	park(r, true);
 	list_push_back(&sc->parked, &r->ready);
 	return false;
 }
@@ -97,9 +159,15 @@ settle(struct req *r)
 			return;
 		owe(next);
 		list_remove(&next->ready);
-		list_push_back(&r->srv->ready, &next->ready);
-		clock_defer(net_server_clock(r->srv), &r->srv->run, run_ready);
+		if (has_memory(next))
+			dispatch_later(next);
 	}
+}
+
+void
+net_req_leave(struct req *r)
+{
+	net_grant_end(&r->srv->replies, &r->memory);
 }
 
 /* Take it off its connection; what of it was in flight there ends. */
@@ -109,6 +177,8 @@ detach(struct req *r)
 	if (r->conn == NULL)
 		return;
 	settle(r);
+	net_req_leave(r);
+	net_req_next(r->srv);
 	if (r->rx != NULL)
 		r->conn->conn.chan->ops->drop(r->conn->conn.chan, r->rx);
 	if (r->far != NULL)
@@ -131,6 +201,7 @@ net_req_free(struct req *r)
 	msg_arena_fini(&r->arena);
 	free(r->big);
 	if (s != NULL) {
+		park(r, false);
 		s->reqs_n--;
 		stat_set(&s->stat.inflight, s->reqs_n);
 	}
@@ -165,10 +236,15 @@ run_ready(struct clock_defer *d)
 	for (struct list *l; !s->closed && (l = list_pop_front(&now)) != NULL;) {
 		struct req *r = list_entry(l, struct req, ready);
 
-		if (r->state == REQ_PARKED)
-			net_server_dispatch(r);
-		else
+		if (r->state != REQ_PARKED) {
 			r->pulled(&r->pub, r->rc);
+			continue;
+		}
+		park(r, false);
+		if (clock_now(net_server_clock(s)) < r->pub.deadline_ns)
+			net_server_dispatch(r);
+		else			/* nobody waits for it any more */
+			net_reply(&r->pub, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
 	}
 	/* A server that was closed meanwhile has taken them off: net_server_close()
 	 * walks all its requests. */
@@ -387,6 +463,8 @@ send_reply(struct req *r, int rc, const void *rep, const struct net_piece *piece
 	}
 	if (rc != 0)
 		net_server_count_error(r->srv, rc);
+	net_grant_came(&r->srv->replies, &r->memory, f.bulk_len);
+	net_req_next(r->srv);
 	stat_hist_add(&r->srv->stat.request_ns, clock_now(net_server_clock(r->srv)) -
 	    r->start_ns);
 	f.msg_len = (uint32_t)len - NET_HEAD;

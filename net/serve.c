@@ -46,6 +46,7 @@ net_server_close_conn(struct sconn *sc, bool linger)
 	for (struct list *l; (l = list_pop_front(&sc->reqs)) != NULL;) {
 		struct req *r = list_entry(l, struct req, node);
 
+		net_req_leave(r);
 		r->conn = NULL;
 		if (r->state == REQ_PARKED) {
 			net_req_free(r);
@@ -67,6 +68,7 @@ net_server_close_conn(struct sconn *sc, bool linger)
 	if (s->conns_n == 0)
 		clock_timer_stop(net_server_clock(s), &s->sweep);
 	free(sc);
+	net_req_next(s);
 	/* Under s->held, or by the server's close: sent() may do anything, but these
 	 * are on nobody's list but ours. */
 	s->held++;
@@ -205,7 +207,6 @@ net_server_dispatch(struct req *r)
 	struct net_server *s = r->srv;
 	uint8_t service = (uint8_t)(r->pub.method >> 8);
 
-	r->state = REQ_HELD;
 	stat_add(&s->stat.requests, 1);
 	s->services[service].fn(s->services[service].ctx, &r->pub);
 }
@@ -246,7 +247,7 @@ conn_frame(struct net_conn *conn, const uint8_t *head, const struct net_frame *f
 		rx->owner = r;
 	list_push_back(&sc->reqs, &r->node);
 	sc->reqs_n++;
-	if (net_req_owe(r))
+	if (net_req_admit(r))
 		net_server_dispatch(r);
 }
 
@@ -354,6 +355,7 @@ accepted(void *ctx, struct net_chan *chan)
 	list_init(&sc->reqs);
 	list_init(&sc->asking);
 	list_init(&sc->parked);
+	net_grant_peer_init(&sc->replies);
 	list_push_back(&s->fresh, &sc->node);
 	stat_set(&s->stat.connections, s->conns_n + 1);
 	if (s->conns_n++ == 0)
@@ -378,6 +380,7 @@ net_server_open(struct net_server **out, const struct net_server_conf *c)
 	s->conf = *c;
 	s->hub = c->hub;
 	s->transport = t;
+	net_window_init(&s->replies, c->replies_max);
 	list_init(&s->fresh);
 	list_init(&s->conns);
 	list_init(&s->orphans);
@@ -446,6 +449,7 @@ net_server_close(struct net_server *s)
 	}
 	for (struct list *l; (l = list_pop_front(&s->spare)) != NULL;)
 		free(list_entry(l, struct req, node));
+	assert(s->replies.charged == 0 && s->replies.waiting == 0);
 	clock_timer_stop(net_server_clock(s), &s->sweep);
 	clock_undefer(net_server_clock(s), &s->run);
 	net_server_put(s);

@@ -24,6 +24,9 @@ struct net_server_conf {
 	uint32_t	 reqs_max;	/* requests in flight, all connections; until their
 					 * reply has left */
 	uint32_t	 conn_reqs_max;	/* and of one connection */
+	uint64_t	 replies_max;	/* bytes of reply payload, all connections, until
+					 * they have left: requests for more wait for their
+					 * turn, fairly over connections; 0: no limit */
 	uint32_t	 hello_ms;	/* to prove the key, or be closed */
 	uint32_t	 payload_ms;	/* a message or payload must end this long after
 					 * it began, or the connection is closed */
@@ -38,6 +41,7 @@ struct net_server_conf {
 	X(counter, sent_bytes,  "payload sent with replies")                     \
 	X(gauge,   connections, "connections that are open")                     \
 	X(gauge,   inflight,    "requests whose reply has not left")             \
+	X(gauge,   parked,      "of those, requests that wait for room for their reply") \
 	X(counter, asks,        "replies that had to ask their caller first")    \
 	X(gauge,   asking,      "replies that wait for their caller's grant")    \
 	X(hist,    request_ns,  "time from request to reply")

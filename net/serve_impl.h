@@ -21,6 +21,7 @@ struct sconn {
 	struct list	   parked;	/* and those their handler has not seen yet */
 	uint64_t	   owed_bytes;	/* what replies that must ask may have, of those it
 					 * has; until they are granted */
+	struct net_grant_peer replies;	/* what it has of s->replies */
 };
 
 struct req {
@@ -36,6 +37,7 @@ struct req {
 	uint64_t	   id, start_ns, asked_ns;
 	uint32_t	   may;		/* payload that the reply may have unasked */
 	uint32_t	   owed;	/* of conn->owed_bytes */
+	struct net_grant   memory;	/* of s->replies */
 	struct net_out	  *out;		/* ASKING: the reply */
 	enum req_state	   state;
 	net_pull_fn	  *pulled;
@@ -52,6 +54,7 @@ struct net_server {
 	struct net_hub	   *hub;
 	struct net_transport *transport;
 	struct net_listener *listener;
+	struct net_window   replies;	/* payload of replies, until they have left */
 	struct list	    fresh, conns, orphans, ready, spare;
 	unsigned	    spare_n;
 	uint32_t	    conns_n, reqs_n;
@@ -98,8 +101,13 @@ void	net_req_granted(struct sconn *sc, uint64_t id, bool wanted);
 void	net_req_give_up(struct req *r);
 /* Its connection has gone. */
 void	net_req_unask(struct req *r);
-/* May @r, which has just come, go to its handler?  If not it will, when less is owed. */
-bool	net_req_owe(struct req *r);
+/* May @r, which has just come, go to its handler?  If not it will, when there is room for
+ * its reply. */
+bool	net_req_admit(struct req *r);
+/* Its connection goes: it takes no room any more. */
+void	net_req_leave(struct req *r);
+/* Room has come: whoever waits for it is next. */
+void	net_req_next(struct net_server *s);
 /* The fn of its pull is due with @rc, from the loop. */
 void	net_req_pull_ended(struct req *r, int rc);
 

@@ -238,6 +238,8 @@ storage_worker_start(struct storage_worker *w, const struct net_addr *listen)
 	const struct conf *c = w->env->conf;
 	struct net_server_conf sc = { .hub = w->env->hub, .listen = *listen,
 	    .conns_max = (uint32_t)c->net_connections_max,
+	    /* What is left is for writes: see storage_memory(). */
+	    .replies_max = c->storage_memory / 8 * 5,
 	    .reqs_max = (uint32_t)c->net_requests_max,
 	    .conn_reqs_max = (uint32_t)c->net_client_requests_max,
 	    .hello_ms = (uint32_t)c->net_hello,

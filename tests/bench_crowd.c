@@ -5,9 +5,9 @@
  *
  * The first client fills a file of FILE_ROWS chunks on each chain of a stripe.  Then every
  * client, on a loop of its own as if it was a process, has DEPTH reads of a chunk in flight, as
- * many from each chain.  Printed: bytes a second, how even it was over clients and over chains
- * (farthest from the mean), reads that failed, the slowest in a hundred, and how many replies
- * had to ask. */
+ * many from each chain; what comes in the first 3 s does not count.  Printed: bytes a second,
+ * how even it was over clients and over chains (farthest from the mean), reads that failed,
+ * the slowest in a hundred, and how many replies had to ask.  EACH=1: also each client. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -27,6 +27,7 @@
 #define DEPTH_MAX	256u
 #define STRIPE_MAX	64u
 #define ROOT_INO	1u
+#define WARM_NS		(3 * NS_PER_S)	/* all have begun, and wait */
 #define LAT_MAX		(1u << 14)	/* of one client */
 
 struct who;
@@ -46,7 +47,7 @@ struct who {
 	struct clock_post post;
 	struct reader	 readers[DEPTH_MAX];
 	unsigned	 running;
-	uint64_t	 end_ns, bytes, by_chain[STRIPE_MAX], failed;
+	uint64_t	 bytes, by_chain[STRIPE_MAX], failed;
 	uint32_t	 lat_us[LAT_MAX];
 	unsigned	 lat_n, written;
 };
@@ -56,6 +57,7 @@ static struct who whos[CLIENTS_MAX];
 static struct process *process;
 static unsigned client_n, depth, seconds, stripe;
 static atomic_uint ready_n, open_n, over_n;
+static _Atomic uint64_t begin_ns, end_ns;	/* what counts; one clock for all */
 static _Atomic uint64_t file_ino;
 static uint8_t chunk[CHUNK];
 static char file_name[64];
@@ -82,13 +84,13 @@ was_read(struct client_io *io, int rc)
 		client_read_done(w->client, io);
 	if (rc != 0 || io->done != CHUNK)
 		w->failed++;
-	else if (now <= w->end_ns) {
+	else if (now >= begin_ns && now <= end_ns) {
 		w->bytes += CHUNK;
 		w->by_chain[r->chain] += CHUNK;
 	}
 	if (w->lat_n < LAT_MAX)
 		w->lat_us[w->lat_n++] = (uint32_t)((now - r->began_ns) / 1000);
-	if (now < w->end_ns && rc == 0) {
+	if (now < end_ns && rc == 0) {
 		next(r);
 		return;
 	}
@@ -111,7 +113,6 @@ go(struct clock_post *p)
 	struct who *w = container_of(p, struct who, post);
 
 	loop_touch(process_loop(process, w->env));
-	w->end_ns = clock_now(w->env->clock) + seconds * NS_PER_S;
 	w->running = depth;
 	for (unsigned i = 0; i < depth; i++) {
 		w->readers[i].w = w;
@@ -130,11 +131,15 @@ all(clock_post_fn *fn)
 static void
 opened(struct client_op *op, int rc)
 {
-	(void)op;
+	struct who *w = container_of(op, struct who, op);
+
 	if (rc != 0)
 		die("open", rc);
-	if (atomic_fetch_add(&open_n, 1) + 1 == client_n)
-		all(go);
+	if (atomic_fetch_add(&open_n, 1) + 1 < client_n)
+		return;
+	begin_ns = clock_now(w->env->clock) + WARM_NS;
+	end_ns = begin_ns + seconds * NS_PER_S;
+	all(go);
 }
 
 static void
@@ -252,6 +257,10 @@ report(void)
 		memcpy(lat + lat_n, w->lat_us, w->lat_n * sizeof(*lat));
 		lat_n += w->lat_n;
 	}
+	if (getenv("EACH") != NULL)
+		for (unsigned i = 0; i < client_n; i++)
+			fprintf(stderr, "client %u: %llu MiB\n", i,
+			    (unsigned long long)(by_client[i] / CHUNK));
 	qsort(lat, lat_n, sizeof(*lat), by_value);
 	printf("clients=%u depth=%u chains=%u MiB/s=%.1f failed=%llu asked=%llu "
 	    "p50_ms=%.1f p99_ms=%.1f clients_off=%u%% chains_off=%u%%\n", client_n, depth,

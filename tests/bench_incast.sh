@@ -80,7 +80,9 @@ run() {		# WINDOW
 	printf '%-8s ' "$1"; cat "$W/got.$1"
 }
 memory() {	# MAX KiB: no storage node ever had more
-	for p in $(ours "role=storage"); do
+	pids=$(ours "node.name=s")
+	[ -n "$pids" ] || return 1
+	for p in $pids; do
 		kb=$(awk '/^VmHWM/ { print $2 }' "/proc/$p/status")
 		[ "$kb" -le "$1" ] || { echo "$p: $kb KiB"; return 1; }
 		echo "$kb" >>"$W/hwm"
@@ -101,6 +103,7 @@ options() {
 	EOT
 }
 
+if [ -z "$ONLY_MANY" ]; then
 echo "$STORAGES storage nodes, one client with $DEPTH reads of 1 MiB in flight, $RATE, port of $PORT:"
 options "$STORAGES" 64MiB >"$W/options"
 up <"$W/options"
@@ -115,6 +118,7 @@ check "no read fails" at_most failed 0 "$W/got.$WINDOW"
 check "all nodes send as much, within 20 %" at_most nodes_off 20 "$W/got.$WINDOW"
 check "memory of storage nodes is bounded" memory $((64 * 1024 + 48 * 1024))
 down
+fi
 
 STORAGES=1
 echo "$CLIENTS_N clients with 16 reads of 1 MiB in flight each, one storage node with 256 MiB:"
@@ -122,7 +126,9 @@ options 1 256MiB >"$W/options"
 up <"$W/options"
 : >"$W/hwm"
 check "read" crowd "$W/many" "$CLIENTS_N" 16 1
-cat "$W/many"
+cat "$W/many"; [ -z "$EACH" ] || paste -sd" " "$W/many.err"
+net_admin show counters >"$W/counters" 2>/dev/null
+sed -n "s/^fsd_net_server_\(busy_total\|parked\){role=\"s1\"}/storage node: \1/p" "$W/counters"
 check "no read fails" at_most failed 0 "$W/many"
 check "all clients get as much, within 20 %" at_most clients_off 20 "$W/many"
 check "memory of the storage node is bounded" memory $((256 * 1024 + 64 * 1024))

@@ -10,6 +10,8 @@
 static struct msg_read_item item;
 static struct iovec window_room, more_room;
 
+static uint64_t replies_max;		/* of the next server */
+
 /* A client whose window is @bytes. */
 static void
 open_window(int kind, uint64_t bytes, unsigned payload_ms)
@@ -24,6 +26,8 @@ open_window(int kind, uint64_t bytes, unsigned payload_ms)
 	}
 	if (payload_ms != 0)
 		rig.conf.payload_ms = payload_ms;
+	rig.conf.replies_max = replies_max;
+	replies_max = 0;
 	rig_serve(&rig, handler, NULL);
 	fill(shelf, BIG, 9);
 	check_alive();
@@ -230,6 +234,15 @@ answer_large(struct net_req *req)
 	net_reply(req, 0, &rep, &p, 1, was_sent, NULL);
 }
 
+static void
+answer_some(struct net_req *req)
+{
+	struct msg_fetch_rep rep = { .len = 1 };
+	struct net_piece p = { shelf, req->recv_len, 0 };
+
+	net_reply(req, 0, &rep, &p, 1, was_sent, NULL);
+}
+
 START_TEST(late_question)
 {
 	struct ask full = { .rc = 0 }, a = { .rc = 0 };
@@ -293,6 +306,92 @@ START_TEST(what_waits_is_bounded)
 	rig_until(&rig, &done, N + gone);
 	for (unsigned i = 1; i < N - 1; i++)
 		ck_assert_int_eq(a[i].rc, 0);
+	nothing_is_left();
+}
+END_TEST
+
+/* The server's own memory: one client does not keep others from it, and nobody is refused. */
+START_TEST(memory_is_shared)
+{
+	enum { N = 12, M = 3 };
+	static struct ask a[N], b[M];
+	struct net_hub *first;
+
+	memset(a, 0, sizeof(a));
+	memset(b, 0, sizeof(b));
+	replies_max = 2 * MIB;
+	open_window(_i, 0, 0);
+	served = done = 0;
+	on_fetch = hold_it;
+	more_room = (struct iovec){ dst, 512 * KIB };
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(start_fetch(&a[i], NULL, 0, &more_room, 1, 20000), 0);
+	rig_until(&rig, &served, 2);
+	rig_pass(&rig, 30);
+	/* Half of it, at most, for one client. */
+	ck_assert_uint_eq(served, 2);
+	ck_assert_uint_eq(srv()->parked, N - 2);
+	first = rig.chub;
+	rig.chub = rig_hub(&rig, rig.cclock, 5);
+	for (unsigned i = 0; i < M; i++)
+		ck_assert_int_eq(start_fetch(&b[i], NULL, 0, &more_room, 1, 20000), 0);
+	rig_until(&rig, &served, 3);
+	rig_pass(&rig, 30);
+	ck_assert_uint_le(served, 4);
+	rig.chub = first;
+	for (unsigned i = 0; i < N + M; i++) {
+		rig_until(&rig, &held_n, 1);
+		answer_some(held[0]);
+		memmove(held, held + 1, --held_n * sizeof(held[0]));
+		rig_until(&rig, &done, i + 1);
+	}
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(a[i].rc, 0);
+	for (unsigned i = 0; i < M; i++)
+		ck_assert_int_eq(b[i].rc, 0);
+	net_hub_close(b[0].call.hub);
+	ck_assert_uint_eq(srv()->busy, 0);
+	ck_assert_uint_eq(srv()->parked, 0);
+	nothing_is_left();
+}
+END_TEST
+
+/* A client that goes with its requests parked leaves the room to others. */
+START_TEST(parked_and_gone)
+{
+	struct ask a[6];
+
+	replies_max = MIB;
+	open_window(_i, 0, 0);
+	for (unsigned how = 0; how < 2; how++) {
+		memset(a, 0, sizeof(a));
+		served = done = held_n = 0;
+		on_fetch = hold_it;
+		more_room = (struct iovec){ dst, MIB };
+		for (unsigned i = 0; i < 6; i++)
+			ck_assert_int_eq(start_fetch(&a[i], NULL, 0, &more_room, 1,
+			    how == 0 ? 20000 : 100), 0);
+		rig_until(&rig, &served, 1);
+		rig_pass(&rig, 30);
+		ck_assert_uint_eq(srv()->parked, 5);
+		if (how == 0) {
+			close_client();
+			rig.chub = rig_hub(&rig, rig.cclock, 1);
+			for (unsigned i = 0; i < 400 && srv()->connections > 0; i++)
+				rig_pass(&rig, 20);
+			ck_assert_uint_eq(srv()->parked, 0);
+		} else {
+			/* Or their time is up: their handler never sees them. */
+			rig_until(&rig, &done, 6);
+			rig_pass(&rig, 30);
+		}
+		ck_assert_uint_eq(held_n, 1);
+		net_reply(held[0], -ENOENT, NULL, NULL, 0, NULL, NULL);
+		rig_pass(&rig, 30);
+		ck_assert_uint_eq(held_n, 1);
+		ck_assert_uint_eq(srv()->parked, 0);
+		check_alive();
+	}
 	nothing_is_left();
 }
 END_TEST
@@ -403,7 +502,8 @@ main(void)
 	const TTest *const all[] = {
 		window_is_kept, nobody_asks_without_need, small_ones_pass,
 		cancel_while_it_waits, time_out_while_it_waits, late_question,
-		server_gives_up, what_waits_is_bounded, larger_than_the_window,
+		server_gives_up, what_waits_is_bounded, memory_is_shared,
+		parked_and_gone, larger_than_the_window,
 		death_anywhere, always_more
 	};
 

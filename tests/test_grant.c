@@ -33,6 +33,7 @@ ends_empty(void)
 	ck_assert_uint_eq(w.charged, 0);
 	ck_assert_uint_eq(w.early, 0);
 	ck_assert_uint_eq(w.waiting, 0);
+	ck_assert_uint_eq(w.peers, 0);
 	ck_assert(list_empty(&w.ring));
 	for (unsigned i = 0; i < PEERS; i++) {
 		ck_assert_uint_eq(peers[i].held, 0);
