@@ -52,31 +52,6 @@ make_shift(uint32_t t[4][256], uint32_t by)
 			t[k][i] = multiply(by, i << 8 * k);
 }
 
-__attribute__((constructor)) static void
-init(void)
-{
-	for (uint32_t i = 0; i < 256; i++) {
-		uint32_t c = i;
-
-		for (int k = 0; k < 8; k++)
-			c = c & 1 ? c >> 1 ^ POLY : c >> 1;
-		table[0][i] = c;
-	}
-	for (uint32_t i = 0; i < 256; i++)
-		for (int k = 1; k < 8; k++)
-			table[k][i] = table[k - 1][i] >> 8 ^
-			    table[0][table[k - 1][i] & 255];
-	x2n[0] = 1u << 30;		/* x^1 */
-	for (int k = 1; k < 64; k++)
-		x2n[k] = multiply(x2n[k - 1], x2n[k - 1]);
-	make_shift(shift_one, power(STREAM));
-	make_shift(shift_two, power(2 * STREAM));
-#if defined(__x86_64__)
-	__builtin_cpu_init();
-	hardware = __builtin_cpu_supports("sse4.2") != 0;
-#endif
-}
-
 static uint32_t
 software(uint32_t crc, const uint8_t *p, size_t n)
 {
@@ -132,7 +107,54 @@ sse42(uint32_t crc, const uint8_t *p, size_t n)
 		a = _mm_crc32_u8((uint32_t)a, *p++);
 	return (uint32_t)a;
 }
+
+/* Emulators do it bit by bit: there tables are faster.  Takes microseconds. */
+static bool
+instruction_pays(void)
+{
+	static const uint8_t sample[3 * STREAM];
+	uint64_t with = UINT64_MAX, without = UINT64_MAX;
+	volatile uint32_t sink = 0;
+
+	for (unsigned i = 0; i < 5; i++) {	/* the best: we may be interrupted */
+		uint64_t at = __builtin_ia32_rdtsc(), t;
+
+		sink += sse42(sink, sample, sizeof(sample));
+		t = __builtin_ia32_rdtsc() - at;
+		with = t < with ? t : with;
+		at += t;
+		sink += software(sink, sample, sizeof(sample));
+		t = __builtin_ia32_rdtsc() - at;
+		without = t < without ? t : without;
+	}
+	return with <= without;
+}
 #endif
+
+__attribute__((constructor)) static void
+init(void)
+{
+	for (uint32_t i = 0; i < 256; i++) {
+		uint32_t c = i;
+
+		for (int k = 0; k < 8; k++)
+			c = c & 1 ? c >> 1 ^ POLY : c >> 1;
+		table[0][i] = c;
+	}
+	for (uint32_t i = 0; i < 256; i++)
+		for (int k = 1; k < 8; k++)
+			table[k][i] = table[k - 1][i] >> 8 ^
+			    table[0][table[k - 1][i] & 255];
+	x2n[0] = 1u << 30;		/* x^1 */
+	for (int k = 1; k < 64; k++)
+		x2n[k] = multiply(x2n[k - 1], x2n[k - 1]);
+	make_shift(shift_one, power(STREAM));
+	make_shift(shift_two, power(2 * STREAM));
+#if defined(__x86_64__)
+	__builtin_cpu_init();
+	hardware = __builtin_cpu_supports("sse4.2") != 0 && instruction_pays();
+#endif
+}
 
 uint32_t
 crc32c(uint32_t crc, const void *p, size_t n)

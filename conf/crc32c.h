@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* crc32c.h - CRC-32C (Castagnoli, RFC 3720 appendix B.4): SSE4.2 with three streams
- * where the CPU has it, tables elsewhere; both give the same values. */
+ * where the CPU has it and is fast at it, tables elsewhere; both give the same values. */
 #ifndef CONF_CRC32C_H
 #define CONF_CRC32C_H
 

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,7 @@
 #include "roles/process.h"
 
 #define WORKERS_MAX	256u
+#define WRITERS		64u
 #define FILES		8u		/* of the streaming cases */
 #define FILE_BYTES	(128ull << 20)
 #define CACHED_BYTES	(8ull << 20)	/* of each, to stay in memory */
@@ -71,6 +73,7 @@ struct bench {
 	unsigned	 name_n;
 	double		 raw[RAW_N];	/* bytes per second, 0: not measured */
 	struct worker	 workers[WORKERS_MAX];
+	uint8_t		*data;		/* what the first WRITERS write, IO each */
 	unsigned	 running, at;
 	bool		 measuring;
 	unsigned	 clean;		/* names of prepare() that are gone */
@@ -551,16 +554,17 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
     unsigned seconds, const char *const *names, unsigned name_n)
 {
 	struct bench *b = calloc(1, sizeof(*b));
+	struct net_mem_set *known = NULL;
 	int rc;
 
 	if (b == NULL)
 		return 1;
 	for (unsigned i = 0; i < name_n; i++) {
-		bool known = false;
+		bool found = false;
 
 		for (size_t k = 0; k < CASES; k++)
-			known = known || strcmp(cases[k].name, names[i]) == 0;
-		if (!known) {
+			found = found || strcmp(cases[k].name, names[i]) == 0;
+		if (!found) {
 			fprintf(stderr, "fsd bench: no case '%s'; there are:\n", names[i]);
 			for (size_t k = 0; k < CASES; k++)
 				fprintf(stderr, "  %-10s %s\n", cases[k].name,
@@ -574,6 +578,8 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 	b->measure_ns = seconds * NS_PER_S;
 	b->names = names;
 	b->name_n = name_n;
+	b->data = mmap(NULL, (size_t)WRITERS * IO, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	b->lat_cap = 4u << 20;
 	b->lat_us = malloc(b->lat_cap * sizeof(*b->lat_us));
 	if (raw != NULL && (rc = bench_raw_disk(raw, b->raw)) != 0)
@@ -581,11 +587,12 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 	for (unsigned i = 0; i < WORKERS_MAX; i++) {
 		b->workers[i].b = b;
 		b->workers[i].id = i;
-		if (i < 64 && (b->workers[i].data = aligned_alloc(4096, IO)) != NULL)
-			memset(b->workers[i].data, (int)i, IO);
+		if (i < WRITERS && b->data != MAP_FAILED)
+			b->workers[i].data = memset(b->data + (size_t)i * IO, (int)i, IO);
 	}
-	if (b->lat_us == NULL || process_open(&b->process, conf, key) != 0 ||
+	if (b->lat_us == NULL || b->data == MAP_FAILED || process_open(&b->process, conf, key) != 0 ||
 	    (b->env = process_add(b->process, "bench")) == NULL ||
+	    (rc = net_mem_add(b->env->hub, b->data, (size_t)WRITERS * IO, &known)) != 0 ||
 	    (rc = client_open(&b->client, b->env, managers, manager_n, "bench",
 	    client_is_ready, b)) != 0) {
 		fprintf(stderr, "fsd bench: cannot start\n");
@@ -593,10 +600,12 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 	} else
 		(void)process_run(b->process);
 	client_close(b->client);
+	if (b->env != NULL)
+		net_mem_del(b->env->hub, known);
 	process_close(b->process);
 	rc = b->rc;
-	for (unsigned i = 0; i < WORKERS_MAX; i++)
-		free(b->workers[i].data);
+	if (b->data != MAP_FAILED)
+		munmap(b->data, (size_t)WRITERS * IO);
 	free(b->lat_us);
 	free(b);
 	return rc;
