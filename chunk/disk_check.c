@@ -4,11 +4,15 @@
  * descriptors; only its names tell.
  *
  * Looking up a name may block for as long as a dying device likes, so a short-lived thread
- * does it.  Its answer is a block of its own, which outlives whoever asked. */
+ * does it.  Its answer is a block of its own, which outlives whoever asked:
+ *
+ *   LOOKING -> LOOKED: posted to the loop, which frees it there
+ *         \--> LEFT: nobody waits, nor is there a loop for it; the thread frees it at its end */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +21,10 @@
 
 #include "chunk/disk_io.h"
 
+enum { LOOKING, LOOKED, LEFT };
+
 struct disk_check_job {
+	atomic_int	  state;	/* whoever comes second knows of the first */
 	struct clock_post post;
 	struct clock	 *clock;
 	struct disk_checker *c;		/* NULL: nobody waits; free me */
@@ -96,7 +103,10 @@ thread_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "disk check");
 	j->rc = look(j);
-	clock_post(j->clock, &j->post, answered);
+	if (atomic_exchange(&j->state, LOOKED) == LEFT)
+		job_free(j);
+	else
+		clock_post(j->clock, &j->post, answered);
 	return NULL;
 }
 
@@ -152,10 +162,16 @@ disk_checker_start(struct disk_checker *c, struct clock *clock, const char *path
 void
 disk_checker_end(struct disk_checker *c)
 {
-	if (c->job == NULL)
+	struct disk_check_job *j = c->job;
+
+	if (j == NULL)
 		return;
-	pthread_join(c->thread, NULL);		/* its post needs the loop */
-	c->job->c = NULL;			/* it frees itself on arrival */
+	if (atomic_exchange(&j->state, LEFT) == LOOKING) {
+		pthread_detach(c->thread);	/* it may hang; @j is its own now */
+	} else {
+		pthread_join(c->thread, NULL);	/* its post needs the loop */
+		j->c = NULL;			/* frees itself on arrival */
+	}
 	c->job = NULL;
 	c->check = NULL;
 }

@@ -4,10 +4,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "chunk/disk_io.h"
@@ -475,6 +479,55 @@ START_TEST(still_there)
 }
 END_TEST
 
+static atomic_bool hangs, was_let_go;
+static sem_t hanging, let_go;
+
+/* In place of the library's: a dying device lets whoever asks wait. */
+int
+fstatvfs(int fd, struct statvfs *out)
+{
+	struct statfs fs;
+
+	if (atomic_load(&hangs)) {
+		sem_post(&hanging);
+		sem_wait(&let_go);
+		atomic_store(&was_let_go, true);
+	}
+	if (fstatfs(fd, &fs) != 0)
+		return -1;
+	*out = (struct statvfs){ .f_bavail = fs.f_bavail,
+	    .f_frsize = (unsigned long)fs.f_bsize };
+	return 0;
+}
+
+/* The thread that hangs is left behind: the disk closes, the loop ends, and nothing is called
+ * when it returns. */
+START_TEST(hangs_for_ever)
+{
+	struct disk_check c = { .fn = check_done };
+
+	setup(_i);
+	checked = 0;
+	atomic_store(&was_let_go, false);
+	atomic_store(&hangs, true);
+	ck_assert_int_eq(dir->ops->check(dir, &c), 0);
+	sem_wait(&hanging);
+	alarm(20);			/* waited for, it would be so for ever */
+	dir->ops->uncheck(dir);
+	alarm(0);
+	atomic_store(&hangs, false);
+	/* The next to ask does not wait for it either. */
+	ck_assert_int_eq(check_now(&c), 0);
+	checked = 0;
+	teardown();
+	ck_assert(!atomic_load(&was_let_go));
+	sem_post(&let_go);
+	while (!atomic_load(&was_let_go))
+		sched_yield();
+	ck_assert_uint_eq(checked, 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -491,6 +544,9 @@ main(void)
 	tcase_add_loop_test(tc, close_in_callback, 0, WAYS);
 	tcase_add_loop_test(tc, directory, 0, WAYS);
 	tcase_add_loop_test(tc, still_there, 0, WAYS);
+	sem_init(&hanging, 0, 0);
+	sem_init(&let_go, 0, 0);
+	tcase_add_loop_test(tc, hangs_for_ever, 0, WAYS);
 	tcase_add_loop_test(tc, advance, 0, 7);
 	suite_add_tcase(s, tc);
 	srunner_set_fork_status(sr, CK_NOFORK);
