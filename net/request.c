@@ -12,8 +12,8 @@
  * 4. A reply with more payload than the caller lets come unasked waits for a grant, and
  *    what it borrows with it: for payload_ms, or until the caller's time is up.  Requests
  *    that may lead to such replies are kept from their handler while what is owed to one
- *    connection in this way would be more than OWED_MAX; so a caller who grants nothing
- *    holds no more of our memory than that.
+ *    connection in this way would be more than OWED_MAX, or refused when they have a
+ *    payload; so a caller who grants nothing holds no more of our memory than that.
  * 5. All replies together borrow no more than replies_max, fairly over connections by the
  *    rules of net/grant.h; who would borrow more is PARKED until others have left.
  * 6. Nothing after a handler, a pull's fn or sent() touches server, connection or
@@ -133,11 +133,14 @@ net_req_admit(struct req *r)
 		return true;
 	if (r->may >= r->pub.recv_len)
 		return has_memory(r);
-	/* One whose payload is under way would hold up all that is behind it. */
-	if (r->rx != NULL || (list_empty(&sc->parked) &&
-	    has_room(sc, r->pub.recv_len))) {
+	if (list_empty(&sc->parked) && has_room(sc, r->pub.recv_len)) {
 		owe(r);
 		return has_memory(r);
+	}
+	if (r->rx != NULL) {
+		/* Its payload is under way: it would hold up all that is behind it. */
+		net_reply(&r->pub, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
+		return false;
 	}
 	park(r, true);
 	list_push_back(&sc->parked, &r->ready);

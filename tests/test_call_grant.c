@@ -310,6 +310,34 @@ START_TEST(what_waits_is_bounded)
 }
 END_TEST
 
+/* Nor of requests that have a payload, which cannot wait. */
+START_TEST(with_a_payload_too)
+{
+	enum { N = 20 };
+	static struct ask a[N];
+	struct iovec from = { src, 1 };
+	struct ask full = { .rc = 0 };
+
+	memset(a, 0, sizeof(a));
+	open_window(_i, MIB, 0);
+	take_window(&full);
+	on_fetch = answer_large;
+	served = 0;
+	more_room = (struct iovec){ dst, MIB };
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(start_fetch(&a[i], &from, 1, &more_room, 1, 20000), 0);
+	rig_until(&rig, &done, N - 16);
+	until_asking(16);
+	ck_assert_uint_eq(served, 16);
+	ck_assert_uint_eq(srv()->busy, N - 16);
+	give_window_back(&full);
+	rig_until(&rig, &done, N + 1);
+	for (unsigned i = 0; i < N; i++)
+		ck_assert(a[i].rc == 0 || a[i].rc == ERR_BUSY);
+	nothing_is_left();
+}
+END_TEST
+
 /* The server's own memory: one client does not keep others from it, and nobody is refused. */
 START_TEST(memory_is_shared)
 {
@@ -502,8 +530,8 @@ main(void)
 	const TTest *const all[] = {
 		window_is_kept, nobody_asks_without_need, small_ones_pass,
 		cancel_while_it_waits, time_out_while_it_waits, late_question,
-		server_gives_up, what_waits_is_bounded, memory_is_shared,
-		parked_and_gone, larger_than_the_window,
+		server_gives_up, what_waits_is_bounded, with_a_payload_too,
+		memory_is_shared, parked_and_gone, larger_than_the_window,
 		death_anywhere, always_more
 	};
 
