@@ -154,6 +154,8 @@ bool	net_call_active(const struct net_call *c);
 /* When the peer of an active call last showed that it is there: bytes came from it, or what
  * is sent to it moves.  0: no connection yet. */
 uint64_t net_call_heard(const struct net_call *c);
+/* The server has the answer ready; what it waits for is room here (receive_window). */
+bool	net_call_waits(const struct net_call *c);
 /* Make it show that; nothing happens while there is no connection. */
 void	net_call_ping(struct net_call *c);
 

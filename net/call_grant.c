@@ -109,6 +109,12 @@ net_call_came(struct net_call *c, uint32_t bytes)
 	return 0;
 }
 
+bool
+net_call_waits(const struct net_call *c)
+{
+	return c->grant.state == NET_GRANT_WAITING;
+}
+
 void
 net_call_give_up(struct net_call *c)
 {

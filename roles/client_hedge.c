@@ -72,7 +72,8 @@ twin_start(struct client_rcall *r)
 	struct client_rcall *twin;
 	unsigned slot, well;
 
-	if (r->twin != NULL && !silent(r->twin))
+	/* When it is us who keep an answer from coming, a second one would not come sooner. */
+	if (net_call_waits(&r->call) || (r->twin != NULL && !silent(r->twin)))
 		return false;
 	for (uint32_t k = 0; k < r->n; k++) {
 		const struct client_fpiece *p = &f->pieces[r->pieces[k]];

@@ -99,6 +99,7 @@ options() {
 	targets_per_disk = 1
 	[client]
 	memory = 512MiB
+	call = 60s
 	hedge = 0
 	EOT
 }

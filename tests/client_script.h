@@ -526,6 +526,15 @@ net_call_active(const struct net_call *call)
 	return call->id != 0;
 }
 
+/* As if this client's own window kept all answers from coming. */
+static bool replies_wait;
+
+bool
+net_call_waits(const struct net_call *call)
+{
+	return net_call_active(call) && replies_wait;
+}
+
 uint64_t
 net_call_heard(const struct net_call *call)
 {

@@ -200,7 +200,10 @@ START_TEST(cancel_while_it_waits)
 	ck_assert_int_eq(read_some(&a, MIB, 9000), 0);
 	until_asking(1);
 	ck_assert_uint_eq(srv()->asking, 1);
+	ck_assert(net_call_waits(&a.call));
+	ck_assert(!net_call_waits(&full.call));
 	leave(&a);
+	ck_assert(!net_call_waits(&a.call));
 	ck_assert_uint_eq(hub()->waiting, 0);
 	rig_until(&rig, &sent_n, 1);
 	give_window_back(&full);

@@ -186,6 +186,24 @@ START_TEST(few_reads_are_asked_twice)
 }
 END_TEST
 
+/* Nor is what only waits for room here: the answer would not come sooner. */
+START_TEST(what_waits_for_us_is_not_asked_twice)
+{
+	struct client_file *f = hedge_file();
+	uint32_t asked;
+
+	(void)slowest_ms(f, 64, 1000);
+	read_ns[1] = read_ns[2] = 200 * NS_PER_MS;
+	replies_wait = true;
+	asked = saw.calls[MSG_read];
+	(void)slowest_ms(f, 10, 1000);
+	ck_assert_uint_eq(saw.calls[MSG_read] - asked, 10);
+	replies_wait = false;
+	(void)slowest_ms(f, 10, 1000);
+	ck_assert_uint_gt(saw.calls[MSG_read] - asked, 20);
+}
+END_TEST
+
 static const struct {
 	const char *what;
 	uint64_t ns[4];			/* of the nodes */
@@ -521,6 +539,7 @@ main(void)
 	tcase_add_test(tc, a_stopped_replica_is_left_alone);
 	tcase_add_test(tc, reads_under_way_get_away);
 	tcase_add_test(tc, few_reads_are_asked_twice);
+	tcase_add_test(tc, what_waits_for_us_is_not_asked_twice);
 	LOOP(the_first_good_answer_counts, twins);
 	LOOP(a_loser_lets_go_first, lenders);
 	LOOP(closed_before_a_loser_lets_go, lenders);
