@@ -46,6 +46,7 @@ struct bench_case {
 	uint32_t    bytes;		/* of one operation */
 	void	  (*start)(struct worker *w);	/* begin one operation */
 	uint64_t    span;		/* needs so much of each file to be filled */
+	bool	    names;		/* needs the files to stat */
 	int	    limit;		/* enum bench_raw, or -1 */
 	double	    limit_factor;	/* of that limit is the aim */
 	double	    floor;		/* least ratio, or without a limit op/s; 0: none */
@@ -84,7 +85,7 @@ struct bench {
 	ino_id		 dir, files[FILES], stats[STAT_FILES];
 	struct client_file *open[FILES];
 	char		 name[64];	/* of dir */
-	unsigned	 prep;
+	unsigned	 prep, stat_n;	/* files to stat, when that is wanted */
 	int		 rc;
 };
 
@@ -239,21 +240,21 @@ start_lookup(struct worker *w)
 
 /* Sequential write goes to three replicas on one disk, so a third of raw is its limit. */
 static const struct bench_case cases[] = {
-	{ "write",     16, IO,    start_write,     FILE_BYTES,  RAW_WRITE,    1.0 / 3, 0.5,
+	{ "write",      16, IO,    start_write,     FILE_BYTES,   false, RAW_WRITE,    1.0 / 3, 0.5,
 	    "1 MiB sequential writes, all replicas" },
-	{ "read",      16, IO,    start_read,      FILE_BYTES,  RAW_READ,     1,       0.5,
+	{ "read",       16, IO,    start_read,      FILE_BYTES,   false, RAW_READ,     1,       0.5,
 	    "1 MiB sequential reads" },
-	{ "cached",    16, IO,    start_read,      CACHED_BYTES, RAW_STREAM,  1,       0.6,
+	{ "cached",     16, IO,    start_read,      CACHED_BYTES, false, RAW_STREAM,   1,       0.6,
 	    "1 MiB sequential reads, again and again, of 64 MiB" },
-	{ "randread",  64, SMALL, start_randread,  FILE_BYTES,  RAW_RANDREAD, 1,       0,
+	{ "randread",   64, SMALL, start_randread,  FILE_BYTES,   false, RAW_RANDREAD, 1,       0,
 	    "4 KiB random reads" },
-	{ "randwrite", 64, SMALL, start_randwrite, FILE_BYTES,  -1,           0,       0,
+	{ "randwrite",  64, SMALL, start_randwrite, FILE_BYTES,   false, -1,           0,       0,
 	    "4 KiB random overwrites, all replicas" },
-	{ "create",   128, 0,     start_create,    0, -1,           0,       10000,
+	{ "create",    128, 0,     start_create,    0,            false, -1,           0,       10000,
 	    "files made in one directory, durable" },
-	{ "stat",     128, 0,     start_stat,      0, -1,           0,       60000,
+	{ "stat",      128, 0,     start_stat,      0,            true,  -1,           0,       60000,
 	    "attributes by inode, each asked of the metadata service" },
-	{ "lookup",   128, 0,     start_lookup,    0, -1,           0,       60000,
+	{ "lookup",    128, 0,     start_lookup,    0,            true,  -1,           0,       60000,
 	    "attributes by name, each asked of the metadata service" },
 };
 #define CASES (sizeof(cases) / sizeof(cases[0]))
@@ -439,7 +440,7 @@ prepare(struct bench *b)
 		snprintf(name, sizeof(name), "stream%u", b->prep);
 		client_file_create(b->client, &w->op, prepared, &root, b->dir, name, 0644,
 		    O_RDWR | O_CREAT, &b->open[b->prep - 1]);
-	} else if (b->prep <= FILES + STAT_FILES) {
+	} else if (b->prep <= FILES + b->stat_n) {
 		snprintf(name, sizeof(name), "stat%u", b->prep);
 		client_mknod(b->client, &w->op, prepared, &root, b->dir, name,
 		    S_IFREG | 0644, 0);
@@ -470,10 +471,10 @@ clean_next(struct client_op *op, int rc)
 
 	if (rc != 0)
 		fprintf(stderr, "fsd bench: removing %s: %s\n", b->name, err_text(rc));
-	if (i <= FILES + STAT_FILES) {
+	if (i <= FILES + b->stat_n) {
 		snprintf(name, sizeof(name), "%s%u", i <= FILES ? "stream" : "stat", i);
 		client_unlink(b->client, op, clean_next, &root, b->dir, name);
-	} else if (i == FILES + STAT_FILES + 1) {
+	} else if (i == FILES + b->stat_n + 1) {
 		client_rmdir(b->client, op, clean_next, &root, INO_ROOT, b->name);
 	} else {
 		process_quit(b->process);
@@ -576,6 +577,9 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 	b->conf = conf;
 	b->raw_dir = raw;
 	b->measure_ns = seconds * NS_PER_S;
+	for (size_t k = 0; k < CASES; k++)
+		if (cases[k].names && wanted(b, &cases[k]))
+			b->stat_n = STAT_FILES;
 	b->names = names;
 	b->name_n = name_n;
 	b->data = mmap(NULL, (size_t)WRITERS * IO, PROT_READ | PROT_WRITE,

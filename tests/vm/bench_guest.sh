@@ -29,7 +29,7 @@ verbs() {
 }
 # ours COLUMN CASE
 ours() {
-	"$FSD" bench net --config "$W/fsd.conf" --time 1 "$addr" \
+	"$FSD" bench net --config "$W/fsd.conf" --set rdma.spin_us="$spin" --time 1 "$addr" \
 	    rdma "$2" 2>"$W/said" | awk -v c="$1" '$1 == "rdma" { print $c }' >"$W/v"
 	[ -s "$W/v" ] || { cat "$W/said" >&2; failed=1; }
 	cat "$W/v"
@@ -63,11 +63,9 @@ port = 0
 disks = $W/mem/disk
 [node]
 directory = $W/mem/node
-[rdma]
-spin_us = $spin
 EOT
 if want calls; then
-	"$FSD" bench net serve --config "$W/fsd.conf" >"$W/serve" 2>"$W/serve.log" &
+	"$FSD" bench net serve --config "$W/fsd.conf" --set rdma.spin_us="$spin" >"$W/serve" 2>"$W/serve.log" &
 	pids=$!
 	until addr=$(sed -n 's/.*serving at \([^;]*\);.*/\1/p' "$W/serve") && [ -n "$addr" ]; do sleep 0.1; done
 
