@@ -112,23 +112,6 @@ manager_lease_lives(const struct manager *m, const struct manager_node *n)
 
 /* ---- the end ---- */
 
-void
-manager_lease_down(struct manager *m, struct manager_node *n, const char *why)
-{
-	const struct routing_node *row = routing_node(m->state.routing, n->id);
-
-	if (row->state != NODE_DOWN) {
-		lives(m, n);			/* another process has it */
-		return;
-	}
-	n->fate = NODE_LIVES;
-	list_remove(&n->lease);
-	log_warn(&m->env.log, "node down", "node=%u name=%s reason=%s "
-	    "chains_waiting=%u", n->id, row->name, why,
-	    m->state.chain_n - m->state.serving_n);
-	stat_add(&m->stat.nodes_down, 1);
-}
-
 /* The registration of the process that comes after. */
 static void
 release_held(struct manager *m, struct manager_node *n, int rc)
@@ -142,6 +125,25 @@ release_held(struct manager *m, struct manager_node *n, int rc)
 		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
 	else
 		manager_node_register(m, req);
+}
+
+void
+manager_lease_down(struct manager *m, struct manager_node *n, const char *why)
+{
+	const struct routing_node *row = routing_node(m->state.routing, n->id);
+
+	if (row->state != NODE_DOWN) {
+		lives(m, n);			/* another process has it */
+		release_held(m, n, 0);
+		return;
+	}
+	n->fate = NODE_LIVES;
+	list_remove(&n->lease);
+	log_warn(&m->env.log, "node down", "node=%u name=%s reason=%s "
+	    "chains_waiting=%u", n->id, row->name, why,
+	    m->state.chain_n - m->state.serving_n);
+	stat_add(&m->stat.nodes_down, 1);
+	release_held(m, n, 0);
 }
 
 static void
@@ -165,7 +167,6 @@ downed(struct manager_call *c, int rc, uint64_t value)
 			continue;
 		}
 		manager_lease_down(m, n, n->held != NULL ? "restart" : "lease");
-		release_held(m, n, 0);
 	}
 	if (rc != 0)
 		retry_soon(m);

@@ -182,6 +182,25 @@ START_TEST(held_twice)
 }
 END_TEST
 
+/* The last process's goodbye is under way when the next one registers: who was held for
+ * that serves. */
+START_TEST(held_beside_a_goodbye)
+{
+	struct ask *bye, *a;
+
+	three_nodes(1, 1);
+	run_ms(1000);
+	bye = ask(MSG_goodbye, &nodes[1].bye);
+	a = ask(MSG_register, &node(1, 2, 1, 1)->reg);
+	ck_assert(!bye->done && !a->done);
+	run_ms(100);
+	ck_assert(bye->done && bye->rc == 0);
+	ck_assert(a->done && a->rc == 0);
+	ck_assert_int_eq(register_node(&nodes[1]), 0);		/* same boot */
+	ck_assert_int_eq(call(MSG_beat, &nodes[1].beat)->rc, 0);
+}
+END_TEST
+
 /* The power of all goes: the tail of each chain is the one that has everything, however
  * the leases end one after the other, and whoever comes back first. */
 START_TEST(all_die_at_once)
@@ -657,6 +676,7 @@ main(void)
 	tcase_add_test(calm, unfit_replicas_wait);
 	tcase_add_test(calm, a_new_boot);
 	tcase_add_test(calm, held_twice);
+	tcase_add_test(calm, held_beside_a_goodbye);
 	tcase_add_test(calm, all_die_at_once);
 	tcase_add_test(calm, all_are_started_again);
 	tcase_add_test(calm, a_batch_waits_for_all);
