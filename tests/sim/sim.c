@@ -547,7 +547,10 @@ sim_load(struct sim *s)
 		f.op_ppm = s->op_ppm;
 		f.done_us = s->done_us;
 	}
-	if (s->device_ns > 0 && (s->faults & SIM_RESETS))
+	/* Where a node rots, streams that die unnoticed would take good replicas out. */
+	if (s->frail != SIM_NODES)
+		f.ghost_us = f.op_ppm = f.done_us = 0;
+	else if (s->device_ns > 0 && (s->faults & SIM_RESETS))
 		sim_draw_device(s);
 	sim_net_faults(s->net, &f);
 	sim_faults_start(s);
