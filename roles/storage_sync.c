@@ -8,7 +8,8 @@
  *     +------ nothing but errors: pause, then on from where it was
  *
  * Listing runs ahead of copying, so that it is known early how much there is to do.  Once the
- * queue is full, the rest of the lists is only counted, and read again from there later.
+ * queue is full, the rest of the lists is only counted, and read again from there later.  One
+ * page of ours is read in a turn of the loop: theirs may have ended long before.
  *
  * A replica that does not take what it is sent, as its disk is full or it cannot be reached,
  * would make every write of the chain wait: then the manager is told to go on without it.
@@ -85,6 +86,7 @@ struct storage_sync {
 	uint64_t	silent_ns;	/* since when no list was answered; 0: it was */
 	struct net_call	list;
 	struct clock_timer timer, watch;
+	struct clock_timer next_page;	/* runs: one of ours was read in this turn */
 	struct copy	copies[COPIES];
 };
 
@@ -108,6 +110,7 @@ release(struct storage_sync *s)
 	net_call_cancel(&s->list);
 	clock_timer_stop(s->w->clock, &s->timer);
 	clock_timer_stop(s->w->clock, &s->watch);
+	clock_timer_stop(s->w->clock, &s->next_page);
 	rows_free(s);
 	free(s->queue);
 	free(s);
@@ -253,6 +256,12 @@ listed(struct net_call *c, int rc)
 	advance(s);
 }
 
+static void
+page_over(struct clock_timer *timer)
+{
+	advance(container_of(timer, struct storage_sync, next_page));
+}
+
 /* The pages that are wanted. */
 static void
 pages(struct storage_sync *s)
@@ -270,6 +279,8 @@ pages(struct storage_sync *s)
 		    STORAGE_LIST_PAGE, true, s->rows[RESYNC_OURS], &n, &more);
 		if (rc == 0)
 			take_page(s, RESYNC_OURS, n, more);
+		clock_timer_start(s->w->clock, &s->next_page,
+		    clock_now(s->w->clock), page_over);
 	}
 	if (rc == 0 && chunk_resync_wants(&s->merge, RESYNC_THEIRS)) {
 		struct msg_list m = { .chain = t->v.chain,
@@ -467,7 +478,7 @@ one_step(struct storage_sync *s)
 		copy_start(s);
 		return true;
 	}
-	if (!s->listed && !s->asking) {
+	if (!s->listed && !s->asking && s->next_page.pos == 0) {
 		compare(s);
 		return true;
 	}
@@ -496,6 +507,7 @@ advance(struct storage_sync *s)
 		return;
 	if (s->rc != 0) {
 		clock_timer_stop(s->w->clock, &s->timer);
+		clock_timer_stop(s->w->clock, &s->next_page);
 		give_up(s);
 	} else if (s->timer.pos == 0 && s->queue_n == 0 && s->listed && !s->behind) {
 		done(s);
@@ -619,6 +631,7 @@ storage_sync_stop(struct storage_target *t)
 	t->sync = NULL;
 	s->t = NULL;
 	clock_timer_stop(s->w->clock, &s->watch);
+	clock_timer_stop(s->w->clock, &s->next_page);
 	net_call_cancel(&s->list);
 	list_remove(&s->in_queue);
 	clock_timer_stop(s->w->clock, &s->timer);

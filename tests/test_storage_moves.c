@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* test_storage_moves.c - chains that change step by step, and what their replicas have. */
+#include "roles/storage_impl.h"
 #include "tests/storage_rig.h"
 
 /* ---- chains that change, one step at a time ---- */
@@ -128,6 +129,45 @@ START_TEST(returns_long)
 		}
 	}
 	ck_assert_uint_eq(T.errors, 0);
+	cluster_close();
+}
+END_TEST
+
+static uint64_t
+compared(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < NODES; i++)
+		if (T.nodes[i].up)
+			n += T.nodes[i].storage->workers[0].stat.compared_chunks;
+	return n;
+}
+
+/* It has nothing, so no call is waited for: our list is read over many turns of the loop all
+ * the same, a page in each. */
+START_TEST(lists_in_turns)
+{
+	static uint8_t a[100];
+	unsigned n, many = 3000, all = NODES;
+	uint64_t before, most = 0;
+
+	cluster_open(28, 1);
+	for (uint32_t i = 0; i < many; i++)
+		ck_assert_int_eq(put(i, 0, a, sizeof(a), i + 1, 0), 0);
+	n = node_at(0, 1);
+	host_down(&T.nodes[n - 1], KILL);
+	wait_serving(NODES - 1);
+	replace_disk(n);
+	storage_up(&T.nodes[n - 1]);
+	while (!serving(&all)) {
+		before = compared();
+		ck_assert(sim_clock_step(T.world));
+		if (compared() - before > most)
+			most = compared() - before;
+	}
+	ck_assert_uint_ge(compared(), many);
+	ck_assert_uint_le(most, 2 * STORAGE_LIST_PAGE);
 	cluster_close();
 }
 END_TEST
@@ -713,6 +753,7 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, returns, 0, 6);
 	tcase_add_test(tc, returns_long);
+	tcase_add_test(tc, lists_in_turns);
 	tcase_add_loop_test(tc, returns_in_vain, 0, 2);
 	tcase_add_loop_test(tc, interrupted, 0, 5);
 	tcase_add_loop_test(tc, lone_survivor, 0, 3);
