@@ -32,17 +32,17 @@ fits(const struct net_window *w, uint64_t bytes)
 	return w->size == 0 || w->charged == 0 || bytes <= room(w);
 }
 
-/* Rule 2: may @p be given @bytes more?  @spare: though it has its part, as nobody waits who
- * has not. */
+/* Rule 2: may @p, which waits, be given @bytes more?  @spare: though it has its part, as
+ * nobody waits who has not. */
 static bool
 may_have(const struct net_window *w, const struct net_grant_peer *p, uint64_t bytes,
     bool spare)
 {
-	uint64_t all = p->held + bytes;
+	uint64_t held = p->held - p->early, all = held + bytes;
 
-	if (w->size == 0 || p->held == 0)
+	if (w->size == 0 || held == 0)
 		return true;
-	return spare ? p->held <= room(w) && all <= w->size / 2 :
+	return spare ? held <= room(w) && all <= w->size / 2 :
 	    all * (w->peers + 1) <= w->size;
 }
 
@@ -62,6 +62,7 @@ charge(struct net_window *w, struct net_grant_peer *p, struct net_grant *g,
 	g->early = early;
 	g->state = NET_GRANT_CHARGED;
 	p->held += bytes;
+	p->early += early ? bytes : 0;
 	w->charged += bytes;
 	w->early += early ? bytes : 0;
 }
@@ -74,6 +75,7 @@ uncharge(struct net_window *w, struct net_grant *g, uint32_t bytes)
 	g->peer->held -= bytes;
 	w->peers -= bytes > 0 && !is_active(g->peer);
 	w->charged -= bytes;
+	g->peer->early -= g->early ? bytes : 0;
 	w->early -= g->early ? bytes : 0;
 }
 
@@ -104,7 +106,8 @@ net_grant_try(struct net_window *w, struct net_grant_peer *p, struct net_grant *
 	if (w->waiting > 0)
 		return false;
 	if (w->size != 0 && w->charged != 0 && (w->early + bytes > w->size / 2 ||
-	    !fits(w, bytes) || !may_have(w, p, bytes, true)))
+	    !fits(w, bytes) || p->held > room(w) ||
+	    (p->held > 0 && p->held + bytes > w->size / 2)))
 		return false;
 	w->peers += !is_active(p);
 	charge(w, p, g, bytes, true);
@@ -236,8 +239,10 @@ net_grant_came(struct net_window *w, struct net_grant *g, uint32_t bytes)
 	} else if (g->state == NET_GRANT_CHARGED) {
 		if (bytes < g->bytes)
 			uncharge(w, g, g->bytes - bytes);
-		if (g->early)
+		if (g->early) {
+			g->peer->early -= g->bytes;
 			w->early -= g->bytes;
+		}
 		g->early = false;
 	}
 }
@@ -266,7 +271,7 @@ net_grant_check(const struct net_window *w)
 		    node);
 
 		assert(!list_empty(&p->queue));
-		assert(p->held <= w->charged);
+		assert(p->held <= w->charged && p->early <= p->held);
 		list_for_each(k, &p->queue) {
 			const struct net_grant *g = list_entry(k, struct net_grant,
 			    node);

@@ -427,6 +427,38 @@ START_TEST(parked_and_gone)
 }
 END_TEST
 
+/* A call that was let come at once waits for the server's memory, which a reply holds that waits
+ * for the window, of which that call holds half. */
+START_TEST(window_and_memory)
+{
+	struct ask h = { .rc = 0 }, r = { .rc = 0 }, e = { .rc = 0 };
+
+	replies_max = 2 * MIB;
+	open_window(_i, 2 * MIB, 4000);
+	on_fetch = hold_it;
+	more_room = (struct iovec){ dst, MIB };
+	window_room = (struct iovec){ dst + BIG / 2, MIB };
+	ck_assert_int_eq(start_fetch(&h, NULL, 0, &window_room, 1, 20000), 0);
+	rig_until(&rig, &held_n, 1);
+	/* It will have to ask. */
+	ck_assert_int_eq(start_fetch(&r, NULL, 0, &more_room, 1, 20000), 0);
+	net_reply(held[0], -ENOENT, NULL, NULL, 0, NULL, NULL);
+	rig_until(&rig, &held_n, 2);
+	rig_until(&rig, &done, 1);
+	/* The window is free: this one need not, but there is no memory for it. */
+	ck_assert_int_eq(start_fetch(&e, NULL, 0, &window_room, 1, 20000), 0);
+	for (unsigned i = 0; i < 200 && srv()->parked == 0; i++)
+		rig_pass(&rig, 5);
+	ck_assert_uint_eq(srv()->parked, 1);
+	on_fetch = answer_large;
+	answer_large(held[1]);
+	rig_until(&rig, &done, 3);
+	ck_assert_int_eq(r.rc, 0);
+	ck_assert_int_eq(e.rc, 0);
+	nothing_is_left();
+}
+END_TEST
+
 /* Larger than the window: alone, but it comes. */
 START_TEST(larger_than_the_window)
 {
@@ -533,7 +565,7 @@ main(void)
 	const TTest *const all[] = {
 		window_is_kept, nobody_asks_without_need, small_ones_pass,
 		cancel_while_it_waits, time_out_while_it_waits, late_question,
-		server_gives_up, what_waits_is_bounded, with_a_payload_too,
+		server_gives_up, what_waits_is_bounded, with_a_payload_too, window_and_memory,
 		memory_is_shared, parked_and_gone, larger_than_the_window,
 		death_anywhere, always_more
 	};
