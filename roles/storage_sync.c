@@ -28,6 +28,7 @@
 
 #define COPIES		32u		/* chunks of one chain in work at once */
 #define QUEUE		1024u		/* chunks that are known to differ */
+#define REPAIRS		3u		/* of a chunk, before it goes to the end of the queue */
 #define CHUNK_COST	(32u << 10)	/* bytes that take as long as a chunk does */
 #define RATE_NS		NS_PER_S	/* speed is taken over so long, at least */
 #define CALL_NS		(5 * NS_PER_S)
@@ -53,6 +54,7 @@ struct copy {
 	bool		busy;
 	bool		repair;		/* ours is damaged: make it whole first */
 	bool		anyhow;		/* that cannot be */
+	unsigned	repairs;	/* begun */
 };
 
 struct storage_sync {
@@ -83,6 +85,7 @@ struct storage_sync {
 	uint64_t	rate_ns, rate_cost, rate_bytes;	/* at the last look: time, sums */
 	uint64_t	cost_s, bytes_s;		/* and a second, lately */
 	uint64_t	began_ns, logged_ns;
+	uint64_t	spoils_ns;	/* when it was told that repairs do not last */
 	uint64_t	silent_ns;	/* since when no list was answered; 0: it was */
 	struct net_call	list;
 	struct clock_timer timer, watch;
@@ -184,18 +187,40 @@ copy_end(struct copy *c, int rc)
 	advance(s);
 }
 
+/* Tell of a chunk that is damaged as often as it is repaired. */
+static void
+spoils(struct storage_sync *s, const struct chunk_id *id)
+{
+	uint64_t now = clock_now(s->w->clock);
+
+	if (s->spoils_ns != 0 && now - s->spoils_ns < LOG_NS)
+		return;
+	s->spoils_ns = now;
+	log_warn(&s->w->env->log, "chunk is damaged again after each repair",
+	    "chain=%u target=%u inode=%llu index=%u repairs=%u", s->t->v.chain,
+	    s->t->v.target, (unsigned long long)id->ino, id->index, REPAIRS);
+}
+
 static void
 copied(struct storage_op *op, int rc)
 {
 	struct copy *c = op->ctx;
 	struct storage_sync *s = c->s;
 
+	/* A disk that spoils whatever is repaired: not for ever, and not without a pause. */
+	if (s->t != NULL && rc == ERR_CORRUPT && !c->repair && !c->anyhow &&
+	    c->repairs == REPAIRS) {
+		spoils(s, &c->what.id);
+		copy_end(c, rc);
+		return;
+	}
 	/* Our own bytes are damaged: another replica that serves may have them; if none has,
 	 * they are copied as they are. */
 	if (s->t != NULL && (rc == ERR_CORRUPT || c->repair) && !c->anyhow &&
 	    (rc == ERR_CORRUPT || rc == ERR_BUSY || rc == 0)) {
 		c->anyhow = c->repair ? rc != 0 : s->t->v.serving_n == 1;
 		c->repair = !c->repair && !c->anyhow;
+		c->repairs += c->repair;
 		if (copy_op(c) == 0)
 			return;
 		rc = -ENOMEM;

@@ -2,6 +2,7 @@
 /* test_storage_disk.c - storage nodes whose disks fail in part: damage is found, repaired
  * from other replicas and never shown; a lost disk costs its own targets alone. */
 #include "chunk/state.h"
+#include "roles/storage_impl.h"
 #include "tests/storage_rig.h"
 
 #define LEN	30000u
@@ -184,6 +185,39 @@ lose(unsigned n)
 	sim_disk_wipe(T.nodes[n - 1].box, "/disk0");
 	format(&T.nodes[n - 1], "/disk0");
 }
+
+/* The disk of the one that helps loses what it is given, so a repair does not last: copies
+ * pause ever longer, and go on when the disk is well again. */
+START_TEST(spoilt_again)
+{
+	struct sim_disk_faults *x;
+	struct host *helper;
+	unsigned n;
+
+	cluster_open(33, 1);
+	put_all();
+	n = node_of(chain_of(3)->targets[NODES - 1]);
+	lose(n);
+	wait_serving(NODES - 1);
+	helper = &T.nodes[node_of(chain_of(3)->targets[NODES - 2]) - 1];
+	rot(NODES - 2, 3, 9000);
+	x = sim_disk_faults(helper->box, "/disk0");
+	x->from = 1 << 20;
+	x->to = UINT64_MAX;
+	x->lost_ppm = 1000000;
+	storage_up(&T.nodes[n - 1]);
+	sim_clock_run(T.world, 10 * NS_PER_S);
+	ck_assert_uint_lt(routing_serving_n(chain_of(3)), NODES);
+	ck_assert_uint_gt(helper->storage->workers[0].stat.failed_reads, 4);
+	ck_assert_uint_lt(helper->storage->workers[0].stat.failed_reads, 100);
+	x->lost_ppm = 0;
+	wait_serving(NODES);
+	for (unsigned k = 0; k < NODES; k++)
+		for (uint32_t i = 0; i < 8; i++)
+			ck_assert_int_eq(look(k, i), 0);
+	cluster_close();
+}
+END_TEST
 
 /* The only replica that serves has damage (a block that reads wrong, or that the disk does not
  * read): the others are brought back all the same, with the damage.  It is never shown, it
@@ -576,6 +610,7 @@ main(void)
 	tcase_add_test(tc, scrub_finds_rot);
 	tcase_add_test(tc, pieces_from_several);
 	tcase_add_test(tc, pieces_but_one);
+	tcase_add_test(tc, spoilt_again);
 	tcase_add_loop_test(tc, damaged_and_alone, 0, NODES + 1);
 	tcase_add_test(tc, cut_behind_the_head);
 	tcase_add_loop_test(tc, full_somewhere, 0, NODES);
