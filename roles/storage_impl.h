@@ -215,6 +215,7 @@ struct storage_worker {
 					 * their operations to end */
 	struct list	 sync_queue;	/* those that wait for a place, first come first */
 	unsigned	 syncing;	/* places taken */
+	bool		 sync_pumping;	/* they are being given away */
 	unsigned	 progress_n;	/* replicas the main loop was told of last */
 	struct storage_neighbour neighbours[STORAGE_NEIGHBOURS];
 	struct chunk_pace pace;

@@ -562,15 +562,20 @@ begin(struct storage_sync *s)
 	advance(s);
 }
 
-/* Let waiting ones begin while there are places. */
+/* Let waiting ones begin while there are places.  One that ends at once, in begin(), asks for
+ * this again: the loop goes on to the next. */
 static void
 pump(struct storage_worker *w)
 {
 	struct list *it;
 
+	if (w->sync_pumping)
+		return;
+	w->sync_pumping = true;
 	while (w->syncing < STORAGE_SYNCS &&
 	    (it = list_pop_front(&w->sync_queue)) != NULL)
 		begin(list_entry(it, struct storage_sync, in_queue));
+	w->sync_pumping = false;
 }
 
 /* Nobody waits for it but we ourselves: a disk that is busy may take its time. */
