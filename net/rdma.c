@@ -172,6 +172,7 @@ net_rdma_put(struct rdma_chan *c)
 
 	if (--c->refs == 0) {
 		c->dev->users--;
+		net_rdma_drop_dead(c->dev);
 		free(c);
 	}
 	net_rdma_release(r);
@@ -708,6 +709,7 @@ net_rdma_dev_dies(struct rdma_dev *d)
 			stat_set(&d->r->ports[i].stat.up, 0);
 	while ((c = map_next(&d->chans, &it, NULL)) != NULL)
 		net_rdma_fail(c, -ECONNRESET);
+	net_rdma_drop_dead(d);
 }
 
 static void
@@ -795,6 +797,7 @@ rdma_close(struct net_transport *t)
 		if (r->devs[i] != NULL)
 			net_rdma_unwatch(r->devs[i]);
 	clock_timer_stop(r->clock, &r->scan);
+	clock_timer_stop(r->clock, &r->drop);
 	loop_poll_stop(&r->cm_poll);
 	r->closed = true;
 	r->held++;
@@ -853,7 +856,6 @@ net_rdma_open(struct net_transport **out, struct loop *loop, const struct log *l
 	r->clock = loop_clock(loop);
 	r->log = log;
 	r->conf = *conf;
-	r->scanned_ns = clock_now(r->clock);
 	list_init(&r->dirty);
 	list_init(&r->lingering);
 	list_init(&r->batches);
@@ -864,6 +866,7 @@ net_rdma_open(struct net_transport **out, struct loop *loop, const struct log *l
 		free(r);
 		return rc;
 	}
+	net_rdma_scan_start(r);
 	stat_attach(conf->stats, &r->stat_set, "fsd_net_rdma",
 	    log != NULL ? log->who : "", net_rdma_stat_rows, &r->stat);
 	*out = &r->t;

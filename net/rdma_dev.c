@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "conf/err.h"
 
@@ -410,19 +411,34 @@ is_open(const struct rdma *r, const char *name)
 	return false;
 }
 
+/* Some drivers do not say that a device is going, but wait until all have closed it.  Then
+ * nobody can open it any more. */
+static void
+part_with_gone(struct rdma *r)
+{
+	for (unsigned i = 0; i < r->devs_n; i++) {
+		struct rdma_dev *d = r->devs[i];
+
+		if (d != NULL && !d->dead && access(d->ctx->device->dev_path, F_OK) != 0 &&
+		    errno == ENOENT)
+			net_rdma_dev_dies(d);
+	}
+}
+
 static void
 open_all(struct rdma *r, bool again)
 {
 	int n = 0;
 	struct ibv_device **all = ibv_get_device_list(&n);
 
-	for (int i = 0; all != NULL && i < n; i++)
+	if (all == NULL)
+		return;
+	for (int i = 0; i < n; i++)
 		if (!is_open(r, ibv_get_device_name(all[i])) &&
 		    open_dev(r, all[i]) == 0 && again)
 			log_info(r->log, "RDMA device has come", "device=%s",
 			    ibv_get_device_name(all[i]));
-	if (all != NULL)
-		ibv_free_device_list(all);
+	ibv_free_device_list(all);
 }
 
 int
@@ -438,10 +454,27 @@ net_rdma_devs_open(struct rdma *r)
 void
 net_rdma_devs_again(struct rdma *r)
 {
+	part_with_gone(r);
+	open_all(r, true);
+}
+
+static void
+drop_dead(struct clock_timer *t)
+{
+	struct rdma *r = container_of(t, struct rdma, drop);
+
 	for (unsigned i = 0; i < r->devs_n; i++)
 		if (r->devs[i] != NULL && r->devs[i]->dead && r->devs[i]->users == 0)
 			drop_dev(r->devs[i]);
-	open_all(r, true);
+}
+
+void
+net_rdma_drop_dead(struct rdma_dev *d)
+{
+	struct rdma *r = d->r;
+
+	if (d->dead && d->users == 0 && !r->closed)
+		clock_timer_start(r->clock, &r->drop, clock_now(r->clock), drop_dead);
 }
 
 void

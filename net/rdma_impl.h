@@ -141,6 +141,7 @@ struct rdma {
 	unsigned	     open_n, held;
 	bool		     closed;
 	struct clock_timer   scan;	/* for devices that have come */
+	struct clock_timer   drop;	/* those that have gone */
 	uint64_t	     scanned_ns;
 	bool		     catching_up;
 	struct rdma_event_channel *cm;	/* iWARP; else NULL */
@@ -266,8 +267,11 @@ net_rdma_of(struct net_chan *c)
 
 /* Open what conf names, into r->devs and r->ports. 0, -ENODEV, -ENOMEM. */
 int	net_rdma_devs_open(struct rdma *r);
-/* Close those that have gone, open those that have come. */
+/* Open those that have come. */
 void	net_rdma_devs_again(struct rdma *r);
+/* If it is dead, and no channel points to it any more, close it: soon, but not now.  Some
+ * drivers let nobody have a device back before all have closed it. */
+void	net_rdma_drop_dead(struct rdma_dev *d);
 void	net_rdma_devs_close(struct rdma *r);
 /* What others may read and write. */
 #define MEM_ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | \
@@ -300,6 +304,8 @@ bool	net_rdma_ports_any(struct rdma_dev *d);
 void	net_rdma_ports_read(struct rdma_dev *d);
 bool	net_rdma_ports_has(const struct rdma_dev *d);
 void	net_rdma_ports_free(struct rdma_dev *d);
+/* From now on look for devices, now and then. */
+void	net_rdma_scan_start(struct rdma *r);
 /* A connection is about to be made: soon, and not too often, look for new devices. */
 void	net_rdma_rescan(struct rdma *r);
 

@@ -4,10 +4,9 @@
  *
  * 1. A row of r->ports belongs to a port as long as the device is there, up or down: channels
  *    point to it.  It is free when dev is NULL.
- * 2. A device that has gone is closed when its last channel is; a new one of that name may be
- *    there before.
- * 3. Nothing looks for devices by itself: whoever sets up a connection makes us look, for the
- *    next one, at most once in RESCAN_NS. */
+ * 2. A device that has gone is closed with its last channel.
+ * 3. Devices are looked for every LOOK_NS, and soon when a connection is set up, for the next
+ *    one, but not twice in RESCAN_NS. */
 #include "net/rdma_impl.h"
 
 #include <arpa/inet.h>
@@ -19,6 +18,7 @@
 STAT_DEFINE(net_rdma_port, NET_RDMA_PORT_STATS)
 
 #define GIDS_MAX	512		/* of all ports of a device */
+#define LOOK_NS		(10 * NS_PER_S)
 #define RESCAN_NS	(3 * NS_PER_S)
 #define TURN_REG	(64u << 20)	/* bytes registered in one turn */
 
@@ -316,8 +316,14 @@ scan(struct clock_timer *t)
 				net_rdma_ports_read(r->devs[i]);
 	}
 	r->catching_up = !catch_up(r);
-	if (r->catching_up)
-		clock_timer_start(r->clock, &r->scan, now, scan);
+	clock_timer_start(r->clock, &r->scan, now + (r->catching_up ? 0 : LOOK_NS), scan);
+}
+
+void
+net_rdma_scan_start(struct rdma *r)
+{
+	r->scanned_ns = clock_now(r->clock);
+	clock_timer_start(r->clock, &r->scan, r->scanned_ns + LOOK_NS, scan);
 }
 
 void

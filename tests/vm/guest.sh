@@ -45,8 +45,11 @@ moved() {	# MOUNT OTHER
 	check "all of it is shown" shown
 }
 
-if want units; then
+if want units || [ "$T" = calls ]; then
 	check "calls" "$B/tests/test_call"
+	check "strangers who call" "$B/tests/test_rdma_iw"
+fi
+if want units; then
 	check "calls that fail" "$B/tests/test_call_fail"
 	check "memory that is wanted back" "$B/tests/test_call_revoke"
 fi
