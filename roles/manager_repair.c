@@ -25,6 +25,7 @@
 struct manager_sync {
 	struct list node;		/* manager.sync_list */
 	uint64_t    heard_ns;
+	uint32_t    version;		/* of the chain; the next one begins anew */
 	struct msg_sync_status status;
 };
 
@@ -74,6 +75,7 @@ manager_repair_told(struct manager *m, struct manager_node *n,
 			}
 		}
 		y->status = *told;
+		y->version = c->version;
 		y->heard_ns = clock_now(m->env.clock);
 		list_remove(&y->node);
 		list_push_back(&m->sync_list, &y->node);
@@ -110,7 +112,8 @@ manager_repair_rows(struct manager *m, msg_t_list_sync_status *out, uint32_t *le
 		    y->status.chain);
 		unsigned n = routing_serving_n(c);
 
-		if (routing_active_n(c) == n || c->targets[n] != y->status.target)
+		if (routing_active_n(c) == n || c->targets[n] != y->status.target ||
+		    c->version != y->version)
 			continue;		/* done, or broken off */
 		if (*bytes >= MANAGER_LIST_BYTES / 2) {
 			++*left;

@@ -580,6 +580,35 @@ START_TEST(sync_progress)
 }
 END_TEST
 
+/* Of an attempt that was broken off nothing is shown as of the next one. */
+START_TEST(progress_begins_anew)
+{
+	struct msg_sync_status y = { .chain = 1, .target = 2, .done = 10, .total = 40 };
+	struct msg_synced q = { .chain = 1, .target = 2, .version = 3, .rc = -EIO };
+	struct ask *a;
+
+	three_nodes(1, 1);
+	run_ms(1000);
+	ck_assert_int_eq(restart(node(1, 2, 1, 1), 5), 0);
+	nodes[2].beat.syncs = (msg_t_list_sync_status){ &y, 1 };
+	beat(4);
+	nodes[2].beat.syncs.n = 0;
+	q.node = nodes[2].id;
+	q.boot = nodes[2].boot;
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
+	beat_ms(2500, 7);
+	ck_assert_str_eq(shape(), "1v5:1.3.2y t1v1:1 1+ 2+ 3+");
+	a = call(MSG_status, &(struct msg_none){ 0 });
+	ck_assert_uint_eq(a->rep.status.syncs.n, 0);
+	y.done = 2;
+	nodes[2].beat.syncs.n = 1;
+	beat(4);
+	a = call(MSG_status, &(struct msg_none){ 0 });
+	ck_assert_uint_eq(a->rep.status.syncs.n, 1);
+	ck_assert_uint_eq(a->rep.status.syncs.v[0].done, 2);
+}
+END_TEST
+
 /* @n says that it waits for node @other in vain, or reaches it. */
 static void
 says(unsigned n, node_id other, uint8_t reached)
@@ -689,6 +718,7 @@ main(void)
 	tcase_add_test(calm, a_disk_is_replaced);
 	tcase_add_test(calm, the_last_replica_is_not_replaced);
 	tcase_add_test(calm, sync_progress);
+	tcase_add_test(calm, progress_begins_anew);
 	tcase_add_test(calm, neighbours_apart);
 	tcase_add_test(calm, cut_from_all);
 	tcase_set_timeout(calm, 60);
