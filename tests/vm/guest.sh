@@ -52,6 +52,7 @@ fi
 if want units; then
 	check "calls that fail" "$B/tests/test_call_fail"
 	check "memory that is wanted back" "$B/tests/test_call_revoke"
+	check "replies that ask" "$B/tests/test_call_grant"
 fi
 dd if=/dev/urandom of="$W/data" bs=1M count=32 status=none
 
