@@ -105,7 +105,7 @@ cluster: all
 	@B=$(B) tests/check.sh $(call longest,$(sort $(wildcard tests/cluster/[a-z]*.sh)))
 # Calls, clusters and mounts over verbs, in a guest that has them (tests/vm).
 check-rdma: all $(B)/tests/test_call $(B)/tests/test_call_fail \
-    $(B)/tests/test_call_revoke $(B)/tests/test_rdma_iw
+    $(B)/tests/test_call_revoke $(B)/tests/test_call_grant $(B)/tests/test_rdma_iw
 	@B=$(B) T=$(T) tests/vm/check.sh
 bench: all $(BENCHES)
 	@tests/bench.sh $(B)
