@@ -26,39 +26,12 @@ level = info
 targets_per_disk = 1
 EOT
 
-# ---- who is who now ----
-leading_manager() {
-	net_admin show managers | awk '/leads/ { split($1, a, /[.:]/); print "m" a[4] - 10; exit }'
-}
-leading_metadata() {
-	net_admin show metadata | awk '/leads/ { sub(/-metadata/, "", $2); print $2; exit }'
-}
-replica() {	# N: of the chain, 1 is the head
-	net_admin show targets >"$W/targets"
-	net_admin show nodes >"$W/nodes"
-	t=$(net_admin show chains | awk -v n="$1" '$1 == 1 { split($(3 + n), a, "="); print a[1] }')
-	t=$(awk -v t="$t" '$1 == t { print $4 }' "$W/targets")
-	awk -v t="$t" '$1 == t { print $2 }' "$W/nodes"
-}
-# One that is not: another PREFIX THAN NUMBER-OF-THEM
-another() {
-	for o in $(numbered "$1" "$3"); do
-		[ "$o" = "$2" ] || { echo "$o"; return; }
-	done
-}
-find_all() {
-	ml=$(leading_manager) dl=$(leading_metadata) head=$(replica 1) middle=$(replica 2) tail=$(replica 3)
-	mf=$(another m "$ml" 3) df=$(another d "$dl" 3)
-	for n in "$ml" "$dl" "$head" "$middle" "$tail" "$mf" "$df"; do
-		[ -n "$n" ] || return 1
-	done
-}
+# ---- a row ----
 all_there() {	# whole, everybody leads or follows, and the order of the chain is the usual one
 	net_healthy && find_all &&
 	    [ "$(net_admin show metadata | grep -cE 'leads|follows')" = "$METADATA" ]
 }
 
-# ---- a row ----
 le() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a <= b) }'; }
 ended() {	# WHAT LIMIT: the row, from pause, gaps, back, wrong and gone
 	rows=$((rows + 1)) verdict=ok

@@ -81,16 +81,20 @@ net_conf() {	# options for all, and more from stdin
 node_start() {	# NAME
 	case $1 in
 	c*)	mkdir -p "$W/$1.mnt"
-		in_net "$1" "$FSD" mount --config "$CONF" --log "$W/$1.log" "$W/$1.mnt"
+		# shellcheck disable=SC2046
+		in_net "$1" "$FSD" mount -o allow_other --config "$CONF" \
+		    --log "$W/$1.log" $(node_more "$1") "$W/$1.mnt"
 		return ;;
 	m*)	role=manager more= ;;
 	d*)	role=metadata more= ;;
 	s*)	role=storage more="--set storage.disks=$W/disk-$1" ;;
 	esac
-	# shellcheck disable=SC2086
+	# shellcheck disable=SC2046,SC2086
 	in_net "$1" "$FSD" --role=$role --config "$CONF" --set node.directory="$W/$1" \
-	    --set node.name="$1" --set node.address="$(address "$1")" $more 2>>"$W/$1.log" &
+	    --set node.name="$1" --set node.address="$(address "$1")" $more \
+	    $(node_more "$1") 2>>"$W/$1.log" &
 }
+node_more() { :; }	# NAME or admin: more words for its process
 node_words() {	# NAME: what is in the words of its process only
 	case $1 in
 	c*) echo "/$1.mnt( |$)" ;;
@@ -127,6 +131,9 @@ power_cut() {
 	done
 }
 net_admin() {
-	in_net c1 timeout 30 "$FSD" admin --config "$CONF" "$@"
+	# shellcheck disable=SC2046
+	in_net c1 timeout 30 "$FSD" admin --config "$CONF" $(node_more admin) "$@"
 }
+# In a guest with a device for each node (tests/vm) it is these, and not namespaces.
+[ "$(echo "$RDMA_VM_ADDRS" | wc -w)" -lt "$(nodes | wc -l)" ] || . "$HERE/../vm/_devices.sh"
 net_healthy() { net_admin show chains >"$W/chains" 2>/dev/null && all_serve "$W/chains"; }

@@ -7,28 +7,11 @@
 . "$(dirname "$0")/_lib.sh"
 . "$HERE/_net.sh"
 . "$HERE/_event.sh"
-PAUSE=${PAUSE:-15}
 
 cluster_up <<EOT
 [log]
 level = info
 EOT
-# WHAT, how it is done and how it ends: the pause is measured over the doing, and apart from
-# it over the end.
-event() {	# WHAT FUNCTION
-	check "$1: before it, all works" until_true "$SETTLE" work_on "$(ms)"
-	t0=$(ms)
-	"$2"
-	until_true "$SETTLE" work_on "$(ms)"
-	rc=$? t1=$(ms)
-	pause_between "$t0" "$t1"
-	check "$1: all works again" [ $rc = 0 ]
-	check "$1: a pause of $worst s ($kinds)" \
-	    [ "$(echo "$worst $PAUSE" | awk '{ print ($1 <= $2) }')" = 1 ]
-	check "$1: no program saw an error" [ "$errors" = none ]
-}
-whole() { check "$1: all chains are whole again" until_true "$SETTLE" net_healthy; }
-
 s_kill() { node_kill KILL s1; }
 s_back() { node_start s1; until_true "$SETTLE" net_healthy; }
 s_stop() { node_kill TERM s2; }

@@ -1,12 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# make check-rdma - what tests/vm/guest.sh checks, in one guest with soft-RoCE; with T=iwarp its
-# calls in one with soft-iWARP.
-# Skipped, with the reason, only where no such guest can run.
+# make check-rdma - calls, clusters and mounts over soft-RoCE in guests, and over TCP in one that
+# has no such device.  Skipped, with the reason, only where no such guest can run.
+#   T=name   that part: calls calls-strangers calls-fail calls-revoke calls-grant (or units:
+#            all of these) dev roles failover tcp iwarp (calls, over soft-iWARP), or a script of
+#            tests/cluster, over verbs: cluster-dev cluster-roles cluster-garbage and so on
+#   LONG=1   all of them, and these in full; otherwise all up to roles, and tcp
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.." || exit 1
 said=$(mktemp) || exit 1
-trap 'rm -f "$said"' EXIT
+units="calls calls-strangers calls-grant calls-fail calls-revoke"
+one= many= none= long= siw=
+out=$(mktemp -d) || exit 1
+trap 'rm -rf "$said" "$out"' EXIT
 
 skip() {
 	echo "skipped: no guest with RDMA can run here: $1"
@@ -15,18 +21,43 @@ skip() {
 }
 [ "$(uname -m)" = x86_64 ] || skip "this is $(uname -m), the guest's kernel is for x86_64"
 tests/vm/rdma-vm --prepare 2>"$said" || skip "$(tail -n 1 "$said")"
-rc=0
-if [ "$T" != iwarp ]; then
-	tests/vm/rdma-vm --host-root --ro --mem 2048 --disk 3072 --timeout 1200 . -- \
-	    env B="${B:-build}" CI=1 T="$T" tests/vm/guest.sh || rc=$?
+
+case $T in	# one: calls and data paths on one device, many: nodes with a device each
+"")	one="$units dev roles" none=tcp
+	[ -z "$LONG" ] || many=failover \
+	    long="cluster-dev cluster-roles cluster-garbage cluster-full" ;;
+calls|calls-[fgrs]*|dev|roles) one=$T ;;
+units)	one=$units ;;
+failover|cluster-failover) many=$T ;;
+tcp)	none=tcp ;;
+iwarp)	siw="calls calls-strangers" ;;
+cluster-*) long=$T
+	[ -x "tests/cluster/${T#cluster-}.sh" ] || { echo "no such part: $T"; exit 2; } ;;
+*)	echo "no such part: $T"; exit 2 ;;
+esac
+guest() {	# OUT SECONDS PARTS OPTION...: these parts in a guest of their own
+	log=$out/$1 most=$2 parts=$3; shift 3
+	# shellcheck disable=SC2086
+	tests/vm/rdma-vm --host-root --ro --timeout "$most" "$@" . -- \
+	    env B="${B:-build}" CI=1 LONG="$LONG" tests/vm/guest.sh $parts >"$log" 2>&1
+	rc=$?
+	cat "$log"
+	grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$log" || {
+		echo "FAILED  $parts: the guest ended with status $rc"
+		echo "0 passed, 1 failed" >>"$log"
+	}
+}
+[ -z "$none" ] || guest 0 300 "$none" --no-rdma --mem 1024 --disk 2048 & none=$!
+[ -z "$one" ] || guest 1 1200 "$one" --mem 3072 --disk 4096
+wait $none
+[ -z "$many" ] || guest 2 1200 "$many" --devices 11 --mem 3072 --disk 3072
+# Where librdmacm connects.  Debian's kernel has no siw; it is built once.
+if [ -n "$siw" ]; then
+	tests/vm/rdma-vm --siw --prepare 2>"$said" || skip "iWARP: $(tail -n 1 "$said")"
+	guest 3 300 "$siw" --siw --mem 1024 --disk 256
 fi
-# The same calls where librdmacm connects.  Debian's kernel has no siw; it is built once.
-if [ "$T" = iwarp ]; then
-	if tests/vm/rdma-vm --siw --prepare 2>"$said"; then
-		tests/vm/rdma-vm --siw --host-root --ro --mem 1024 --disk 256 --timeout 300 \
-		    . -- env B="${B:-build}" CI=1 T=calls tests/vm/guest.sh || rc=$?
-	else
-		echo "skipped: iWARP: $(tail -n 1 "$said")"
-	fi
-fi
-exit $rc
+for p in $long; do
+	guest "$p" 7200 "$p" --mem 4096 --disk 20480
+done
+grep -hE '^[0-9]+ passed, [0-9]+ failed$' "$out"/* |
+    awk '{ p += $1; f += $3 } END { print p + 0 " passed, " f + 0 " failed"; exit f > 0 || NR == 0 }'
