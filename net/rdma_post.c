@@ -120,6 +120,9 @@ net_rdma_post(struct rdma_chan *c, const struct ibv_send_wr *wr, const struct wr
 		    b->sge[i].length);
 		b->sge[i].addr = (uintptr_t)b->small[i];
 	}
+	/* Soft-iWARP completes what follows a READ before that READ: then it waits for it. */
+	if (c->dev->iwarp && wr->opcode != IBV_WR_RDMA_READ)
+		b->wr[i].send_flags |= IBV_SEND_FENCE;
 	/* One completion ends all before it, but the last ones must have one too. */
 	c->unsignaled_slots += as->slot != NULL;
 	if (as->out != NULL || ++c->unsignaled >= SIGNAL_EACH ||
