@@ -274,7 +274,7 @@ sim_offer_revoked(struct chan *c, struct offer *o)
 			return;		/* that is answer enough */
 		o->told = false;
 		tell_done(c->mine, o);
-	} else {
+	} else if (o->rx_open || o->far_open) {	/* else it ended where nobody could be told */
 		stat_add(&s->revoked_read, o->reading);
 		sim_offer_check(c, o);
 	}
