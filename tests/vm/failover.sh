@@ -1,8 +1,8 @@
 #!/bin/sh
 # Nodes with an RDMA device each, and an Ethernet between them, under load: a storage node and a
-# leader are killed at once, one is stopped, a cable is pulled, packets vanish, memory cannot be
-# locked, a device is removed.  No program sees an error, nothing acknowledged is lost; in the
-# end all goes over queue pairs again, without a copy, and no more is held than before.
+# leader are killed at once, one is stopped, a cable is pulled, packets vanish.  No program sees
+# an error, nothing acknowledged is lost; in the end all goes over queue pairs again, without a
+# copy.
 . "$(dirname "$0")/../cluster/_lib.sh"
 HERE=$HERE/../cluster
 STORAGES=${STORAGES:-3} LOADED=${LOADED:-1} SIZE=${SIZE:-512MiB} OPAUSE=${OPAUSE:-0.05}
