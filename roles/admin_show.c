@@ -3,6 +3,7 @@
  * say the same. */
 #include "roles/admin_show.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -11,7 +12,7 @@
 
 #include "conf/err.h"
 
-#define COLUMNS_MAX	16u
+#define COLUMNS_MAX	24u
 #define CELL_MAX	512u
 
 /* A table being built: cells are kept until the widths are known. */
@@ -30,6 +31,7 @@ show_begin(struct show *s, FILE *to, bool json, const char *const *heads)
 	*s = (struct show){ .to = to, .json = json, .heads = heads };
 	while (heads[s->columns] != NULL)
 		s->columns++;
+	assert(s->columns <= COLUMNS_MAX);
 }
 
 __attribute__((format(printf, 2, 3))) static void
