@@ -15,5 +15,6 @@ printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -I{} sh -c '
 	[ $r = ok ] || { echo "---- $n"; tail -n 60 "$out/$n.log"; echo "----"; }'
 passed=$(cat "$out"/*.result | grep -c '^ok$')
 failed=$(( $# - passed ))
+[ "$failed" = 0 ] || echo "failed: $(cd "$out" && grep -L '^ok$' *.result | sed 's/\.result$//' | xargs)"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
