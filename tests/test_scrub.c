@@ -601,7 +601,7 @@ main(void)
 	tcase_add_loop_test(tc, asked_again, 0, 4);
 	tcase_add_test(tc, backs_off);
 	tcase_add_test(tc, sound_after_all);
-	tcase_add_loop_test(tc, any_seed, 0, n != NULL ? atoi(n) : 40);
+	tcase_add_loop_test(tc, any_seed, 0, n != NULL && *n != '\0' ? atoi(n) : 40);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
