@@ -3,7 +3,8 @@
  *
  * It is made when it is needed, for user 0 only, and is used only while it is so: what was
  * reached through directories that others may not enter is not shown to them here.  The
- * name of an inode in it is # and its number. */
+ * name of an inode in it is # and its number; when that is taken, a number behind it, and when
+ * the first few of these are, the time: so another command finds another name. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,7 +14,8 @@
 #include "meta/op_repair.h"
 
 #define LOST_FOUND	"lost+found"
-#define LOST_TRIES	8u	/* names for one inode */
+#define LOST_TRIES	8u	/* names for one inode, and as many with the time */
+#define NAME_BYTES	48u
 
 /* The directory, made if it is not there. */
 static int
@@ -52,17 +54,18 @@ lost_dir(struct fs_op *o, struct inode *dir)
 
 /* A free name for @ino there: 0 and it is in @text; -EEXIST. */
 static int
-free_name(struct fs_op *o, const struct inode *dir, ino_id ino, char text[32])
+free_name(struct fs_op *o, const struct inode *dir, ino_id ino, char text[NAME_BYTES])
 {
-	for (unsigned i = 0; i < LOST_TRIES; i++) {
+	for (unsigned i = 0; i < 2 * LOST_TRIES; i++) {
 		struct msg_str name;
 		struct entry e;
 		int rc;
 
 		if (i == 0)
-			snprintf(text, 32, "#%" PRIu64, ino);
+			snprintf(text, NAME_BYTES, "#%" PRIu64, ino);
 		else
-			snprintf(text, 32, "#%" PRIu64 ".%u", ino, i);
+			snprintf(text, NAME_BYTES, "#%" PRIu64 ".%" PRIu64, ino,
+			    i < LOST_TRIES ? i : (uint64_t)o->cmd->wall_ns + i);
 		name = msg_str(text);
 		rc = op_room(o, dir, &name, &e);
 		if (rc != 0 && rc != -ENOSPC)
@@ -71,17 +74,29 @@ free_name(struct fs_op *o, const struct inode *dir, ino_id ino, char text[32])
 	return -EEXIST;
 }
 
+/* Where @ino could go: 0, the directory is in @dir and the name in @text. */
+static int
+place(struct fs_op *o, ino_id ino, struct inode *dir, char text[NAME_BYTES])
+{
+	int rc = lost_dir(o, dir);
+
+	if (rc != 0)
+		return rc;
+	if (dir->ino == ino)		/* another fault, which comes first */
+		return -EAGAIN;
+	return free_name(o, dir, ino, text);
+}
+
 /* Give @in, which has no entry, one there. */
 static int
 put(struct fs_op *o, struct inode *in)
 {
 	struct msg_str name;
 	struct inode dir;
-	char text[32];
+	char text[NAME_BYTES];
 	int rc;
 
-	if ((rc = lost_dir(o, &dir)) != 0 ||
-	    (rc = free_name(o, &dir, in->ino, text)) != 0)
+	if ((rc = place(o, in->ino, &dir, text)) != 0)
 		return rc;
 	name = msg_str(text);
 	if (S_ISDIR(in->mode)) {
@@ -143,7 +158,8 @@ is_below_itself(struct fs_op *o, struct op_repair *r, const struct inode *in)
 int
 op_lost_cycle(struct fs_op *o, struct op_repair *r, const struct msg_repair_row *q)
 {
-	struct inode in, dir;
+	struct inode in, dir, lost;
+	char text[NAME_BYTES];
 	struct entry e;
 	int rc;
 
@@ -161,12 +177,8 @@ op_lost_cycle(struct fs_op *o, struct op_repair *r, const struct msg_repair_row 
 	if (rc != 0 || e.ino != in.ino)
 		return -ESTALE;
 	/* Before anything is changed: is there a place? */
-	{
-		struct inode lost;
-
-		if ((rc = lost_dir(o, &lost)) != 0)
-			return rc;
-	}
+	if ((rc = place(o, in.ino, &lost, text)) != 0)
+		return rc;
 	op_unlink_name(o, &dir, &q->name);
 	if (dir.nlink > 2)
 		dir.nlink--;

@@ -545,6 +545,27 @@ START_TEST(who_may)
 }
 END_TEST
 
+/* All names that come to mind are taken. */
+START_TEST(names_taken)
+{
+	struct msg_entry_rep r;
+	char name[32];
+
+	h_mkdir(h, INO_ROOT, "lost+found", 0700, &r);
+	for (unsigned i = 0; i < 12; i++) {
+		snprintf(name, sizeof(name), i == 0 ? "#%u" : "#%u.%u", (unsigned)I.d, i);
+		h_create(h, r.attr.ino, name, 0600, 0, NULL);
+		snprintf(name, sizeof(name), i == 0 ? "#%u" : "#%u.%u", (unsigned)I.f, i);
+		h_create(h, r.attr.ino, name, 0600, 0, NULL);
+	}
+	plant(_i == 0 ? LOOP : ORPHAN);
+	repair_all("names are taken");
+	if (_i == 0)
+		ck_assert_uint_eq(inode_of(I.d).parent, r.attr.ino);
+	ck_assert_uint_eq(inode_of(r.attr.ino).size, 25);
+}
+END_TEST
+
 /* A directory too large to be counted in one command. */
 START_TEST(large)
 {
@@ -634,6 +655,7 @@ main(void)
 	tcase_add_test(t, once);
 	tcase_add_test(t, old_image);
 	tcase_add_test(t, who_may);
+	tcase_add_loop_test(t, names_taken, 0, 2);
 	tcase_add_test(t, large);
 	tcase_add_loop_test(t, one_bad_inode, 0, 7);
 	tcase_add_test(t, in_the_way);
