@@ -241,7 +241,7 @@ admit(struct chunk_craq *c, struct chunk_craq_op *op)
 	op->entry = e;
 	op->todo = 0;
 	op->stale = op->touched = op->whole = op->unknown = op->sent = false;
-	op->pending_here = op->job_own = op->job_loaded = false;
+	op->pending_here = op->job_own = op->job_loaded = op->no_space = false;
 	op->store = S_NONE;
 	op->forward = F_NONE;
 	op->rep_version = op->job_version = op->job_base = 0;
@@ -320,6 +320,7 @@ chunk_craq_next(struct chunk_craq *c, struct chunk_craq_effect *out)
 		out->len = op->len;
 		out->check = op->check_here;
 		out->touched = op->touched && op->rc == 0;
+		out->no_space = op->no_space && op->rc != 0;
 	}
 	return true;
 }

@@ -107,7 +107,7 @@ struct chunk_craq_op {
 	struct chunk_craq_entry *entry;
 	uint8_t		state, store, forward, job_kind;
 	bool		job_own, job_loaded, whole, unknown, pending_here, stale;
-	bool		touched, sent;
+	bool		touched, sent, no_space;
 	uint16_t	todo;
 	uint32_t	job_epoch, tries;
 	uint64_t	job_version, job_base, wake_ns;
@@ -170,6 +170,9 @@ struct chunk_craq_effect {
 	int		rc;
 	uint32_t	len, check;	/* REPLY; FORWARD, force: check */
 	bool		touched;	/* REPLY: it made a version, was not a repeat */
+	bool		no_space;	/* REPLY: there is no space here for a version that
+					 * replicas behind us may hold, so it cannot be refused
+					 * any more: only a chain without us can go on */
 };
 
 /* @n: most chunks worked on or in doubt at once, 1..1048576; memory is taken here.

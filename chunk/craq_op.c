@@ -16,10 +16,13 @@
  *   failed       refused (1)     reply why
  *   failed       done            head: fetch it back from behind; others: in doubt
  *   failed       not known       in doubt: successors may be ahead of us
+ *   no space     done, not known in doubt, and the owner is told: there may be none for long
  *
  *   (1) refused: nothing of the version is, or will be, behind us.  Only the errors that
  *       net/msg_storage.h lists say so, and only while no attempt has ended in any other
- *       way: a lost answer may hide a version that was stored.
+ *       way: a lost answer may hide a version that was stored.  But no space says so also
+ *       after such attempts: it came with a fence, so none of them is to be expected any
+ *       more, and who had taken one would have it stored, pending or in doubt.
  *
  * A SYNCING successor gets what we have stored, whole, after we have stored it.  So it never
  * holds a version that this reading tail may yet lose, none of its answers refuses, and what
@@ -341,6 +344,7 @@ have_update(struct chunk_craq *c, struct chunk_craq_op *op,
 	op->unknown = pending != 0 || e->doubt != 0;
 	op->touched = true;
 	if (!ev->room) {
+		op->no_space = op->unknown;
 		chunk_craq_finish(c, op, op->unknown ? ERR_BUSY : -ENOSPC);
 		return;
 	}
@@ -502,6 +506,27 @@ repaired(struct chunk_craq *c, struct chunk_craq_op *op)
 	chunk_craq_finish(c, op, rc);
 }
 
+/* Nobody behind us has the version, nor will: it is void. */
+static void
+refused(struct chunk_craq *c, struct chunk_craq_op *op)
+{
+	struct chunk_craq_entry *e = op->entry;
+
+	assert(!op->unknown);					/* 4 */
+	/* A replica behind us may have dropped what a crash brings back: its number is
+	 * not given to other bytes. */
+	if (op->target->head)
+		op->target->skip++;
+	if (op->store == S_OK || op->pending_here)
+		chunk_craq_want(c, op, CRAQ_ABORT);
+	if (e->doubt != 0 && e->doubt == op->job_version)
+		chunk_craq_clear_doubt(e);
+	if (op->job_own)
+		chunk_craq_finish(c, op, op->forward_rc);
+	else
+		chunk_craq_look(c, op);	/* that was another's */
+}
+
 static void
 settle(struct chunk_craq *c, struct chunk_craq_op *op)
 {
@@ -521,31 +546,26 @@ settle(struct chunk_craq *c, struct chunk_craq_op *op)
 		chunk_craq_finish(c, op, ERR_STALE_CHAIN);
 		return;
 	}
-	/* A replica behind us may have dropped what a crash brings back: its number is
-	 * not given to other bytes. */
-	if (op->forward == F_REFUSED && op->target->head)
-		op->target->skip++;
-	if (op->store == S_OK) {
-		if (op->forward == F_REFUSED) {
-			assert(!op->unknown);			/* 4 */
-			chunk_craq_want(c, op, CRAQ_ABORT);
-			chunk_craq_finish(c, op, op->forward_rc);
-		} else if (op->forward == F_GAVE_UP) {
-			chunk_craq_finish(c, op, -ETIMEDOUT);
-		} else {
-			commit(c, op);
-		}
+	if (op->forward == F_REFUSED) {
+		refused(c, op);
 		return;
 	}
-	if (op->forward == F_REFUSED) {
-		chunk_craq_finish(c, op, op->forward_rc);
-	} else if (!op->sent) {
+	if (op->store == S_OK) {
+		if (op->forward == F_GAVE_UP)
+			chunk_craq_finish(c, op, -ETIMEDOUT);
+		else
+			commit(c, op);
+		return;
+	}
+	if (!op->sent) {
 		chunk_craq_finish(c, op, op->store_rc);
 	} else if (op->forward == F_DONE && op->target->head && !op->job_loaded &&
-	    op->store_rc != -EIO && op->job_kind != UPDATE_REMOVE && !op->stale) {
+	    op->store_rc != -EIO && op->store_rc != -ENOSPC &&
+	    op->job_kind != UPDATE_REMOVE && !op->stale) {
 		op->state = FETCHING;
 		chunk_craq_want(c, op, CRAQ_FETCH);
 	} else {
+		op->no_space |= op->store_rc == -ENOSPC;
 		chunk_craq_set_doubt(op);
 		if (op->stale)
 			chunk_craq_finish(c, op, ERR_STALE_CHAIN);
@@ -653,6 +673,7 @@ chunk_craq_stored(struct chunk_craq *c, struct chunk_craq_op *op,
 		/* The copy of an earlier attempt is still there and will do. */
 		op->store = S_FAILED;
 		op->store_rc = ERR_BUSY;
+		op->no_space |= ev->rc == -ENOSPC;
 	} else {
 		bool wait = ev->rc == ERR_BUSY || ev->rc == -ENOMEM;
 
@@ -684,7 +705,9 @@ chunk_craq_forwarded(struct chunk_craq *c, struct chunk_craq_op *op,
 		op->rep_version = ev->version;
 		op->len_below = ev->len;
 		op->check_below = ev->check;
-	} else if (refusal(rc) && !op->unknown && !op->target->whole) {
+	} else if ((rc == -ENOSPC || (refusal(rc) && !op->unknown)) &&
+	    !op->target->whole) {
+		op->unknown = false;
 		op->forward = F_REFUSED;
 	} else {
 		op->unknown = true;

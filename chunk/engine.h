@@ -34,6 +34,13 @@
 #define CHUNK_DAMAGED_MAX	4096u	/* damaged chunks remembered */
 #define CHUNK_READ_MAX		(64u << 20)
 
+/* Bytes of a checksum block of chunks of 1 << @shift bytes. */
+static inline uint32_t
+chunk_sum_bytes(unsigned shift)
+{
+	return shift <= 22 ? CHUNK_BLOCK : 1u << (shift - 10);
+}
+
 struct chunk_engine;
 
 struct chunk_engine_conf {

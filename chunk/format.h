@@ -130,13 +130,6 @@ _Static_assert((1u << CHUNK_SHIFT_MAX) / CHUNK_BLOCK == CHUNK_EXTENTS_MAX, "bloc
 _Static_assert((1u << CHUNK_SHIFT_MAX) <= CHUNK_READ_MAX, "a read takes a whole chunk");
 _Static_assert(CHUNK_BLOCK == DISK_ALIGN, "a block is what a disk takes");
 
-/* Bytes of a checksum block of chunks of 1 << @shift bytes. */
-static inline uint32_t
-chunk_sum_bytes(unsigned shift)
-{
-	return shift <= 22 ? CHUNK_BLOCK : 1u << (shift - 10);
-}
-
 /* Blocks of @unit bytes that @len bytes touch; @unit a power of two. */
 static inline uint32_t
 chunk_blocks(uint32_t len, uint32_t unit)

@@ -165,15 +165,16 @@ MSG_DECLARE(beat, MSG_BEAT)
 MSG_DECLARE(beat_rep, MSG_BEAT_REP)
 MSG_DECLARE(goodbye, MSG_GOODBYE)
 
-/* The last serving replica has brought the syncing one up to date, or cannot. */
+/* The last serving replica has brought the syncing one up to date, or cannot; or one that
+ * serves lacks the space for what others have. */
 #define MSG_SYNCED(F) \
-	F(u32, node,    "node of the last serving replica")                     \
+	F(u32, node,    "node of the last serving replica, or of the target itself") \
 	F(uid, boot,    "as registered")                                        \
 	F(u32, chain,   "chain id")                                             \
 	F(u32, version, "chain version under which all was compared")           \
 	F(u32, target,  "the replica that has everything now")                  \
-	F(i32, rc,      "not 0: it does not take what it is sent, this is why; " \
-	    "the chain is to go on without it")
+	F(i32, rc,      "not 0: it does not take what it is sent, or has no space for " \
+	    "what others have, this is why; the chain is to go on without it")
 MSG_DECLARE(synced, MSG_SYNCED)
 
 /* ---- operators ---- */

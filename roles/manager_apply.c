@@ -224,7 +224,7 @@ apply_synced(struct manager_state *s, struct bytes_reader *r)
 {
 	node_id node = bytes_get_u32(r);
 	const struct routing_chain *c;
-	const struct routing_target *tail;
+	const struct routing_target *tail, *own;
 	struct uid128 boot;
 	chain_id id;
 	uint32_t version;
@@ -250,9 +250,16 @@ apply_synced(struct manager_state *s, struct bytes_reader *r)
 			return 0;		/* said again */
 	if (c->version != version)
 		return ERR_STALE_CHAIN;
+	own = routing_target(s->routing, target);
 	if (n == 0 || (tail = routing_target(s->routing, c->targets[n - 1])) ==
-	    NULL || tail->node != node)
+	    NULL || (tail->node != node && (why == 0 || own == NULL ||
+	    own->node != node)))
 		return ERR_NOT_OWNER;
+	/* Who serves says so itself. */
+	for (unsigned i = 0; i < n; i++)
+		if (c->targets[i] == target && why != 0 &&
+		    (own == NULL || own->node != node))
+			return ERR_NOT_OWNER;
 	rc = manager_heal_chain(s, id, why == 0 ? MANAGER_CHAIN_SYNCED :
 	    MANAGER_CHAIN_UNFIT, target, 0);
 	if (rc == 0 && why == 0)

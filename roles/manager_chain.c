@@ -4,8 +4,8 @@
  * Invariants (manager_chain_step asserts those of its result):
  *  1  The states never go down along the chain; at most one replica is SYNCING and only
  *     if one serves; at most one is LASTSRV and only if none serves.
- *  2  Who serves and stays alive goes on serving, in the same order, but for ROTATE, PART
- *     and REPLACE, which leave another one that does.
+ *  2  Who serves and stays alive goes on serving, in the same order, but for ROTATE, PART,
+ *     UNFIT and REPLACE, which leave another one that does.
  *  3  A replica serves only if it did, by SYNCED, by ACCEPT, or as the LASTSRV that came
  *     back; so at any time each of them has every acknowledged write (but for ACCEPT).
  *  4  Looking again changes nothing.
@@ -47,6 +47,7 @@ enum {
 	X(OFFLINE, LOOK,    ALIVE | FREE,           WAITING, "back") \
 	X(SYNCING, SYNCED,  NAMED,                  SERVING, "has everything") \
 	X(SYNCING, UNFIT,   NAMED,                  OFFLINE, "does not take it") \
+	X(SERVING, UNFIT,   NAMED | OTHER,          OFFLINE, "has no space for what others have") \
 	X(SERVING, ROTATE,  NAMED | OTHERS,         OFFLINE, "out of place") \
 	X(SERVING, PART,    NAMED | OTHER,          APART,   "cut from a neighbour") \
 	X(SYNCING, PART,    NAMED,                  APART,   "cut from who syncs it") \

@@ -16,6 +16,7 @@
  *   SYNCING  nobody is left to copy from                     WAITING
  *   SYNCING  has everything now                              SERVING
  *   SYNCING  cannot take what it is sent: it is held         OFFLINE
+ *   SERVING  has no space for what others have: held, too    OFFLINE
  *   WAITING  gone                                            OFFLINE
  *   WAITING  its turn: somebody serves, nobody syncs         SYNCING
  *   WAITING  the operator takes what it has for everything   SERVING
@@ -50,7 +51,8 @@ enum manager_chain_event {
 	MANAGER_CHAIN_JOIN,	/* and no more */
 	MANAGER_CHAIN_ACCEPT,	/* operator: what @target has is everything */
 	MANAGER_CHAIN_REPLACE,	/* operator: @with in the place of @target */
-	MANAGER_CHAIN_UNFIT	/* @target, which syncs, does not take what it is sent */
+	MANAGER_CHAIN_UNFIT	/* @target, which syncs, does not take what it is sent; or which
+				 * serves, has no space for it */
 };
 struct manager_chain_input {
 	enum manager_chain_event event;
@@ -69,7 +71,8 @@ void	manager_chain_init(struct routing_chain *c, const target_id *targets,
  *
  * 0 when any replica changed its state, even if it changed back: c->version rises by
  * one; -EALREADY when nothing did.  Otherwise @c is as it was: -ENOENT, @target is not in
- * the chain; ERR_STALE_CHAIN, SYNCED or UNFIT for one that does not sync; -EINVAL, @with is in it
+ * the chain; ERR_STALE_CHAIN, SYNCED or UNFIT for one that does not sync
+ * (UNFIT: nor serves beside others); -EINVAL, @with is in it
  * already or 0; -EBUSY, the event must not happen now: see the table. */
 int	manager_chain_step(struct routing_chain *c,
 	    const struct manager_chain_input *in);

@@ -116,6 +116,8 @@ struct storage_target {
 	bool	    committed;		/* the reading tail has done so with all it had */
 	bool	    was_head;		/* in the version that was served before */
 	uint32_t    head_since;		/* version; cuts of before are not remembered here */
+	uint32_t    unfit;		/* chain version in which the manager was told that we
+					 * have no space for what others have */
 	struct chunk_id settle_at;	/* pending versions up to it are done, */
 	bool	    settle_begun;	/* if any */
 	struct clock_defer settle_step;
@@ -319,6 +321,9 @@ void	storage_apart_asked(struct storage_target *t);
 void	storage_apart_answered(struct storage_target *t, int rc);
 /* Several times a second. True: the manager should be told now. */
 bool	storage_apart_tick(struct storage_worker *w);
+/* There is no space here for a version that others of the chain may hold: the chain is to go
+ * on without us.  Nothing to tell when nobody else serves. */
+void	storage_unfit(struct storage_target *t);
 /* At most STORAGE_NEIGHBOURS. */
 unsigned storage_apart_rows(const struct storage_worker *w, struct msg_neighbour *rows);
 void	storage_apart_close(struct storage_worker *w);

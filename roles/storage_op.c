@@ -113,12 +113,12 @@ storage_op_start(struct storage_op *op)
 /* ---- effects ---- */
 
 /* The engine's own marks count more exactly; this one keeps a write from being forwarded
- * that we are about to refuse. */
+ * that we are about to refuse.  At either end a checksum block may have to be moved. */
 static bool
 room(const struct storage_op *op)
 {
 	const struct storage_disk *d = op->t->disk;
-	uint64_t capacity, used, need = op->len + 2ull * CHUNK_BLOCK;
+	uint64_t capacity, used, need = op->len + 2ull * chunk_sum_bytes(op->shift);
 
 	if (op->craq.kind != CRAQ_REPAIR && op->craq.update != UPDATE_WRITE &&
 	    op->craq.update != UPDATE_REPLACE)
@@ -644,6 +644,8 @@ reply(struct storage_op *op, const struct chunk_craq_effect *eff)
 		    op->t->v.chain, op->craq.chain_version, op->t->v.target,
 		    (unsigned long long)op->craq.id.ino, op->craq.id.index,
 		    err_name(eff->rc));
+	if (eff->no_space)
+		storage_unfit(op->t);
 	if (eff->rc != 0)
 		storage_left_note(op);
 	count(op, eff);

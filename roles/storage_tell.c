@@ -125,6 +125,21 @@ storage_synced(struct storage_worker *w, chain_id chain, uint32_t version,
 }
 
 void
+void
+storage_unfit(struct storage_target *t)
+{
+	const struct storage_view_chain *v = &t->v;
+
+	if (t->unfit == v->version || v->pos >= v->serving_n || v->serving_n < 2 ||
+	    !t->craq.serving || storage_synced(t->w, v->chain, v->version, v->target,
+	    -ENOSPC) != 0)
+		return;				/* who asks again tells it */
+	t->unfit = v->version;
+	log_error(&t->w->env->log, "no space for what other replicas have, the chain goes "
+	    "on without this one", "chain=%u version=%u target=%u disk=%s", v->chain,
+	    v->version, v->target, t->disk->path);
+}
+
 storage_told_check(struct storage *st, const struct routing *r)
 {
 	list_for_each_safe(it, tmp, &st->tolds) {

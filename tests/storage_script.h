@@ -73,6 +73,7 @@ struct script {
 	struct msg_synced last_synced;
 	unsigned	 refused;	/* of them, with a reason why not */
 	uint64_t	 hold_ns;	/* then, how long it may not sync */
+	unsigned	 unfit;		/* of those, which served */
 	uint64_t	 held_until_ns[NODES + 1];
 	unsigned	 sync_rows;	/* in beats, so far */
 	uint64_t	 cuts[NODES + 1][NODES + 1];	/* told last, by whom of whom */
@@ -626,6 +627,23 @@ manager_serve(void *ctx, struct net_req *req)
 
 	(void)ctx;
 	if (T.m.deaf && req->method != MSG_routing && req->method != MSG_client_beat) {
+/* It lacks the space for what others have. */
+static void
+unfit(const struct routing_chain *at, target_id target)
+{
+	struct routing_chain c = *at;
+
+	for (unsigned i = 0; i < c.target_n && routing_serving_n(&c) > 1; i++) {
+		if (c.targets[i] != target || c.states[i] != TARGET_SERVING)
+			continue;
+		T.m.unfit++;
+		c.states[i] = TARGET_OFFLINE;
+		put_chain(&c);
+		publish();
+		return;
+	}
+}
+
 		net_req_drop(req);
 		return;
 	}
@@ -679,6 +697,7 @@ manager_serve(void *ctx, struct net_req *req)
 	default:
 		rc = ERR_BAD_METHOD;
 	}
+			unfit(c, q->target);
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
 }
 

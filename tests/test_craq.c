@@ -66,6 +66,8 @@ drain(void)
 			say(" %s", e.rc == 0 ? "ok" : err_name(e.rc));
 			if (e.rc == 0)
 				say(" v%llu", (unsigned long long)e.version);
+			if (e.no_space)
+				say(" no space");
 			break;
 		case CRAQ_CANCEL:
 		case CRAQ_LOOK:
@@ -242,7 +244,7 @@ START_TEST(answer_lost)
 	one.now += 10 * NS_PER_MS;
 	event(0, CRAQ_EV_WOKEN, 0, 0, 0, NULL);
 	one.now += 2 * NS_PER_S;
-	event(0, CRAQ_EV_FORWARDED, -ENOSPC, 0, 0, NULL);
+	event(0, CRAQ_EV_FORWARDED, ERR_PAYLOAD_CRC, 0, 0, NULL);
 	expect("a refusal after a lost answer says nothing",
 	    "0: look\n0: store kind1 v2 on v1\n0: forward kind1 v2 on v1\n"
 	    "0: wake\n0: forward kind1 v2 on v1\n0: reply ETIMEDOUT\n");
@@ -279,7 +281,7 @@ START_TEST(own_store_fails)
 	one.now += 2 * NS_PER_S;
 	event(1, CRAQ_EV_FORWARDED, -ETIMEDOUT, 0, 0, NULL);
 	expect("in doubt", "1: look\n1: store kind1 v2 on v1\n"
-	    "1: forward kind1 v2 on v1\n1: reply ERR_BUSY\n");
+	    "1: forward kind1 v2 on v1\n1: reply ERR_BUSY no space\n");
 	ck_assert(chunk_craq_dirty(one.c, &one.t, id7,
 	    &(struct chunk_info){ .committed = 1 }));
 	admit(2, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 3);
@@ -289,6 +291,60 @@ START_TEST(own_store_fails)
 	expect("nobody has it: the number is void",
 	    "2: look\n2: fetch v2\n2: look\n2: store kind1 v4 on v1\n"
 	    "2: forward kind1 v4 on v1\n");
+	one_close();
+}
+END_TEST
+
+/* Nothing is fetched back for want of space; and a successor without space says so in answer
+ * to an attempt that fences the lost ones: none of the version is behind us. */
+START_TEST(no_space)
+{
+	struct chunk_info v1 = { .committed = 1 };
+	struct chunk_info p2 = { .committed = 1, .pending = 2, .pending_check = 5 };
+
+	one_open(true, false);
+	admit(0, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 1);
+	event(0, CRAQ_EV_INFO, 0, 0, 0, &v1);
+	event(0, CRAQ_EV_STORED, -ENOSPC, 0, 0, NULL);
+	event(0, CRAQ_EV_FORWARDED, 0, 2, 5, NULL);
+	expect("behind us, not here", "0: look\n0: store kind1 v2 on v1\n"
+	    "0: forward kind1 v2 on v1\n0: reply ERR_BUSY no space\n");
+	ck_assert(chunk_craq_doubts(one.c, &one.t, id7));
+	one_close();
+
+	one_open(true, false);
+	admit(0, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 1);
+	event(0, CRAQ_EV_INFO, 0, 0, 0, &v1);
+	event(0, CRAQ_EV_STORED, 0, 0, 5, NULL);
+	event(0, CRAQ_EV_FORWARDED, -ETIMEDOUT, 0, 0, NULL);
+	one.now += 10 * NS_PER_MS;
+	event(0, CRAQ_EV_WOKEN, 0, 0, 0, NULL);
+	event(0, CRAQ_EV_FORWARDED, -ENOSPC, 0, 0, NULL);
+	expect("the second attempt is refused", "0: look\n0: store kind1 v2 on v1\n"
+	    "0: forward kind1 v2 on v1\n0: wake\n0: forward kind1 v2 on v1\n"
+	    "0: abort v2\n0: reply ENOSPC\n");
+	admit(1, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 2);
+	event(1, CRAQ_EV_INFO, 0, 0, 0, &p2);
+	event(1, CRAQ_EV_LOADED, 0, 0, 0, NULL);
+	event(1, CRAQ_EV_FORWARDED, -ENOSPC, 0, 0, NULL);
+	event(1, CRAQ_EV_INFO, 0, 0, 0, &v1);
+	expect("what another one left is void, and it goes on",
+	    "1: look\n1: load v2\n1: forward kind4 v2 on v1 loaded\n"
+	    "1: abort v2\n1: look\n1: store kind1 v6 on v1\n"
+	    "1: forward kind1 v6 on v1\n");
+	one_close();
+
+	one_open(true, false);
+	admit(0, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 1);
+	event(0, CRAQ_EV_INFO, 0, 0, 0, &v1);
+	event(0, CRAQ_EV_STORED, 0, 0, 5, NULL);
+	event(0, CRAQ_EV_FORWARDED, -ETIMEDOUT, 0, 0, NULL);
+	one.now += 10 * NS_PER_MS;
+	event(0, CRAQ_EV_WOKEN, 0, 0, 0, NULL);
+	event(0, CRAQ_EV_FORWARDED, -EINVAL, 0, 0, NULL);
+	expect("any other refusal says nothing", "0: look\n0: store kind1 v2 on v1\n"
+	    "0: forward kind1 v2 on v1\n0: wake\n0: forward kind1 v2 on v1\n"
+	    "0: wake\n");
 	one_close();
 }
 END_TEST
@@ -403,8 +459,8 @@ static const struct {
 	const char *text;
 } fulls[] = {
 	{ "nothing of it", 0, 0, "0: look\n0: reply ENOSPC\n" },
-	{ "stored before", 5, 0, "0: look\n0: reply ERR_BUSY\n" },
-	{ "perhaps behind us", 0, 5, "0: look\n0: reply ERR_BUSY\n" },
+	{ "stored before", 5, 0, "0: look\n0: reply ERR_BUSY no space\n" },
+	{ "perhaps behind us", 0, 5, "0: look\n0: reply ERR_BUSY no space\n" },
 };
 
 /* The successor has version 5, we could not store it. */
@@ -910,6 +966,7 @@ main(void)
 	tcase_add_test(tc, refused_below);
 	tcase_add_test(tc, answer_lost);
 	tcase_add_test(tc, own_store_fails);
+	tcase_add_test(tc, no_space);
 	tcase_add_test(tc, successor_is_damaged);
 	tcase_add_test(tc, digests_differ);
 	tcase_add_test(tc, chain_moves);

@@ -131,7 +131,13 @@ static const struct {
 	  UNFIT, 2, 0, 0, 0, "1S 3Y 2O" },
 	{ "who syncs does not take it, alone", "1S 3S 2Y", "123", "", UNFIT, 2, 0, 0,
 	  0, "1S 3S 2O" },
-	{ "does not take it, but serves", "1S 2S", "12", "", UNFIT, 2, 0, 0,
+	{ "has no space, and others serve", "1S 2S 3S", "123", "", UNFIT, 1, 0, 0, 0,
+	  "2S 3S 1O" },
+	{ "has no space while another syncs", "1S 2S 3Y", "123", "", UNFIT, 2, 0, 0, 0,
+	  "1S 3Y 2O" },
+	{ "has no space, but serves alone", "1S 2Y", "12", "", UNFIT, 1, 0, 0,
+	  ERR_STALE_CHAIN, NULL },
+	{ "has no space, but others are gone", "1S 2S", "2", "", UNFIT, 2, 0, 0,
 	  ERR_STALE_CHAIN, NULL },
 	{ "does not take it, but is gone", "1S 2Y", "1", "", UNFIT, 2, 0, 0,
 	  ERR_STALE_CHAIN, NULL },
@@ -310,7 +316,7 @@ promises(const struct routing_chain *was, const struct manager_chain_input *in)
 		uint8_t now = state_of(c, id);
 		bool alive = alive_of(was, in, id), moved = in->target == id &&
 		    (in->event == ROTATE || in->event == PART ||
-		    in->event == REPLACE);
+		    in->event == UNFIT || in->event == REPLACE);
 
 		/* 2: stays, and in order */
 		if (was->states[i] == TARGET_SERVING && alive && !moved) {

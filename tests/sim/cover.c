@@ -29,6 +29,8 @@ static const char *const never[] = {
 	"fuse_requests",
 	"rows mended for fsd check",	/* nobody damages metadata */
 	"full_errors",		/* no disk gets full: tests/test_sim_full.c */
+	"has no space for what others have",
+	"false_versions",	/* nobody lies */
 	"crc_failures", "payload_errors",	/* the network does not turn bits */
 	"revoked_early",	/* who serves pulls at once: nothing stands behind a payload */
 	"store_errors", "alone",	/* rare: within what is promised a good replica is left */
