@@ -42,6 +42,7 @@
 
 #define STORAGE_OPS_KEEP	256u	/* free operations kept by a worker */
 #define STORAGE_CUTS		16384u	/* recent cuts a worker remembers, 24 bytes each */
+#define STORAGE_LEFT_BUCKETS	1024u	/* chunks to settle, by their ids */
 #define STORAGE_SYNCS		8u	/* replicas a worker brings up to date at once */
 #define STORAGE_NEIGHBOURS	16u	/* nodes out of reach that a worker tells of */
 #define STORAGE_LIST_PAGE	512u	/* rows of a list asked for at once */
@@ -53,6 +54,7 @@ struct storage_target;
 struct storage_sync;
 struct storage_pieces;
 
+struct storage_left;
 struct storage_disk {
 	struct storage_worker *w;
 	char	       *path;
@@ -214,6 +216,7 @@ struct storage_worker {
 	struct list	 scans;		/* targets with more of them */
 	struct list	 settling;	/* targets on the way into a chain version */
 	struct list	 syncs;		/* all there are, also those that only wait for
+	struct storage_left	*left_buckets[STORAGE_LEFT_BUCKETS];
 					 * their operations to end */
 	struct list	 sync_queue;	/* those that wait for a place, first come first */
 	unsigned	 syncing;	/* places taken */

@@ -7,7 +7,9 @@
  * tail.  So the head tries by itself: a cut at epoch 0, which settles what is older and does
  * nothing more.  A new head tries all that was pending when it became that.
  *
- * What does not fit into the list waits for the next operation. */
+ * The list is bounded: of what is pending the rest is looked for again when there is room.  What
+ * is only in doubt, which no index shows, is always noted: there are no more doubts than the
+ * core has room for, and a chunk is noted once. */
 #include <stdlib.h>
 
 #include "conf/err.h"
@@ -20,8 +22,9 @@
 #define SCAN_STEP	256u		/* pending chunks noted in one turn */
 #define SCAN_PAUSE_NS	(5 * NS_PER_MS)
 
-struct left {
-	struct list	node;		/* w->left, or alone while it is tried */
+struct storage_left {
+	struct list	node;		/* w->left, or w->left_trying */
+	struct storage_left    *next;		/* in its bucket */
 	struct storage_worker *w;
 	target_id	target;
 	struct chunk_id	id;
@@ -40,7 +43,7 @@ wake_at(struct storage_worker *w, uint64_t at_ns)
 
 /* @l waits for @ns. */
 static void
-wait_for(struct left *l, uint64_t ns)
+wait_for(struct storage_left *l, uint64_t ns)
 {
 	l->at_ns = clock_now(l->w->clock) + ns;
 	list_push_back(&l->w->left, &l->node);
@@ -57,9 +60,33 @@ unfinished(struct storage_worker *w, struct storage_target *t, struct chunk_id i
 	return chunk_craq_left(w->craq, &t->craq, id, rc == 0 ? &info : NULL);
 }
 
-static void
-forget(struct left *l)
+static struct storage_left **
+bucket(struct storage_worker *w, target_id target, struct chunk_id id)
 {
+	uint64_t h = (id.ino ^ ((uint64_t)target << 32 | id.index)) *
+	    0x9e3779b97f4a7c15ull;
+
+	return &w->left_buckets[(h >> 40) % STORAGE_LEFT_BUCKETS];
+}
+
+static bool
+noted(struct storage_worker *w, target_id target, struct chunk_id id)
+{
+	const struct storage_left *l = *bucket(w, target, id);
+
+	while (l != NULL && (l->target != target || chunk_id_cmp(l->id, id) != 0))
+		l = l->next;
+	return l != NULL;
+}
+
+static void
+forget(struct storage_left *l)
+{
+	struct storage_left **b = bucket(l->w, l->target, l->id);
+
+	while (*b != l)
+		b = &(*b)->next;
+	*b = l->next;
 	l->w->left_n--;
 	free(l);
 }
@@ -67,20 +94,22 @@ forget(struct left *l)
 static void
 tried(struct storage_op *op, int rc)
 {
-	struct left *l = op->ctx;
+	struct storage_left *l = op->ctx;
 	struct storage_worker *w = op->w;
 
-	(void)rc;		/* storage_left_note() has looked what is left */
 	w->left_busy--;
 	list_remove(&l->node);
-	forget(l);
+	if (rc != 0 && !op->t->gone && !w->stopping && unfinished(w, op->t, l->id))
+		wait_for(l, LEFT_PAUSE_NS);
+	else
+		forget(l);
 	wake_at(w, clock_now(w->clock));	/* there is a place */
 }
 
 enum { NOW, LATER, NEVER };
 
 static int
-when(struct storage_worker *w, struct storage_target *t, const struct left *l)
+when(struct storage_worker *w, struct storage_target *t, const struct storage_left *l)
 {
 	if (t == NULL || t->gone || t->v.pos >= t->v.active_n)
 		return NEVER;
@@ -92,7 +121,7 @@ when(struct storage_worker *w, struct storage_target *t, const struct left *l)
 
 /* False: it cannot be tried now, but has to be later. */
 static bool
-try(struct storage_worker *w, struct left *l)
+try(struct storage_worker *w, struct storage_left *l)
 {
 	struct storage_target *t = map_get(&w->targets, l->target);
 	struct storage_op *op;
@@ -127,11 +156,16 @@ static bool
 note(struct storage_target *t, struct chunk_id id, uint8_t shift, uint64_t ns)
 {
 	struct storage_worker *w = t->w;
-	struct left *l;
+	struct storage_left **b = bucket(w, t->v.target, id), *l;
 
-	if (w->left_n >= LEFT_MAX || (l = malloc(sizeof(*l))) == NULL)
+	if (noted(w, t->v.target, id))
+		return true;
+	if ((w->left_n >= LEFT_MAX && !chunk_craq_doubts(w->craq, &t->craq, id)) ||
+	    (l = malloc(sizeof(*l))) == NULL)
 		return false;
-	*l = (struct left){ .w = w, .target = t->v.target, .id = id, .shift = shift };
+	*l = (struct storage_left){ .w = w, .target = t->v.target, .id = id, .shift = shift,
+	    .next = *b };
+	*b = l;
 	w->left_n++;
 	wait_for(l, ns);
 	return true;
@@ -170,7 +204,7 @@ again(struct clock_timer *timer)
 			list_remove(it);
 	clock_timer_stop(w->clock, timer);
 	list_for_each_safe(it, tmp, &w->left) {
-		struct left *l = list_entry(it, struct left, node);
+		struct storage_left *l = list_entry(it, struct storage_left, node);
 
 		if (w->left_busy >= LEFT_AT_ONCE)
 			break;			/* who ends wakes us */
@@ -193,8 +227,9 @@ storage_left_note(const struct storage_op *op)
 {
 	struct storage_target *t = op->t;
 
-	if (!t->gone && !op->w->stopping && unfinished(op->w, t, op->craq.id))
-		(void)note(t, op->craq.id, op->shift, LEFT_PAUSE_NS);
+	if (!t->gone && !op->w->stopping && unfinished(op->w, t, op->craq.id) &&
+	    !note(t, op->craq.id, op->shift, LEFT_PAUSE_NS) && t->craq.head)
+		storage_left_scan(t);
 }
 
 void
@@ -208,18 +243,18 @@ storage_left_scan(struct storage_target *t)
 }
 
 static void
-free_all(struct list *lefts)
+forget_all(struct list *lefts)
 {
 	struct list *n;
 
 	while ((n = list_pop_front(lefts)) != NULL)
-		free(list_entry(n, struct left, node));
+		forget(list_entry(n, struct storage_left, node));
 }
 
 void
 storage_left_close(struct storage_worker *w)
 {
 	clock_timer_stop(w->clock, &w->left_timer);
-	free_all(&w->left);
-	free_all(&w->left_trying);
+	forget_all(&w->left);
+	forget_all(&w->left_trying);
 }

@@ -3,6 +3,8 @@
 #include "roles/storage_impl.h"
 #include "tests/storage_rig.h"
 
+#define LEFT	4400u	/* more than roles/storage_left.c notes */
+
 /* ---- chains that change, one step at a time ---- */
 
 static void
@@ -17,6 +19,7 @@ fill(uint32_t from, uint32_t to, uint8_t byte)
 }
 
 /* Replica @r of every chain has chunks [@from, @to) as filled. */
+
 static void
 filled(unsigned r, uint32_t from, uint32_t to, uint8_t byte)
 {
@@ -581,6 +584,47 @@ START_TEST(pending_is_settled)
 }
 END_TEST
 
+/* More versions are left unfinished at once than the head notes: it finds the others later. */
+START_TEST(many_left)
+{
+	static uint8_t a[64];
+	struct iovec send = { a, sizeof(a) };
+	struct net_call_opts o = { .send = &send, .send_n = 1 };
+	struct chunk_info info;
+	struct net_addr to;
+
+	cluster_open_with(77, 1, 1);
+	T.m.no_part = true;
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	ck_assert_int_eq(routing_target_addr(member_routing(T.member),
+	    chain_of(0)->targets[0], &to), 0);
+	sim_net_cut(T.net, node_at(0, 0), node_at(0, 1), SIM_NET_SILENT);
+	for (uint32_t i = 1; i <= LEFT; i++) {
+		struct msg_write w = write_msg(i, 0, a, sizeof(a), i + 1, 0);
+		struct net_call lost = { 0 };
+
+		memset(&R, 0, sizeof(R));
+		R.method = MSG_write;
+		o.deadline_ns = clock_now(T.client.clock) + 3 * NS_PER_MS;
+		ck_assert_int_eq(net_call_start(&lost, T.client.hubs[0], &to, MSG_write,
+		    &w, &o, call_done), 0);
+		ck_assert(sim_clock_run_until(T.world, is_done, NULL, NS_PER_S));
+		ck_assert_int_ne(R.rc, 0);
+	}
+	sim_net_heal(T.net);
+	sim_clock_run(T.world, 60 * NS_PER_S);
+	for (unsigned i = 0; i < NODES; i++)
+		ck_assert_int_eq(chunk_engine_next_pending(storage_engine_at(
+		    T.nodes[i].storage, 0), 10 + i + 1, (struct chunk_id){ 0, 0 },
+		    false, &info), -ENOENT);
+	for (uint32_t i = 1; i <= LEFT; i += LEFT / 10) {
+		ck_assert_int_eq(get(2, i, 0, a, sizeof(a)), 0);
+		ck_assert_int_eq(R.item_rc, 0);
+	}
+	cluster_close();
+}
+END_TEST
+
 /* Who is asked what it is not for. */
 START_TEST(wrong_place)
 {
@@ -762,6 +806,7 @@ main(void)
 	tcase_add_loop_test(tc, rotated_alive, 0, 2);
 	tcase_add_test(tc, cut_before_the_head_changed);
 	tcase_add_test(tc, given_away);
+	tcase_add_test(tc, many_left);
 	tcase_add_loop_test(tc, pending_is_settled, 0, 2);
 	tcase_add_test(tc, wrong_place);
 	tcase_add_test(tc, places_go_on);
