@@ -487,7 +487,9 @@ dropped(struct group_req *r, int rc, const void *result, size_t len)
 		ghost_free(m, g);
 	else
 		list_push_front(&t->ghosts, &g->node);
-	ghosts_arm(m, metadata_now(m));
+	/* A leader that hands over takes commands and orders none: as long as it does, each
+	 * would fail at the end of its turn. */
+	ghosts_arm(m, metadata_now(m) + (rc == 0 ? 0 : GHOST_PAUSE_NS));
 }
 
 /* Clients of earlier runs, a page at a time. */
