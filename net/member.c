@@ -18,9 +18,9 @@
  * Invariants
  *  1. lease_until is the sending time of an answered beat plus the lease, or 0; it goes
  *     back only to 0, when the manager says that the lease is another's, and on leaving.
- *     It counts only for who acts on routing as new as that answer spoke of: a node that
- *     was cut off must not serve by the chains of before.  An answer that is ahead of our
- *     routing is kept until that has caught up.
+ *     It counts only for who acts on routing as new as that answer spoke of, or as we
+ *     have promised: a node that was cut off must not serve by the chains of before.  An
+ *     answer that is ahead of our routing is kept until that has caught up.
  *  2. Presence has its timer running, or two calls in flight and `due` set; poll and
  *     refresh have either their call in flight or their timer running, or it is the
  *     refresh and nobody has asked for one; after leave only presence goes on.
@@ -380,7 +380,8 @@ lease_take(struct member *m, const struct grant *g)
 
 	if (g->until_ns <= was)
 		return;
-	atomic_store(&m->lease_routing, g->routing);
+	if (g->routing > atomic_load(&m->lease_routing))
+		atomic_store(&m->lease_routing, g->routing);
 	atomic_store(&m->lease_until_ns, g->until_ns);
 	if (was <= now(m) && g->until_ns > now(m)) {
 		log_info(m->conf.log, "lease won", "node=%" PRIu32, m->node);
@@ -467,9 +468,16 @@ presence_answered(struct net_call *call, int rc)
 		registered(m, a, call->rep);
 	else {
 		const struct msg_beat_rep *rep = call->rep;
+		struct msg_heard rows[MEMBER_AWAITED_MAX];
+		uint32_t n = rep->heard.n < MEMBER_AWAITED_MAX ? rep->heard.n :
+		    MEMBER_AWAITED_MAX;
 
+		if (n > 0)		/* the call may be used again in beat_on() */
+			memcpy(rows, rep->heard.v, n * sizeof(*rows));
 		beat_answered(m, a, rep);
 		beat_on(m, a, rep->routing);
+		if (n > 0 && m->conf.heard != NULL)
+			m->conf.heard(m->conf.ctx, rows, n);
 	}
 }
 
@@ -508,9 +516,12 @@ beat_send(struct member *m, struct asker *a, struct msg_disk_info *disks,
 	struct msg_sync_status syncs[MEMBER_SYNCS_MAX];
 	struct msg_group_status groups[MEMBER_GROUPS_MAX];
 	struct msg_neighbour neighbours[MEMBER_NEIGHBOURS_MAX];
+	uint32_t awaited[MEMBER_AWAITED_MAX];
 	struct msg_beat req = { .node = m->node, .boot = m->conf.boot,
 		.disks = { disks, disk_n }, .syncs = { syncs, 0 },
-		.groups = { groups, 0 }, .neighbours = { neighbours, 0 } };
+		.groups = { groups, 0 }, .neighbours = { neighbours, 0 },
+		.routing = atomic_load(&m->lease_routing),
+		.awaited = { awaited, 0 } };
 
 	if (m->conf.syncs != NULL)
 		req.syncs.n = m->conf.syncs(m->conf.ctx, syncs, MEMBER_SYNCS_MAX);
@@ -519,6 +530,10 @@ beat_send(struct member *m, struct asker *a, struct msg_disk_info *disks,
 		    MEMBER_NEIGHBOURS_MAX);
 	assert(req.syncs.n <= MEMBER_SYNCS_MAX);
 	assert(req.neighbours.n <= MEMBER_NEIGHBOURS_MAX);
+	if (m->conf.awaited != NULL)
+		req.awaited.n = m->conf.awaited(m->conf.ctx, awaited,
+		    MEMBER_AWAITED_MAX);
+	assert(req.awaited.n <= MEMBER_AWAITED_MAX);
 	if (m->conf.groups != NULL)
 		req.groups.n = m->conf.groups(m->conf.ctx, groups,
 		    MEMBER_GROUPS_MAX);
@@ -582,6 +597,16 @@ member_beat_now(struct member *m)
 {
 	if (m->state == JOINED && m->conf.roles != 0)
 		presence_at(m, now(m));
+}
+
+void
+member_promise(struct member *m)
+{
+	uint64_t version = routing_version(m->routing);
+
+	if (version > atomic_load(&m->lease_routing))
+		atomic_store(&m->lease_routing, version);
+	member_beat_now(m);
 }
 
 /* ---- routing ---- */

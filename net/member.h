@@ -25,6 +25,7 @@
 #define MEMBER_SYNCS_MAX	64u	/* replicas whose progress one node tells */
 #define MEMBER_GROUPS_MAX	4u	/* metadata groups that one node leads */
 #define MEMBER_NEIGHBOURS_MAX	64u	/* nodes that one finds out of reach */
+#define MEMBER_AWAITED_MAX	64u	/* nodes that have to have heard */
 
 struct member;
 
@@ -59,6 +60,10 @@ struct member_conf {
 	/* Likewise: nodes that this one cannot reach, or can again. NULL: none. */
 	unsigned	     (*neighbours)(void *ctx, struct msg_neighbour *rows,
 				  unsigned max);
+	/* Likewise: ids of nodes of which this one has to know what they have heard; the
+	 * answers come to heard, which may close the member. NULL: none. */
+	unsigned	     (*awaited)(void *ctx, uint32_t *rows, unsigned max);
+	void		     (*heard)(void *ctx, const struct msg_heard *rows, unsigned n);
 	/* Routing has changed, or a lease was won or lost before its time; never from
 	 * within a member call.  It may close the member. */
 	void		     (*changed)(void *ctx);
@@ -88,6 +93,9 @@ uint32_t member_lease_ms(const struct member *m);	/* how long it is; 0: not know
 void	member_refresh(struct member *m);
 /* Tell the manager of our disks now (one has failed) rather than with the next beat. */
 void	member_beat_now(struct member *m);
+/* From now on nobody here acts on older routing than ours is; a beat tells the managers so,
+ * now. */
+void	member_promise(struct member *m);
 /* Cluster space as last told in a beat. */
 void	member_space(const struct member *m, uint64_t *total_bytes,
 	    uint64_t *used_bytes);

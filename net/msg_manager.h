@@ -144,18 +144,27 @@ MSG_DECLARE(group_status, MSG_GROUP_STATUS)
 	F(u8,  reached,     "0: a replica there gives no sign of life and is waited " \
 	    "for; 1: it has answered just now, and its replicas are apart")
 MSG_DECLARE(neighbour, MSG_NEIGHBOUR)
+/* What a node is known to act on, for who waits until it has heard of a chain. */
+#define MSG_HEARD(F) \
+	F(u32, node,    "node id")                                              \
+	F(u64, routing, "it answers nobody by routing older than this; 0: not known")
+MSG_DECLARE(heard, MSG_HEARD)
 #define MSG_BEAT(F) \
 	F(u32,            node,  "node id")                                     \
 	F(uid,            boot,  "as registered; another one: ERR_STALE_NODE")  \
 	F(list_disk_info, disks, "storage: space and health now")                \
 	F(list_sync_status, syncs, "storage: replicas it brings up to date")    \
 	F(list_group_status, groups, "metadata: the group that it leads")       \
-	F(list_neighbour, neighbours, "storage: nodes that it cannot reach, or can again")
+	F(list_neighbour, neighbours, "storage: nodes that it cannot reach, or can again") \
+	F(u64,            routing, "it answers nobody by routing older than this; 0: not told") \
+	F(list_u32,       awaited, "storage: nodes of which it has to know that they have heard " \
+	    "of a chain, and which it cannot ask")
 #define MSG_BEAT_REP(F) \
 	F(u64, routing,        "newest routing version")                        \
 	F(u64, total_bytes,    "cluster: bytes that files can use in all")      \
 	F(u64, used_bytes,     "cluster: bytes that files use")                 \
-	F(u64, config_version, "newest option-set version")
+	F(u64, config_version, "newest option-set version")                     \
+	F(list_heard, heard,   "one for each that is awaited, same order")
 #define MSG_GOODBYE(F) \
 	F(u32, node, "node id")                                                 \
 	F(uid, boot, "as registered")

@@ -22,6 +22,7 @@
 	X(sync_status, MSG_SYNC_STATUS) \
 	X(group_status, MSG_GROUP_STATUS) \
 	X(neighbour, MSG_NEIGHBOUR) \
+	X(heard, MSG_HEARD) \
 	X(beat, MSG_BEAT) \
 	X(beat_rep, MSG_BEAT_REP) \
 	X(goodbye, MSG_GOODBYE) \

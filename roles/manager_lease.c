@@ -300,6 +300,7 @@ manager_lease_start(struct manager *m)
 		struct manager_node *n = map_get(&m->state.nodes, row->id);
 
 		n->heard = false;
+		n->routing = 0;
 		if (row->state == NODE_UP)
 			lives(m, n);
 	}

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "conf/err.h"
+#include "net/member.h"
 
 /* Who speaks: NULL unless it is the process that holds the node. */
 static struct manager_node *
@@ -190,12 +191,31 @@ fail:
 
 /* ---- beats ---- */
 
+/* What those have told that @q waits for. */
+static uint32_t
+heard(const struct manager *m, const struct msg_beat *q, struct msg_heard *rows)
+{
+	uint32_t n = 0;
+
+	for (; n < q->awaited.n && n < MEMBER_AWAITED_MAX; n++) {
+		const struct manager_node *o = map_get(&m->state.nodes,
+		    q->awaited.v[n]);
+
+		rows[n] = (struct msg_heard){ q->awaited.v[n],
+		    o == NULL ? 0 : o->routing };
+	}
+	return n;
+}
+
 static void
 answer_beat(struct manager *m, struct manager_node *n, struct net_req *req)
 {
+	const struct msg_beat *q = req->msg;
+	struct msg_heard rows[MEMBER_AWAITED_MAX];
 	struct msg_beat_rep rep = {
 		.routing = routing_version(m->state.routing),
-		.config_version = m->state.config_version };
+		.config_version = m->state.config_version,
+		.heard = { rows, heard(m, q, rows) } };
 
 	/* nobody may extend a lease that another manager could be waiting for the end of */
 	if (!group_lease(m->group)) {
@@ -241,6 +261,8 @@ manager_node_beat(struct manager *m, struct net_req *req)
 		net_reply(req, ERR_STALE_NODE, NULL, NULL, 0, NULL, NULL);
 		return;
 	}
+	if (q->routing > n->routing && q->routing <= routing_version(m->state.routing))
+		n->routing = q->routing;
 	disks_told(m, n, &q->disks);
 	manager_repair_told(m, n, &q->syncs);
 	manager_meta_told(m, n, &q->groups);

@@ -132,6 +132,7 @@ struct manager_node {
 	enum manager_fate fate;
 	uint64_t	 seen_ns;	/* last beat, or when we began to lead */
 	bool		 heard;		/* a beat has come since then */
+	uint64_t	 routing;	/* it answers nobody by older; 0: not known */
 	struct net_req	*held;		/* registration of another process of it */
 	uint64_t	 busy;		/* manager.quiet_round */
 	uint64_t	 part_ns;	/* it left chains, being cut from others */

@@ -41,6 +41,7 @@ post_run(struct clock_post *post)
 	free(p->view);
 	free(p->told);
 	free(p->progress);
+	free(p->heard);
 	free(p);
 }
 
@@ -332,6 +333,7 @@ join(struct storage *st)
 	    .name = st->name, .addrs = addrs, .addr_n = st->loop_n,
 	    .disks = disk_rows, .syncs = storage_progress_rows,
 	    .neighbours = storage_neighbour_rows,
+	    .awaited = storage_awaited_rows, .heard = storage_heard_rows,
 	    .changed = changed, .ctx = st };
 
 	for (unsigned i = 0; i < st->loop_n; i++)

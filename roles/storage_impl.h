@@ -53,8 +53,8 @@ struct storage_worker;
 struct storage_target;
 struct storage_sync;
 struct storage_pieces;
-
 struct storage_left;
+
 struct storage_disk {
 	struct storage_worker *w;
 	char	       *path;
@@ -97,6 +97,8 @@ struct storage_view {
 struct storage_fence {
 	struct storage_target *t;
 	target_id	target;
+	node_id		node;
+	uint64_t	routing;	/* who acts on nothing older knows of the version */
 	struct net_addr addr;
 	struct net_call call;
 };
@@ -105,7 +107,8 @@ struct storage_target {
 	struct storage_worker *w;
 	struct storage_disk *disk;
 	struct storage_view_chain v;	/* as last seen */
-	uint32_t    heard;		/* newest chain version that replicas told of */
+	uint32_t    heard;		/* newest chain version that replicas told of, */
+	uint64_t    heard_ns;		/* and when */
 	bool	    gone;		/* routing does not give it to us any more */
 	bool	    seen;		/* by the view being applied */
 	struct chunk_craq_target craq;
@@ -113,13 +116,13 @@ struct storage_target {
 	struct list attempts;		/* those not answered, oldest first */
 	uint64_t    wait_ns;		/* the successor owes a word since then; 0: no */
 	uint64_t    tried_ns;		/* and was asked last */
+	uint32_t    unfit;		/* chain version in which the manager was told that we
+					 * have no space for what others have */
 	/* on the way into a chain version: storage_target.c */
 	struct list in_settling;	/* w->settling */
 	bool	    committed;		/* the reading tail has done so with all it had */
 	bool	    was_head;		/* in the version that was served before */
 	uint32_t    head_since;		/* version; cuts of before are not remembered here */
-	uint32_t    unfit;		/* chain version in which the manager was told that we
-					 * have no space for what others have */
 	struct chunk_id settle_at;	/* pending versions up to it are done, */
 	bool	    settle_begun;	/* if any */
 	struct clock_defer settle_step;
@@ -165,6 +168,7 @@ struct storage_cut_row {
 	X(counter, cut_chunks,     "chunks truncated or removed, at heads")      \
 	X(counter, moves,          "chain versions that were settled into")      \
 	X(counter, settled_chunks, "pending versions committed by that")         \
+	X(counter, false_versions, "chain versions that others spoke of and that never were") \
 	X(counter, synced,         "replicas brought up to date")                \
 	X(counter, compared_chunks, "chunks compared for it")                    \
 	X(counter, copied_chunks,  "chunks copied or removed for it")            \
@@ -211,17 +215,18 @@ struct storage_worker {
 	struct list	 cuts;
 	struct storage_cut_row cut_rows[STORAGE_CUTS];
 	struct list	 left, left_trying;	/* chunks to settle (storage_left.c) */
+	struct storage_left	*left_buckets[STORAGE_LEFT_BUCKETS];
 	unsigned	 left_n, left_busy;
 	struct clock_timer left_timer;
 	struct list	 scans;		/* targets with more of them */
 	struct list	 settling;	/* targets on the way into a chain version */
 	struct list	 syncs;		/* all there are, also those that only wait for
-	struct storage_left	*left_buckets[STORAGE_LEFT_BUCKETS];
 					 * their operations to end */
 	struct list	 sync_queue;	/* those that wait for a place, first come first */
 	unsigned	 syncing;	/* places taken */
 	bool		 sync_pumping;	/* they are being given away */
 	unsigned	 progress_n;	/* replicas the main loop was told of last */
+	uint64_t	 await_ns;	/* the managers were asked last what others have heard */
 	struct storage_neighbour neighbours[STORAGE_NEIGHBOURS];
 	struct chunk_pace pace;
 	struct storage_stat stat;
@@ -246,6 +251,7 @@ struct storage_post {
 	struct storage_view *view;	/* owned until fn takes it */
 	struct storage_told *told;	/* likewise */
 	struct storage_progress *progress;	/* likewise */
+	struct storage_heard *heard;	/* likewise */
 	struct net_addr	     listen;
 };
 
@@ -264,9 +270,15 @@ struct storage_told {
 /* How far the replicas are that one worker brings up to date. */
 #define STORAGE_PROGRESS	16u
 struct storage_progress {
-	unsigned n, neighbour_n;
+	unsigned n, neighbour_n, awaited_n;
 	struct msg_sync_status rows[STORAGE_PROGRESS];
 	struct msg_neighbour neighbours[STORAGE_NEIGHBOURS];
+	node_id awaited[STORAGE_NEIGHBOURS];
+};
+/* What nodes have heard that are waited for. */
+struct storage_heard {
+	unsigned n;
+	struct msg_heard rows[MEMBER_AWAITED_MAX];
 };
 
 enum storage_phase { STORAGE_OPENING, STORAGE_JOINING, STORAGE_SERVING,
@@ -309,6 +321,9 @@ void	storage_worker_stopped(struct storage_worker *w);
  * tell the manager until it has heard or knows better. From a worker. 0 or -ENOMEM. */
 int	storage_synced(struct storage_worker *w, chain_id chain, uint32_t version,
 	    target_id target, int rc);
+/* There is no space here for a version that others of the chain may hold: the chain is to go
+ * on without us.  Nothing to tell when nobody else serves. */
+void	storage_unfit(struct storage_target *t);
 /* Routing has changed: drop what it knows already. */
 void	storage_told_check(struct storage *st, const struct routing *r);
 void	storage_told_free(struct storage_told *told);
@@ -317,6 +332,13 @@ void	storage_progress(struct storage_worker *w);
 unsigned storage_progress_rows(void *ctx, struct msg_sync_status *rows, unsigned max);
 
 unsigned storage_neighbour_rows(void *ctx, struct msg_neighbour *rows, unsigned max);
+/* A replica here was dropped while it lives: nobody answers readers by older routing any
+ * more, and the managers are told. From a worker. */
+void	storage_dropped(struct storage_worker *w);
+/* The managers are asked what those have heard that our fences wait for. From a worker. */
+void	storage_await(struct storage_worker *w);
+unsigned storage_awaited_rows(void *ctx, uint32_t *rows, unsigned max);
+void	storage_heard_rows(void *ctx, const struct msg_heard *rows, unsigned n);
 
 /* ---- storage_apart.c ---- */
 /* The successor of @t was asked something, or has answered (or nobody has: @rc says so). */
@@ -324,9 +346,6 @@ void	storage_apart_asked(struct storage_target *t);
 void	storage_apart_answered(struct storage_target *t, int rc);
 /* Several times a second. True: the manager should be told now. */
 bool	storage_apart_tick(struct storage_worker *w);
-/* There is no space here for a version that others of the chain may hold: the chain is to go
- * on without us.  Nothing to tell when nobody else serves. */
-void	storage_unfit(struct storage_target *t);
 /* At most STORAGE_NEIGHBOURS. */
 unsigned storage_apart_rows(const struct storage_worker *w, struct msg_neighbour *rows);
 void	storage_apart_close(struct storage_worker *w);
@@ -371,9 +390,15 @@ enum storage_right {
 int	storage_check(struct storage_worker *w, enum storage_right right,
 	    target_id target, chain_id chain, uint32_t version,
 	    struct storage_target **out);
-/* Another replica says that the chain of @target is at @version: lease or not, we answer for
- * no older one. */
-void	storage_heard(struct storage_worker *w, target_id target, uint32_t version);
+/* Another replica says that @chain, of @target, is at @version: lease or not, we answer for
+ * no older one, unless the managers say that there is none such. */
+void	storage_heard(struct storage_worker *w, target_id target, chain_id chain,
+	    uint32_t version);
+/* Of the replicas that may still answer readers by an older version: their nodes, each
+ * once; and what the managers say of such. */
+unsigned storage_fence_nodes(struct storage_worker *w, node_id *nodes, unsigned max);
+void	storage_fences_heard(struct storage_worker *w, const struct msg_heard *rows,
+	    unsigned n);
 /* Targets whose older operations have ended go on into their chain version. */
 void	storage_settle(struct storage_worker *w);
 /* No chain version after this one: end what is under way. */

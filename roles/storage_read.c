@@ -381,7 +381,7 @@ storage_committed_call(struct storage_worker *w, struct net_req *req)
 	struct chunk_info info;
 	int rc;
 
-	storage_heard(w, m->target, m->chain_version);
+	storage_heard(w, m->target, m->chain, m->chain_version);
 	rc = storage_check(w, STORAGE_TAIL, m->target, m->chain, m->chain_version,
 	    &t);
 	if (rc == 0) {

@@ -4,7 +4,8 @@
  *
  *   a new version --> operations of older ones end (their disk requests have to)
  *     --> the reading tail commits all that is pending: a former tail may have shown it
- *     --> and makes sure that nobody who was dropped alive still answers readers
+ *     --> and makes sure that nobody who was dropped alive still answers readers: asks
+ *         it, or the managers what it has heard, or waits for the end of its lease
  *     --> takes operations
  *
  * On the way it answers ERR_CHAIN_RECOVERING: askers come again in milliseconds.  A target
@@ -25,6 +26,27 @@ static void settle(struct storage_target *t);
 
 /* ---- requests ---- */
 
+/* There is a newer version than ours, others say.  It was committed before anybody heard of
+ * it: when we have a lease by a beat that was sent after that, and all routing that its
+ * answer spoke of, and the version is not there, it never was. */
+static bool
+heard_newer(struct storage_target *t)
+{
+	struct storage_worker *w = t->w;
+	uint64_t until = member_lease_until_ns(w->st->member);
+
+	if (t->heard <= t->v.version)
+		return false;
+	if (until <= t->heard_ns + w->lease_ms * NS_PER_MS ||
+	    w->routing < member_lease_routing(w->st->member))
+		return true;
+	log_error(&w->env->log, "no such version of the chain, who spoke of it is wrong",
+	    "chain=%u version=%u heard=%u", t->v.chain, t->v.version, t->heard);
+	stat_add(&w->stat.false_versions, 1);
+	t->heard = t->v.version;
+	return false;
+}
+
 int
 storage_check(struct storage_worker *w, enum storage_right right, target_id target,
     chain_id chain, uint32_t version, struct storage_target **out)
@@ -40,7 +62,7 @@ storage_check(struct storage_worker *w, enum storage_right right, target_id targ
 	if (!storage_lease(w))
 		return ERR_NO_LEASE;
 	/* Once we have heard of a newer version we answer for the old one no more. */
-	if (version != t->v.version || t->heard > t->v.version) {
+	if (version != t->v.version || heard_newer(t)) {
 		if (version > t->v.version)
 			storage_refresh(w);
 		return ERR_STALE_CHAIN;
@@ -71,12 +93,15 @@ storage_check(struct storage_worker *w, enum storage_right right, target_id targ
 }
 
 void
-storage_heard(struct storage_worker *w, target_id target, uint32_t version)
+storage_heard(struct storage_worker *w, target_id target, chain_id chain,
+    uint32_t version)
 {
 	struct storage_target *t = map_get(&w->targets, target);
 
-	if (t != NULL && version > t->heard)
-		t->heard = version;
+	if (t == NULL || t->v.chain != chain || version <= t->heard)
+		return;
+	t->heard = version;
+	t->heard_ns = clock_now(w->clock);
 }
 
 /* ---- into a version ---- */
@@ -170,6 +195,7 @@ fence_answered(struct net_call *c, int rc)
 		fence_drop(t, (unsigned)(f - t->fences));
 		settle(t);
 	} else {
+		storage_await(t->w);	/* the managers may hear it */
 		settle_later(t, RETRY_NS);
 	}
 }
@@ -190,8 +216,10 @@ fence_ask(struct storage_target *t)
 			continue;
 		f->t = t;
 		if (net_call_start(&f->call, t->w->env->hub, &f->addr, MSG_committed,
-		    &m, &opts, fence_answered) != 0)
+		    &m, &opts, fence_answered) != 0) {
+			storage_await(t->w);
 			settle_later(t, RETRY_NS);
+		}
 	}
 }
 
@@ -230,7 +258,8 @@ harmless(const struct storage_view_chain *v, target_id target)
 }
 
 static void
-fence_add(struct storage_target *t, target_id target, const struct net_addr *addr)
+fence_add(struct storage_target *t, target_id target, node_id node,
+    const struct net_addr *addr)
 {
 	unsigned f = 0;
 
@@ -241,6 +270,8 @@ fence_add(struct storage_target *t, target_id target, const struct net_addr *add
 		return;			/* the time has to pass */
 	net_call_cancel(&t->fences[f].call);
 	t->fences[f].target = target;
+	t->fences[f].node = node;
+	t->fences[f].routing = t->w->routing;
 	t->fences[f].addr = *addr;
 	if (f == t->fence_n)
 		t->fence_n++;
@@ -271,12 +302,12 @@ fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 		unsigned at = position(v, old->replicas[i]);
 
 		if (!harmless(v, old->replicas[i]))
-			fence_add(t, old->replicas[i], at < v->n ? &v->addrs[at] :
-			    &old->addrs[i]);
+			fence_add(t, old->replicas[i], old->nodes[i], at < v->n ?
+			    &v->addrs[at] : &old->addrs[i]);
 	}
 	for (unsigned i = v->serving_n; v->version > old->version + 1 && i < v->n; i++)
 		if (!harmless(v, v->replicas[i]))
-			fence_add(t, v->replicas[i], &v->addrs[i]);
+			fence_add(t, v->replicas[i], v->nodes[i], &v->addrs[i]);
 	while (t->fence_n > 0 && t->fences[t->fence_n - 1].target == 0)
 		t->fence_n--;
 	t->fence_until_ns = now + fence_ns(t->w);
@@ -294,6 +325,52 @@ fences_look(struct storage_target *t)
 	}
 	if (!list_empty(&t->in_settling))
 		settle(t);
+}
+
+/* Nodes that fences wait for; each once. */
+unsigned
+storage_fence_nodes(struct storage_worker *w, node_id *nodes, unsigned max)
+{
+	unsigned n = 0;
+
+	list_for_each(it, &w->settling) {
+		const struct storage_target *t = list_entry(it,
+		    struct storage_target, in_settling);
+
+		for (unsigned i = 0; i < t->fence_n; i++) {
+			unsigned k = 0;
+
+			while (k < n && nodes[k] != t->fences[i].node)
+				k++;
+			if (t->fences[i].target != 0 && k == n && n < max)
+				nodes[n++] = t->fences[i].node;
+		}
+	}
+	return n;
+}
+
+/* A node that answers nobody by routing older than that of our version has heard of it. */
+void
+storage_fences_heard(struct storage_worker *w, const struct msg_heard *rows, unsigned n)
+{
+	list_for_each_safe(it, next, &w->settling) {
+		struct storage_target *t = list_entry(it, struct storage_target,
+		    in_settling);
+		bool any = false;
+
+		for (unsigned i = t->fence_n; i-- > 0;) {
+			for (unsigned k = 0; k < n && i < t->fence_n; k++) {
+				if (t->fences[i].target == 0 ||
+				    t->fences[i].node != rows[k].node ||
+				    rows[k].routing < t->fences[i].routing)
+					continue;
+				fence_drop(t, i);
+				any = true;
+			}
+		}
+		if (any)
+			settle(t);
+	}
 }
 
 /* ---- settling ---- */
@@ -401,6 +478,7 @@ target_move(struct storage_target *t, const struct storage_view_chain *v)
 {
 	struct storage_worker *w = t->w;
 	bool active = v->pos < v->active_n;
+	bool dropped = t->v.pos < t->v.serving_n && v->pos >= v->serving_n;
 
 	log_info(&w->env->log, "chain moved",
 	    "chain=%u version=%u target=%u pos=%u serving=%u active=%u of=%u", v->chain,
@@ -433,6 +511,8 @@ target_move(struct storage_target *t, const struct storage_view_chain *v)
 		fences_drop(t);
 		chunk_craq_rest(w->craq, &t->craq, v->version);
 	}
+	if (dropped)
+		storage_dropped(w);
 	storage_run(w);
 }
 
@@ -456,6 +536,8 @@ target_gone(struct storage_target *t)
 {
 	struct storage_worker *w = t->w;
 
+	if (t->v.pos < t->v.serving_n && !w->stopping)
+		storage_dropped(w);
 	t->gone = true;
 	t->was_head = false;
 	storage_sync_stop(t);

@@ -12,6 +12,7 @@
 #define CALL_NS		(2 * NS_PER_S)
 #define PAUSE_MIN_NS	(20 * NS_PER_MS)
 #define PAUSE_MAX_NS	NS_PER_S
+#define AWAIT_NS	(50 * NS_PER_MS)
 
 /* ---- a replica is up to date, or cannot be ---- */
 
@@ -125,7 +126,6 @@ storage_synced(struct storage_worker *w, chain_id chain, uint32_t version,
 }
 
 void
-void
 storage_unfit(struct storage_target *t)
 {
 	const struct storage_view_chain *v = &t->v;
@@ -140,6 +140,7 @@ storage_unfit(struct storage_target *t)
 	    v->version, v->target, t->disk->path);
 }
 
+void
 storage_told_check(struct storage *st, const struct routing *r)
 {
 	list_for_each_safe(it, tmp, &st->tolds) {
@@ -174,7 +175,8 @@ storage_progress(struct storage_worker *w)
 
 	rows.n = storage_sync_rows(w, rows.rows, STORAGE_PROGRESS);
 	rows.neighbour_n = storage_apart_rows(w, rows.neighbours);
-	if (rows.n + rows.neighbour_n == 0 && w->progress_n == 0)
+	rows.awaited_n = storage_fence_nodes(w, rows.awaited, STORAGE_NEIGHBOURS);
+	if (rows.n + rows.neighbour_n + rows.awaited_n == 0 && w->progress_n == 0)
 		return;
 	if (w->loop == 0) {
 		take(w->st, 0, &rows);
@@ -189,7 +191,7 @@ storage_progress(struct storage_worker *w)
 		p->loop = w->loop;
 		storage_post_send(w->st, 0, p);
 	}
-	w->progress_n = rows.n + rows.neighbour_n;
+	w->progress_n = rows.n + rows.neighbour_n + rows.awaited_n;
 }
 
 unsigned
@@ -225,4 +227,93 @@ storage_neighbour_rows(void *ctx, struct msg_neighbour *rows, unsigned max)
 		}
 	}
 	return n;
+}
+
+/* ---- what others have heard ---- */
+
+static void
+dropped_posted(struct storage *st, struct storage_post *p)
+{
+	(void)p;
+	if (st->member != NULL)
+		member_promise(st->member);
+}
+
+/* Without memory the next beats tell it. */
+void
+storage_dropped(struct storage_worker *w)
+{
+	struct storage_post *p;
+
+	if (w->loop == 0)
+		dropped_posted(w->st, NULL);
+	else if ((p = storage_post_make(dropped_posted)) != NULL)
+		storage_post_send(w->st, 0, p);
+}
+
+void
+storage_await(struct storage_worker *w)
+{
+	uint64_t now = clock_now(w->clock);
+
+	if (w->await_ns != 0 && now - w->await_ns < AWAIT_NS)
+		return;
+	w->await_ns = now;
+	storage_progress(w);
+	storage_beat_now(w);
+}
+
+unsigned
+storage_awaited_rows(void *ctx, uint32_t *rows, unsigned max)
+{
+	struct storage *st = ctx;
+	unsigned n = 0;
+
+	for (unsigned l = 0; l < st->loop_n; l++) {
+		for (unsigned i = 0; i < st->progress[l].awaited_n; i++) {
+			unsigned k = 0;
+
+			while (k < n && rows[k] != st->progress[l].awaited[i])
+				k++;
+			if (k == n && n < max)
+				rows[n++] = st->progress[l].awaited[i];
+		}
+	}
+	return n;
+}
+
+static void
+heard_posted(struct storage *st, struct storage_post *p)
+{
+	storage_fences_heard(&st->workers[p->loop], p->heard->rows, p->heard->n);
+}
+
+/* Who is not told asks again. */
+void
+storage_heard_rows(void *ctx, const struct msg_heard *rows, unsigned n)
+{
+	struct storage *st = ctx;
+
+	if (n > MEMBER_AWAITED_MAX)
+		n = MEMBER_AWAITED_MAX;
+	for (unsigned l = 0; l < st->loop_n; l++) {
+		struct storage_post *p;
+
+		if (st->progress[l].awaited_n == 0)
+			continue;
+		if (l == 0) {
+			storage_fences_heard(&st->workers[0], rows, n);
+			continue;
+		}
+		if ((p = storage_post_make(heard_posted)) == NULL)
+			continue;
+		if ((p->heard = malloc(sizeof(*p->heard))) == NULL) {
+			free(p);
+			continue;
+		}
+		p->heard->n = n;
+		memcpy(p->heard->rows, rows, n * sizeof(*rows));
+		p->loop = l;
+		storage_post_send(st, l, p);
+	}
 }

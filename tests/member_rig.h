@@ -42,13 +42,19 @@ static struct {
 	struct uid128 boot, cluster;
 	bool	 hasty;			/* answers polls at once */
 	bool	 no_routing;		/* calls for routing fail */
+	uint64_t told_routing;		/* in the last beat */
+	unsigned awaited;		/* nodes in beats, so far */
+	unsigned heard_n;		/* nodes that we wait for */
 } cluster;
 
 static struct sim_clock *world;
 static struct clock *clk;
 static struct rand rnd;
 static struct member *m;
-static unsigned changes, left;
+static unsigned changes, left, told_heard;
+
+/* What a manager says that other nodes have heard. */
+static struct msg_heard heard_rows[MEMBER_AWAITED_MAX] = { { 3, 9 } };
 
 /* ---- the calls ---- */
 
@@ -135,8 +141,10 @@ serve(struct slot *s, const void *req)
 		cluster.disks = b->disks.n;
 		cluster.beat_ns = clock_now(clk);
 		cluster.took_ns = sim_clock_now(world);
+		cluster.told_routing = b->routing;
+		cluster.awaited += b->awaited.n;
 		s->rep.beat = (struct msg_beat_rep){ cluster.routing, 1000, 10,
-		    0 };
+		    0, { heard_rows, b->awaited.n } };
 		return cluster.beat_rc;
 	}
 	case MSG_routing: {
@@ -278,6 +286,26 @@ some_disks(void *ctx, struct msg_disk_info *rows, unsigned max)
 	return 2;
 }
 
+static unsigned
+some_awaited(void *ctx, uint32_t *rows, unsigned max)
+{
+	(void)ctx;
+	ck_assert_uint_ge(max, cluster.heard_n);
+	for (unsigned i = 0; i < cluster.heard_n; i++)
+		rows[i] = 3 + i;
+	return cluster.heard_n;
+}
+
+static void
+on_heard(void *ctx, const struct msg_heard *rows, unsigned n)
+{
+	ck_assert_ptr_eq(ctx, &world);
+	ck_assert_uint_eq(n, 1);
+	ck_assert_uint_eq(rows[0].node, 3);
+	ck_assert_uint_eq(rows[0].routing, 9);
+	told_heard++;
+}
+
 static void
 setup(void)
 {
@@ -291,7 +319,7 @@ setup(void)
 	world = sim_clock_open();
 	clk = sim_clock_node(world, 12345 * NS_PER_S, 0);
 	rand_seed(&rnd, 1);
-	changes = left = 0;
+	changes = left = told_heard = 0;
 	m = NULL;
 }
 
@@ -316,7 +344,8 @@ join(uint32_t roles, unsigned manager_n)
 	    .manager_n = manager_n, .roles = roles, .boot = { { 3 } },
 	    .node_uid = { { 4 } }, .name = "n1", .addrs = mine, .addr_n = 2,
 	    .client = { { 5 } }, .mount = "/m", .disks = some_disks,
-	    .changed = on_changed, .ctx = &world, .pid = 77 };
+	    .awaited = some_awaited, .heard = on_heard, .changed = on_changed,
+	    .ctx = &world, .pid = 77 };
 
 	ck_assert_int_eq(member_open(&m, &c), 0);
 	ck_assert_uint_eq(managers[0].calls + managers[1].calls, 0);

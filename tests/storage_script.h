@@ -66,18 +66,20 @@ struct script {
 		struct uid128 boot, next_boot;	/* next: asks to register */
 		struct uid128 disks[LOOPS];
 		uint64_t heard_ns;
+		uint64_t routing;	/* it acts on nothing older */
 		unsigned goodbyes;
 	} nodes[NODES + 1];
 	uint64_t	 batch_ns;	/* since when somebody is dying */
 	unsigned	 synced;	/* messages */
 	struct msg_synced last_synced;
 	unsigned	 refused;	/* of them, with a reason why not */
-	uint64_t	 hold_ns;	/* then, how long it may not sync */
 	unsigned	 unfit;		/* of those, which served */
+	uint64_t	 hold_ns;	/* then, how long it may not sync */
 	uint64_t	 held_until_ns[NODES + 1];
 	unsigned	 sync_rows;	/* in beats, so far */
 	uint64_t	 cuts[NODES + 1][NODES + 1];	/* told last, by whom of whom */
 	unsigned	 parted, joined;	/* replicas */
+	unsigned	 awaited;	/* nodes in beats, so far */
 };
 
 static struct {
@@ -584,8 +586,9 @@ take_neighbours(unsigned n, const msg_t_list_neighbour *rows)
 	return T.m.parted + T.m.joined != before;
 }
 
+/* @rows: room for what is said of those that are awaited. */
 static int
-take_beat(const struct msg_beat *q, struct msg_beat_rep *rep)
+take_beat(const struct msg_beat *q, struct msg_beat_rep *rep, struct msg_heard *rows)
 {
 	unsigned n = q->node;
 	bool changed = false;
@@ -611,22 +614,19 @@ take_beat(const struct msg_beat *q, struct msg_beat_rep *rep)
 		heal(0);
 		publish();
 	}
-	*rep = (struct msg_beat_rep){ .routing = routing_version(T.m.routing) };
+	T.m.nodes[n].routing = q->routing;
+	*rep = (struct msg_beat_rep){ .routing = routing_version(T.m.routing),
+	    .heard = { rows, 0 } };
+	for (uint32_t i = 0; i < q->awaited.n && i < NODES; i++) {
+		node_id o = q->awaited.v[i];
+
+		T.m.awaited++;
+		rows[rep->heard.n++] = (struct msg_heard){ o, o <= NODES ?
+		    T.m.nodes[o].routing : 0 };
+	}
 	return 0;
 }
 
-static void
-manager_serve(void *ctx, struct net_req *req)
-{
-	union {
-		struct msg_register_rep reg;
-		struct msg_beat_rep beat;
-		struct msg_client_beat_rep client;
-	} rep = { 0 };
-	int rc = 0;
-
-	(void)ctx;
-	if (T.m.deaf && req->method != MSG_routing && req->method != MSG_client_beat) {
 /* It lacks the space for what others have. */
 static void
 unfit(const struct routing_chain *at, target_id target)
@@ -644,6 +644,19 @@ unfit(const struct routing_chain *at, target_id target)
 	}
 }
 
+static void
+manager_serve(void *ctx, struct net_req *req)
+{
+	union {
+		struct msg_register_rep reg;
+		struct msg_beat_rep beat;
+		struct msg_client_beat_rep client;
+	} rep = { 0 };
+	struct msg_heard heard[NODES];
+	int rc = 0;
+
+	(void)ctx;
+	if (T.m.deaf && req->method != MSG_routing && req->method != MSG_client_beat) {
 		net_req_drop(req);
 		return;
 	}
@@ -652,7 +665,7 @@ unfit(const struct routing_chain *at, target_id target)
 		rc = take_register(req->msg, &rep.reg);
 		break;
 	case MSG_beat:
-		rc = take_beat(req->msg, &rep.beat);
+		rc = take_beat(req->msg, &rep.beat, heard);
 		break;
 	case MSG_client_beat:
 		rep.client.beat_ms = BEAT_MS;
@@ -684,6 +697,7 @@ unfit(const struct routing_chain *at, target_id target)
 			T.m.refused++;
 			T.m.held_until_ns[node_of(q->target)] =
 			    clock_now(T.manager.clock) + T.m.hold_ns;
+			unfit(c, q->target);
 			heal(0);
 		}
 		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
@@ -697,7 +711,6 @@ unfit(const struct routing_chain *at, target_id target)
 	default:
 		rc = ERR_BAD_METHOD;
 	}
-			unfit(c, q->target);
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
 }
 

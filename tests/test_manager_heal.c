@@ -106,6 +106,77 @@ START_TEST(unfit_replicas_wait)
 }
 END_TEST
 
+/* One that serves lacks the space for what others have: it says so itself, leaves, and is
+ * tried again after a pause; never the last one, and nobody says it of another. */
+START_TEST(no_space_for_what_others_have)
+{
+	struct msg_synced q = { .chain = 1, .version = 1, .target = 1, .rc = -ENOSPC };
+
+	three_nodes(1, 1);
+	run_ms(1000);
+	ck_assert_str_eq(shape(), "1v1:1.2.3 t1v1:1 1+ 2+ 3+");
+	q.node = nodes[1].id;
+	q.boot = nodes[1].boot;
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, ERR_NOT_OWNER);
+	q.node = nodes[2].id;		/* the tail */
+	q.boot = nodes[2].boot;
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, ERR_NOT_OWNER);
+	q.node = nodes[0].id;
+	q.boot = nodes[0].boot;
+	q.version = 2;
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, ERR_STALE_CHAIN);
+	q.version = 1;
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
+	ck_assert_str_eq(shape(), "1v2:2.3.1o t1v1:1 1+ 2+ 3+");
+	ck_assert_int_eq(hold_row()->rc, -ENOSPC);
+	q = (struct msg_synced){ .node = nodes[1].id, .boot = nodes[1].boot, .chain = 1,
+	    .version = 2, .target = 2, .rc = -ENOSPC };
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
+	ck_assert_str_eq(shape(), "1v3:3.1o.2o t1v1:1 1+ 2+ 3+");
+	q = (struct msg_synced){ .node = nodes[2].id, .boot = nodes[2].boot, .chain = 1,
+	    .version = 3, .target = 3, .rc = -ENOSPC };
+	ck_assert_int_eq(call(MSG_synced, &q)->rc, ERR_STALE_CHAIN);
+	beat_ms(3000, 7);
+	ck_assert_ptr_nonnull(strstr(shape(), ":3.1y.2"));
+}
+END_TEST
+
+/* What nodes have told of their routing is told to those that ask; nothing that is not. */
+START_TEST(what_others_have_heard)
+{
+	uint32_t who[] = { 2, 9, 3 };
+	const struct msg_beat_rep *rep;
+
+	three_nodes(1, 1);
+	run_ms(1000);
+	nodes[1].beat.routing = 3;
+	nodes[2].beat.routing = 1000000;	/* there is none such */
+	beat(6);
+	nodes[0].beat.awaited.v = who;
+	nodes[0].beat.awaited.n = 3;
+	rep = &call(MSG_beat, &nodes[0].beat)->rep.beat;
+	ck_assert_uint_eq(rep->heard.n, 3);
+	ck_assert_uint_eq(rep->heard.v[0].node, 2);
+	ck_assert_uint_eq(rep->heard.v[0].routing, 3);
+	ck_assert_uint_eq(rep->heard.v[1].node, 9);
+	ck_assert_uint_eq(rep->heard.v[1].routing, 0);
+	ck_assert_uint_eq(rep->heard.v[2].routing, 0);
+	nodes[1].beat.routing = 2;		/* a beat that came late */
+	beat(2);
+	rep = &call(MSG_beat, &nodes[0].beat)->rep.beat;
+	ck_assert_uint_eq(rep->heard.v[0].routing, 3);
+	crash();				/* another manager has to be told */
+	start();
+	nodes[1].beat.routing = 4;
+	rep = &call(MSG_beat, &nodes[0].beat)->rep.beat;
+	ck_assert_uint_eq(rep->heard.v[0].routing, 0);
+	beat(2);
+	rep = &call(MSG_beat, &nodes[0].beat)->rep.beat;
+	ck_assert_uint_eq(rep->heard.v[0].routing, 4);
+	nodes[0].beat.awaited.n = 0;
+}
+END_TEST
+
 /* Another process of a node takes over when the last one is known to be dead together
  * with all who died with it; the old one has lost the node from its registration on. */
 START_TEST(a_new_boot)
@@ -703,6 +774,8 @@ main(void)
 	tcase_add_test(calm, a_dead_node_leaves_its_chains);
 	tcase_add_test(calm, synced_replicas_serve);
 	tcase_add_test(calm, unfit_replicas_wait);
+	tcase_add_test(calm, no_space_for_what_others_have);
+	tcase_add_test(calm, what_others_have_heard);
 	tcase_add_test(calm, a_new_boot);
 	tcase_add_test(calm, held_twice);
 	tcase_add_test(calm, held_beside_a_goodbye);

@@ -463,6 +463,43 @@ START_TEST(lease_lasts_while_routing_changes)
 }
 END_TEST
 
+/* A replica of ours was dropped: from then on nobody here acts on routing of before, and the
+ * manager knows as soon as it can. */
+START_TEST(promises)
+{
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	publish(5);
+	run_ms(1);
+	ck_assert_uint_eq(routing_version(member_routing(m)), 5);
+	ck_assert_uint_lt(member_lease_routing(m), 5);
+	member_promise(m);
+	ck_assert_uint_eq(member_lease_routing(m), 5);
+	run_ms(1);
+	ck_assert_uint_eq(cluster.told_routing, 5);
+	ck_assert_uint_ge(lease_left_ms(), 2000);
+	cluster.routing = 4;			/* an answer from before does not undo it */
+	run_ms(2000);
+	ck_assert_uint_eq(member_lease_routing(m), 5);
+	ck_assert_uint_eq(cluster.told_routing, 5);
+}
+END_TEST
+
+/* What others have heard is asked for in beats, and told. */
+START_TEST(awaits)
+{
+	cluster.heard_n = 1;
+	join(NODE_STORAGE, 1);
+	run_ms(1000);
+	ck_assert_uint_gt(cluster.awaited, 0);
+	ck_assert_uint_gt(told_heard, 0);
+	cluster.heard_n = 0;
+	told_heard = 0;
+	run_ms(1000);
+	ck_assert_uint_le(told_heard, 1);
+}
+END_TEST
+
 /* ---- clients ---- */
 
 START_TEST(client)
@@ -510,6 +547,8 @@ main(void)
 	tcase_add_test(t, lease_waits_for_routing);
 	tcase_add_test(t, lease_ends_without_routing);
 	tcase_add_test(t, lease_lasts_while_routing_changes);
+	tcase_add_test(t, promises);
+	tcase_add_test(t, awaits);
 	tcase_add_test(t, client);
 	return suite_run("member_routing", t);
 }

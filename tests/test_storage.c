@@ -167,6 +167,47 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* Somebody speaks of a version of the chain that never was: we answer for none until the
+ * manager has had time to tell of it, and for ours after that.  Of another chain it says
+ * nothing. */
+START_TEST(no_such_version)
+{
+	struct msg_committed m = { .chunk = { INO, 0 } };
+	uint8_t a[512] = { 1 };
+	unsigned ms = 0;
+
+	cluster_open(5, 1);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	m.chain = chain_of(0)->id;
+	m.target = chain_of(0)->targets[2];
+	m.chain_version = 1000000;
+	ck_assert_int_eq(call(m.target, MSG_committed, &m, NULL, 0, NULL, 0),
+	    ERR_STALE_CHAIN);
+	ck_assert_int_eq(get(2, 0, 0, a, sizeof(a)), ERR_STALE_CHAIN);
+	while (get(2, 0, 0, a, sizeof(a)) != 0) {
+		ck_assert_uint_lt(ms, 2 * BEAT_MS + 50);
+		sim_clock_run(T.world, NS_PER_MS);
+		ms++;
+	}
+	ck_assert_uint_gt(T.errors, 0);
+	/* not while no manager answers */
+	T.m.deaf = true;
+	m.chain_version++;
+	ck_assert_int_eq(call(m.target, MSG_committed, &m, NULL, 0, NULL, 0),
+	    ERR_STALE_CHAIN);
+	sim_clock_run(T.world, LEASE_MS / 2 * NS_PER_MS);
+	ck_assert_int_eq(get(2, 0, 0, a, sizeof(a)), ERR_STALE_CHAIN);
+	T.m.deaf = false;
+	sim_clock_run(T.world, LEASE_MS * NS_PER_MS);
+	ck_assert_int_eq(get(2, 0, 0, a, sizeof(a)), 0);
+	m.chain = chain_of(1)->id;
+	ck_assert_int_eq(call(m.target, MSG_committed, &m, NULL, 0, NULL, 0),
+	    ERR_NOT_OWNER);
+	ck_assert_int_eq(get(2, 0, 0, a, sizeof(a)), 0);
+	cluster_close();
+}
+END_TEST
+
 static int
 last(uint32_t index)
 {
@@ -576,6 +617,7 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, write_and_read);
 	tcase_add_test(tc, refusals);
+	tcase_add_test(tc, no_such_version);
 	tcase_add_test(tc, cut_and_last);
 	tcase_add_test(tc, cut_after_cut);
 	tcase_add_test(tc, many_cuts);

@@ -528,9 +528,12 @@ START_TEST(neighbours_apart)
 	sim_clock_run(T.world, 6 * NS_PER_S);
 	ck_assert_msg(writes_done() > before + 500, "%s: %u writes", cuts[_i].what,
 	    writes_done() - before);
-	/* Silence, two beats, the lease of who left; and what writes wait for then. */
-	ck_assert_msg(longest_ns < 3 * NS_PER_S, "%s: a write took %llu ms",
+	/* Silence, two beats, and the managers hear that who left knows it: no lease has to
+	 * end for that. */
+	ck_assert_msg(longest_ns < NS_PER_S * 3 / 2, "%s: a write took %llu ms",
 	    cuts[_i].what, (unsigned long long)(longest_ns / NS_PER_MS));
+	if (getenv("VERBOSE") != NULL)
+		printf("%s: %u ms\n", cuts[_i].what, (unsigned)(longest_ns / NS_PER_MS));
 	ck_assert_msg(T.m.parted > 0, "%s", cuts[_i].what);
 	longest_ns = 0;
 	before = T.m.parted;
