@@ -1,15 +1,18 @@
 #!/bin/sh
 # The whole test command: lint, unit tests and simulations, the same under sanitizers, the
-# models, then real processes and mounts, these over RDMA too.  Closing line: N passed, N failed.
+# models, then real processes and mounts, these over RDMA too.  What each says is cut here, and
+# whole in log/ of the build.  Closing line: N passed, N failed.
 B=${1:-build}
-log=$(mktemp) || exit 1
-trap 'rm -f "$log"' EXIT
+mkdir -p "$B/log" || exit 1
 failed=0 passed=0
 step() {
 	what=$1; shift
+	log=$B/log/${what#make }
 	echo "== $what"
 	"$@" >"$log" 2>&1
 	rc=$?
+	# What failed may stand far above.
+	[ $rc = 0 ] || head -n -40 "$log" | grep -aE -A 30 'FAILED|:[EF]:|Error [0-9]' | tail -n 200
 	tail -n 40 "$log"
 	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -1)
 	if [ -n "$line" ]; then
