@@ -30,7 +30,7 @@
 #define QUEUE		1024u		/* chunks that are known to differ */
 #define REPAIRS		3u		/* of a chunk, before it goes to the end of the queue */
 #define CHUNK_COST	(32u << 10)	/* bytes that take as long as a chunk does */
-#define RATE_NS		NS_PER_S	/* speed is taken over so long, at least */
+#define LOOKS		3u	/* seconds that speed is taken over: a cycle of the pace */
 #define CALL_NS		(5 * NS_PER_S)
 #define COPY_NS		(30 * NS_PER_S)
 #define PAUSE_MIN_NS	(5 * NS_PER_MS)
@@ -82,8 +82,10 @@ struct storage_sync {
 	uint64_t	compared, compared_bytes;	/* in the first pass */
 	uint64_t	differ, differ_bytes;		/* of them */
 	uint64_t	copied, copied_bytes;
-	uint64_t	rate_ns, rate_cost, rate_bytes;	/* at the last look: time, sums */
-	uint64_t	cost_s, bytes_s;		/* and a second, lately */
+	struct look {
+		uint64_t ns, cost, bytes;		/* a time, sums then */
+	} looks[LOOKS];					/* a second apart */
+	unsigned	look_n;				/* of all times */
 	uint64_t	began_ns, logged_ns;
 	uint64_t	spoils_ns;	/* when it was told that repairs do not last */
 	uint64_t	silent_ns;	/* since when no list was answered; 0: it was */
@@ -623,7 +625,8 @@ storage_sync_start(struct storage_target *t)
 	s->version = t->v.version;
 	s->target = t->v.replicas[t->v.serving_n];
 	s->addr = t->v.addrs[t->v.serving_n];
-	s->began_ns = s->rate_ns = clock_now(w->clock);
+	s->began_ns = clock_now(w->clock);
+	s->looks[s->look_n++].ns = s->began_ns;
 	list_push_back(&w->syncs, &s->node);
 	list_init(&s->in_queue);
 	t->sync = s;
@@ -672,22 +675,18 @@ storage_sync_stop(struct storage_target *t)
 		pump(w);
 }
 
-/* How fast it was lately. */
+/* Work and bytes per second, lately. */
 static void
-speed(struct storage_sync *s, uint64_t now)
+speed(struct storage_sync *s, uint64_t now, uint64_t *cost_s, uint64_t *bytes_s)
 {
-	uint64_t cost = s->copied_bytes + s->copied * CHUNK_COST;
-	uint64_t ms = (now - s->rate_ns) / NS_PER_MS, cost_s, bytes_s;
+	uint64_t cost = s->copied_bytes + s->copied * CHUNK_COST, ms;
+	const struct look *since = &s->looks[s->look_n < LOOKS ? 0 : s->look_n % LOOKS];
 
-	if (now - s->rate_ns < RATE_NS && (s->cost_s != 0 || ms < RATE_NS / NS_PER_MS / 4))
-		return;
-	cost_s = (cost - s->rate_cost) * 1000 / ms;
-	bytes_s = (s->copied_bytes - s->rate_bytes) * 1000 / ms;
-	s->cost_s = s->cost_s == 0 ? cost_s : (s->cost_s + cost_s) / 2;
-	s->bytes_s = s->bytes_s == 0 ? bytes_s : (s->bytes_s + bytes_s) / 2;
-	s->rate_ns = now;
-	s->rate_cost = cost;
-	s->rate_bytes = s->copied_bytes;
+	ms = (now - since->ns) / NS_PER_MS + 1;
+	*cost_s = (cost - since->cost) * 1000 / ms;
+	*bytes_s = (s->copied_bytes - since->bytes) * 1000 / ms;
+	if (now - s->looks[(s->look_n - 1) % LOOKS].ns >= NS_PER_S)
+		s->looks[s->look_n++ % LOOKS] = (struct look){ now, cost, s->copied_bytes };
 }
 
 static struct msg_sync_status
@@ -696,7 +695,7 @@ status(struct storage_sync *s, uint64_t now)
 	struct msg_sync_status row = { .chain = s->t->v.chain, .target = s->target,
 	    .copied = s->copied, .bytes = s->copied_bytes,
 	    .ms = (now - s->began_ns) / NS_PER_MS };
-	uint64_t chunks, bytes, left, cost;
+	uint64_t chunks, bytes, left, cost, cost_s;
 
 	chunk_engine_count(s->t->disk->engine, s->t->v.target, &chunks, &bytes);
 	left = s->differ > s->copied ? s->differ - s->copied : 0;
@@ -709,11 +708,9 @@ status(struct storage_sync *s, uint64_t now)
 		row.bytes_left += bytes - s->compared_bytes;
 		left += row.total - s->compared;
 	}
-	speed(s, now);
+	speed(s, now, &cost_s, &row.rate);
 	cost = row.bytes_left + left * CHUNK_COST;
-	row.rate = s->bytes_s;
-	row.left_ms = cost == 0 ? 0 : s->cost_s < 1000 ? UINT64_MAX :
-	    cost / (s->cost_s / 1000);
+	row.left_ms = cost == 0 ? 0 : cost_s < 1000 ? UINT64_MAX : cost / (cost_s / 1000);
 	return row;
 }
 
