@@ -5,15 +5,15 @@
 
 #include <check.h>
 
-/* Run all of @t in this process; the exit status. */
+/* Run all of @tcase in this process; the exit status. */
 static inline int
-suite_run(const char *name, TCase *t)
+suite_run(const char *name, TCase *tcase)
 {
 	Suite *s = suite_create(name);
 	SRunner *sr;
 	int failed;
 
-	suite_add_tcase(s, t);
+	suite_add_tcase(s, tcase);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);
 	srunner_run_all(sr, CK_NORMAL);

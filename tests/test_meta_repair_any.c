@@ -3,6 +3,7 @@
  * can be mended is in the end, and requests of somebody who has seen another tree do no
  * harm. */
 #include "tests/meta_repair_rig.h"
+#include "tests/suite.h"
 
 #define SEEDS	300
 #define NODES	40u
@@ -192,19 +193,10 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("meta_repair_any");
 	TCase *t = tcase_create("any");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, any_request, 0, 20);
 	tcase_add_loop_test(t, any_damage, 0, SEEDS);
-	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("meta_repair_any", t);
 }
