@@ -197,6 +197,8 @@ ticked(struct clock_timer *t)
 	group_pump(g);
 	if (g->rc == 0)
 		group_snap_missed(g);
+	if (g->rc == 0)
+		group_heal_drive(g);
 	if (g->rc == 0) {
 		group_want_drive(g);
 		if (!list_empty(&g->reads))
@@ -309,6 +311,7 @@ group_close(struct group *g)
 	net_call_cancel(&g->who);
 	group_load_close(g);
 	group_peers_close(g);
+	group_thaw(g);
 	meta_log_reader_close(g->reader);
 	meta_log_close(g->log);
 	table_close(g->table);
@@ -348,8 +351,8 @@ room(struct group *g, size_t len)
 }
 
 static int
-propose(struct group *g, struct group_req *req, const void *cmd, size_t len,
-    bool freeing, group_fn *fn)
+propose(struct group *g, struct group_req *req, uint16_t type, const void *cmd,
+    size_t len, bool freeing, group_fn *fn)
 {
 	struct raft_entry *e;
 
@@ -359,12 +362,12 @@ propose(struct group *g, struct group_req *req, const void *cmd, size_t len,
 		return -EMSGSIZE;
 	if (!freeing && table_full(g))
 		return -ENOSPC;
-	if (!room(g, len))
+	if (g->quiet != NULL || !room(g, len))
 		return g->leads ? ERR_BUSY : ERR_NOT_LEADER;
 	if (g->prop_n == 0)
 		g->prop_first = raft_last(g->raft) + 1;
 	e = &g->prop[g->prop_n];
-	*e = (struct raft_entry){ .type = RAFT_COMMAND, .len = (uint32_t)len,
+	*e = (struct raft_entry){ .type = type, .len = (uint32_t)len,
 		.payload = (const void *)(uintptr_t)g->props_len };
 	memcpy(g->props + g->props_len, cmd, len);
 	g->props_len += len;
@@ -382,14 +385,36 @@ int
 group_propose(struct group *g, struct group_req *req, const void *cmd, size_t len,
     group_fn *fn)
 {
-	return propose(g, req, cmd, len, false, fn);
+	return propose(g, req, RAFT_COMMAND, cmd, len, false, fn);
 }
 
 int
 group_propose_freeing(struct group *g, struct group_req *req, const void *cmd,
     size_t len, group_fn *fn)
 {
-	return propose(g, req, cmd, len, true, fn);
+	return propose(g, req, RAFT_COMMAND, cmd, len, true, fn);
+}
+
+int
+group_quiet(struct group *g, struct group_req *req, group_fn *fn)
+{
+	if (!g->leads)
+		return ERR_NOT_LEADER;
+	if (g->quiet != NULL)
+		return ERR_BUSY;
+	*req = (struct group_req){ .fn = fn };
+	g->quiet = req;
+	group_poke(g);
+	return 0;
+}
+
+/* Members of an older release pass over it, as over the first entry of a leader. */
+int
+group_mark(struct group *g, struct group_req *req, group_fn *fn)
+{
+	static const uint8_t mark[] = { 1 };
+
+	return propose(g, req, RAFT_NOOP, mark, sizeof(mark), true, fn);
 }
 
 int

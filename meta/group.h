@@ -127,6 +127,10 @@ int	group_propose(struct group *g, struct group_req *req, const void *cmd,
 /* The same for a command that makes the table smaller: never -ENOSPC. */
 int	group_propose_freeing(struct group *g, struct group_req *req, const void *cmd,
 	    size_t len, group_fn *fn);
+/* Call fn once all that was proposed is applied: what it proposes then is the entry right
+ * after the last one applied, or never gets into the log.  Until fn has run all other
+ * proposals are ERR_BUSY.  fn runs once, with 0 or ERR_NOT_LEADER.  One at a time: ERR_BUSY. */
+int	group_quiet(struct group *g, struct group_req *req, group_fn *fn);
 /* A linearizable read may be served when fn runs with rc 0 (result NULL), on the leader
  * or a follower.  0; ERR_NOT_LEADER when none is known (also in fn). */
 int	group_read(struct group *g, struct group_req *req, group_fn *fn);
@@ -136,6 +140,23 @@ void	group_break(struct group *g, int rc);
 bool	group_leads(const struct group *g);
 /* We lead, and certainly nobody else does now. */
 bool	group_lease(const struct group *g);
+/* Order a mark: every member writes its table as it is right after that entry, and keeps an
+ * image of it.  fn as of group_propose(); req->index names the mark. */
+int	group_mark(struct group *g, struct group_req *req, group_fn *fn);
+/* The image of the mark at @index, on any member: 0 and it is borrowed until the next return
+ * to the loop; ERR_BUSY: not applied or not written yet; -ESTALE: there is none (any more);
+ * it goes when nobody asks for a minute, and with the next mark. */
+int	group_frozen(struct group *g, uint64_t index, struct table_image **out);
+void	group_thaw(struct group *g);
+/* The table is not what the log made of it: give it up for the leader's.  Nothing of it goes
+ * before that comes; meanwhile this member does not lead (it hands over) nor stand for
+ * election, and votes for nobody who lacks what it had.  0: begun, or under way; -EINVAL:
+ * there is no other voter; ERR_BUSY. */
+int	group_heal(struct group *g);
+/* It is under way: pieces that have come. */
+bool	group_heals(const struct group *g, uint64_t *pieces);
+/* Entry as of which the table was last taken from a leader; 0: never. */
+uint64_t group_taken(const struct group *g);
 struct table *group_table(struct group *g);
 uint64_t group_applied(const struct group *g);
 /* Entries of the log up to this one are in the durable part of the table. */

@@ -8,6 +8,8 @@
  *	group_net.c	messages
  *	group_snap.c	snapshots out
  *	group_load.c	snapshots in
+ *	group_mark.c	the table frozen at one entry, on all members
+ *	group_heal.c	a table that is damaged given up for the leader's
  *	group_want.c	members */
 #ifndef META_GROUP_IMPL_H
 #define META_GROUP_IMPL_H
@@ -128,6 +130,8 @@ struct group {
 	uint32_t	 prop_n;
 	uint64_t	 prop_first;	/* index of the first */
 
+	struct group_req *quiet;	/* NULL: nobody wants it */
+
 	/* the table on its way to the disk */
 	struct table_commit commit_req;
 	bool		 committing;
@@ -146,6 +150,15 @@ struct group {
 	bool		 floor_row;	/* it is in the table */
 	bool		 restored;	/* the owner is to be told */
 	struct load	 load;
+
+	/* marks: applied and not yet written; being written; what was frozen */
+	uint64_t	 mark, freezing, frozen_index;
+	struct table_image *frozen;	/* NULL: none */
+	uint64_t	 frozen_ns;	/* it was last asked for */
+	struct clock_timer thaw_timer;
+	/* damage */
+	bool		 healing;	/* as soon as another one leads */
+	uint64_t	 heal_ns;	/* since when */
 
 	struct peer	 peers[GROUP_PEERS];
 	uint64_t	 peer_uses;
@@ -224,6 +237,19 @@ void	group_load_piece(struct group *g, struct net_req *req);
 void	group_load_restore(struct group *g, const struct raft_point *p);
 void	group_load_saved(struct group *g);
 void	group_load_close(struct group *g);
+
+/* Know nothing any more but our id, term, vote and the floor, and take nothing but a
+ * snapshot. 0 or an error that broke the group. */
+int	group_half(struct group *g);
+
+/* group_mark.c */
+/* A mark was applied: write the table as it is. False: not now, apply no more. */
+bool	group_mark_write(struct group *g);
+/* The table was written as of commit_point. */
+void	group_mark_written(struct group *g);
+
+/* group_heal.c */
+void	group_heal_drive(struct group *g);
 
 /* group_want.c */
 void	group_want_drive(struct group *g);

@@ -180,29 +180,39 @@ piece_durable(struct table_commit *c)
 	group_pump(g);
 }
 
-/* The old table goes. 0, ERR_BUSY: not now, or an error. */
-static int
-begin(struct group *g, const struct msg_snapshot *m)
+int
+group_half(struct group *g)
 {
 	uint64_t end = meta_log_end(g->log), term = meta_log_end_term(g->log);
 	int rc;
 
+	if (g->floor_index == 0 || !group_below_floor(g, term, end)) {
+		g->floor_index = end;
+		g->floor_term = term;
+	}
+	g->healing = false;
+	group_fail_all(g);
+	group_thaw(g);
+	if ((rc = group_forget(g)) != 0 ||
+	    (rc = raft_start(g->raft, group_now(g))) != 0) {
+		group_break(g, rc);
+		return rc;
+	}
+	g->half = true;
+	group_pump(g);
+	return 0;
+}
+
+/* The old table goes. 0, ERR_BUSY: not now, or an error. */
+static int
+begin(struct group *g, const struct msg_snapshot *m)
+{
+	int rc;
+
 	if (g->hard_ticket != 0 || g->committing)
 		return ERR_BUSY;	/* a new core takes these for durable */
-	if (!g->half) {
-		if (g->floor_index == 0 || !group_below_floor(g, term, end)) {
-			g->floor_index = end;
-			g->floor_term = term;
-		}
-		group_fail_all(g);
-		if ((rc = group_forget(g)) != 0 ||
-		    (rc = raft_start(g->raft, group_now(g))) != 0) {
-			group_break(g, rc);
-			return rc;
-		}
-		g->half = true;
-		group_pump(g);
-	}
+	if (!g->half && (rc = group_half(g)) != 0)
+		return rc;
 	log_info(g->conf.log, "takes a snapshot", "from=%016" PRIx64
 	    " index=%" PRIu64 " floor=%" PRIu64, m->from, m->index,
 	    g->floor_index);

@@ -403,6 +403,10 @@ received(struct group *g, const struct msg_raft_step *s)
 			group_cut(g);
 		group_flush_maybe(g);
 	}
+	if (s->partial) {
+		raft_peer_lost(g->raft, group_now(g), s->from);
+		group_pump(g);
+	}
 	if (held_back(g, &m))
 		return ERR_BUSY;
 	raft_receive(g->raft, group_now(g), &m);

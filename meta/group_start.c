@@ -224,6 +224,8 @@ saved(void *ctx)
 	}
 	if (g->rc == 0)
 		group_load_saved(g);
+	if (g->rc == 0)
+		group_heal_drive(g);
 }
 
 static void

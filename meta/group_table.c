@@ -241,12 +241,14 @@ committed(struct table_commit *c)
 	}
 	g->durable = g->commit_point.index;
 	g->members_durable = g->commit_point.members.index;
+	group_mark_written(g);
 	stat_add(&g->stat.flushes, 1);
 	stat_set(&g->stat.table_bytes, table_used_bytes(g->table));
 	group_snap_flushed(g);
 	group_cut(g);
 	group_pump(g);
 	group_flush_maybe(g);
+	group_heal_drive(g);
 }
 
 void
@@ -268,7 +270,7 @@ static bool
 may_commit(const struct group *g)
 {
 	return g->rc == 0 && !g->committing && !g->half && !g->load.finishing &&
-	    g->applied.index > g->durable;
+	    !g->healing && g->applied.index > g->durable;
 }
 
 static void

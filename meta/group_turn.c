@@ -37,8 +37,10 @@ apply(struct group *g, const struct meta_log_entry *e, size_t *n)
 		group_break(g, ERR_DISK_NEWER);
 	}
 	assert(*n <= sizeof(g->result));
-	if (g->rc != 0)
+	if (g->rc != 0 || g->healing)
 		return false;		/* half applied; never made durable */
+	if (e->type == RAFT_NOOP && e->len > 0)
+		g->mark = e->index;
 	g->applied.index = e->index;
 	g->applied.term = e->term;
 	return true;
@@ -103,8 +105,10 @@ apply_some(struct group *g, const bool *closed)
 	for (unsigned i = 0; g->rc == 0 && g->applied.index < g->commit; i++) {
 		int rc;
 
-		if (g->half || g->load.finishing)
+		if (g->half || g->load.finishing || g->healing)
 			return true;
+		if (g->mark != 0 && !group_mark_write(g))
+			break;
 		if (i == APPLY_TURN) {
 			group_poke(g);
 			break;
@@ -121,6 +125,8 @@ apply_some(struct group *g, const bool *closed)
 		if (*closed)
 			return false;
 	}
+	if (g->rc == 0 && g->mark != 0 && !g->half && !g->healing)
+		(void)group_mark_write(g);
 	if (g->reader != NULL && g->applied.index == g->commit &&
 	    !meta_log_reader_busy(g->reader)) {
 		meta_log_reader_close(g->reader);	/* its buffer is large */
@@ -220,11 +226,26 @@ reads_answer(struct group *g, const bool *closed)
 	    answer_all(g, &late, ERR_NOT_LEADER, closed);
 }
 
+/* All that was proposed is applied, or we do not lead any more. */
+static bool
+tell_quiet(struct group *g, const bool *closed)
+{
+	struct group_req *r = g->quiet;
+	bool leads = g->rc == 0 && g->leads;
+
+	if (r == NULL || (leads && (g->inflight_n > 0 || g->prop_n > 0 ||
+	    g->applied.index != raft_last(g->raft))))
+		return true;
+	g->quiet = NULL;
+	r->fn(r, leads ? 0 : ERR_NOT_LEADER, NULL, 0);
+	return !*closed;
+}
+
 /* Tell the owner who leads, and who is there. */
 static bool
 tell(struct group *g, const bool *closed)
 {
-	bool lead = g->rc == 0 && g->role == RAFT_LEADER &&
+	bool lead = g->rc == 0 && g->role == RAFT_LEADER && !g->healing &&
 	    g->applied.index >= g->serve_index;
 
 	if (g->told_leads && (!lead || !g->leads)) {
@@ -233,7 +254,7 @@ tell(struct group *g, const bool *closed)
 			g->conf.ops->leader(g->conf.ctx, false);
 		if (*closed)
 			return false;
-		lead = g->rc == 0 && g->role == RAFT_LEADER &&
+		lead = g->rc == 0 && g->role == RAFT_LEADER && !g->healing &&
 		    g->applied.index >= g->serve_index;
 	}
 	if (lead && !g->told_leads) {
@@ -296,6 +317,8 @@ core_told(struct group *g)
 	}
 	if (g->rc == 0)
 		group_order(g);
+	if (g->rc == 0)
+		group_heal_drive(g);
 }
 
 static void
@@ -311,7 +334,7 @@ work(struct clock_defer *d)
 	    !answer_all(g, &g->failed, g->rc != 0 ? g->rc : ERR_NOT_LEADER,
 	    &closed) ||
 	    !reads_answer(g, &closed) || !tell(g, &closed) ||
-	    !tell_ends(g, &closed))
+	    !tell_quiet(g, &closed) || !tell_ends(g, &closed))
 		return;
 	if (g->prop_n > 0 || !list_empty(&g->reads_new) ||
 	    !list_empty(&g->failed))

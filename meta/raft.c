@@ -208,7 +208,8 @@ raft_propose(struct raft *r, uint64_t now_ns, struct raft_entry *e, uint32_t n,
 	r->append_n = n;
 	for (uint32_t i = 0; i < n; i++) {
 		e[i].term = r->term;
-		e[i].type = RAFT_COMMAND;
+		if (e[i].type != RAFT_NOOP)
+			e[i].type = RAFT_COMMAND;
 		raft_log_push(r, &e[i]);
 	}
 	return 0;

@@ -70,7 +70,8 @@ const struct raft_member *raft_members_find(const struct raft_members *m, uint64
 
 enum raft_type {			/* of an entry, as it is in the log */
 	RAFT_COMMAND = 1,		/* the owner's */
-	RAFT_NOOP,			/* a new leader's first entry; nothing to apply */
+	RAFT_NOOP,			/* a new leader's first entry, nothing to apply; or the
+					 * owner's, of which the core knows nothing more */
 	RAFT_MEMBERS			/* a configuration; the owner keeps it (raft_point) */
 };
 
@@ -179,8 +180,8 @@ void	raft_persisted(struct raft *r, uint64_t now_ns, uint64_t index, uint64_t te
 /* The owner has cut its log: entries up to @index (applied, durably) are gone. */
 void	raft_compacted(struct raft *r, uint64_t index);
 
-/* Order @n commands (type is set here to RAFT_COMMAND, term to ours); they come back as a
- * RAFT_APPEND effect, @e stays valid until then.
+/* Order @n commands (type is set here to RAFT_COMMAND unless it is RAFT_NOOP, term to ours);
+ * they come back as a RAFT_APPEND effect, @e stays valid until then.
  *   first	set to the index of the first
  * 0; ERR_NOT_LEADER; ERR_BUSY: leadership is being handed over. */
 int	raft_propose(struct raft *r, uint64_t now_ns, struct raft_entry *e, uint32_t n,
@@ -211,6 +212,8 @@ void	raft_read(struct raft *r, uint64_t now_ns, bool lease, uint64_t *ticket,
  * was not. Once per effect, unless we stopped leading. */
 void	raft_snapshot_sent(struct raft *r, uint64_t now_ns, uint64_t to, uint64_t index,
 	    bool ok);
+/* Leader: @id says that it has lost the log it had (and knows a floor: group_load.c). */
+void	raft_peer_lost(struct raft *r, uint64_t now_ns, uint64_t id);
 /* Follower: a piece of a snapshot came from @from, which leads in @term.  Keeps us from
  * standing for election.  False: it is of no use, say so to the sender. */
 bool	raft_snapshot_piece(struct raft *r, uint64_t now_ns, uint64_t from, uint64_t term,

@@ -235,6 +235,20 @@ raft_snapshot_sent(struct raft *r, uint64_t now_ns, uint64_t to, uint64_t index,
 	p->paused = true;		/* until the next beat */
 }
 
+/* What it acknowledged stays committed: who has lost it votes for nobody that lacks it. */
+void
+raft_peer_lost(struct raft *r, uint64_t now_ns, uint64_t id)
+{
+	struct raft_peer *p = raft_peer(r, id);
+
+	raft_begin(r, now_ns);
+	if (r->role != RAFT_LEADER || p == NULL || p->match == 0 || id == r->conf.id)
+		return;
+	p->match = 0;
+	if (p->flow != SNAP)
+		probe(r, p, 1);
+}
+
 /* ---- time ---- */
 
 void
