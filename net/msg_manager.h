@@ -245,9 +245,12 @@ MSG_DECLARE(disk_replace, MSG_DISK_REPLACE)
 MSG_DECLARE(client_beat, MSG_CLIENT_BEAT)
 MSG_DECLARE(client_beat_rep, MSG_CLIENT_BEAT_REP)
 MSG_DECLARE(client_row, MSG_CLIENT_ROW)
+#define MSG_CLIENTS(F) \
+	F(uid, after, "only those behind this one in the order of ids; zeros: from the first")
 #define MSG_CLIENTS_REP(F) \
-	F(list_client_row, clients, "live clients, as many as one answer has room for") \
-	F(u32,             left,    "how many more there are")
+	F(list_client_row, clients, "live clients in the order of ids, as many as one answer has room for") \
+	F(u32,             left,    "how many follow")
+MSG_DECLARE(clients, MSG_CLIENTS)
 MSG_DECLARE(clients_rep, MSG_CLIENTS_REP)
 
 /* What routing does not hold: space and liveness, for `fsd admin show`. */
@@ -257,15 +260,20 @@ MSG_DECLARE(clients_rep, MSG_CLIENTS_REP)
 	F(str,            release, "version text of its binary")                \
 	F(list_disk_info, disks,   "its disks, as last told")
 MSG_DECLARE(node_status, MSG_NODE_STATUS)
+#define MSG_STATUS(F) \
+	F(u32, after_node,   "only nodes behind this one; all ones: none")      \
+	F(u32, after_chain,  "only replicas that are brought up to date behind this chain") \
+	F(u32, after_target, "and target; of chain all ones: none")
+MSG_DECLARE(status, MSG_STATUS)
 #define MSG_STATUS_REP(F) \
-	F(list_node_status, nodes,          "nodes, as many as one answer has room for") \
+	F(list_node_status, nodes,          "nodes in the order of ids, as many as one answer has room for") \
 	F(u64,              total_bytes,    "bytes that files can use in all")  \
 	F(u64,              used_bytes,     "bytes that files use")             \
 	F(u64,              config_version, "newest option-set version")        \
-	F(list_sync_status, syncs,          "replicas that are brought up to date") \
+	F(list_sync_status, syncs,          "replicas that are brought up to date, in the order of chains and targets, as many as there is room for") \
 	F(list_group_status, groups,        "metadata groups, as last told by their leaders") \
-	F(u32,              nodes_left,     "how many more nodes there are")    \
-	F(u32,              syncs_left,     "how many more such replicas there are")
+	F(u32,              nodes_left,     "how many nodes follow")            \
+	F(u32,              syncs_left,     "how many such replicas follow")
 MSG_DECLARE(status_rep, MSG_STATUS_REP)
 
 /* ---- option sets: text of an options file per role, versioned ---- */
@@ -290,8 +298,8 @@ MSG_DECLARE(config_rep, MSG_CONFIG_REP)
 	X(0x0103, routing,     routing,     routing_rep,     "harmless")        \
 	X(0x0104, goodbye,     goodbye,     none,            "harmless")        \
 	X(0x0106, client_beat, client_beat, client_beat_rep, "harmless")        \
-	X(0x0107, clients,     none,        clients_rep,     "harmless")        \
-	X(0x0108, status,      none,        status_rep,      "harmless")        \
+	X(0x0107, clients,     clients,     clients_rep,     "harmless")        \
+	X(0x0108, status,      status,      status_rep,      "harmless")        \
 	X(0x0109, config_get,  config_get,  config_rep,      "harmless")        \
 	X(0x010a, config_set,  config_set,  config_rep,      "refused by have") \
 	X(0x010b, manager_stats, none,      stats_rep,       "harmless")         \

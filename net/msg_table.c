@@ -37,8 +37,10 @@
 	X(client_beat, MSG_CLIENT_BEAT) \
 	X(client_beat_rep, MSG_CLIENT_BEAT_REP) \
 	X(client_row, MSG_CLIENT_ROW) \
+	X(clients, MSG_CLIENTS) \
 	X(clients_rep, MSG_CLIENTS_REP) \
 	X(node_status, MSG_NODE_STATUS) \
+	X(status, MSG_STATUS) \
 	X(status_rep, MSG_STATUS_REP) \
 	X(config_get, MSG_CONFIG_GET) \
 	X(config_set, MSG_CONFIG_SET) \

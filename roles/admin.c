@@ -5,8 +5,9 @@
  *                                          \-> ask every node, print -> done
  *
  * A command is a row that names the answers it needs; those are fetched in this order from
- * the first manager that answers, kept, and printed by the row's function.  Routing comes in
- * pieces when it is long: it is asked for until there is nothing newer.  A command
+ * the first manager that answers, kept, and printed by the row's function.  Long answers come
+ * in pieces: routing is asked for until there is nothing newer, nodes, replicas that are brought
+ * up to date and clients until nothing is left behind the last one.  A command
  * without one asks the nodes too (roles/admin_counters.c), and may be told which.  A
  * command that changes something makes its request of its arguments, and is done when the
  * manager has done it. */
@@ -26,6 +27,7 @@
 #define ATTEMPT_MS	2000u
 #define GIVE_UP_MS	10000u
 #define PAUSE_MS	100u
+#define COPIES_MAX	(1ull << 30)	/* bytes of all answers */
 
 enum { NEED_ROUTING = 1, NEED_STATUS = 2, NEED_CLIENTS = 4, NEED_DONE = 8,
 	NEED_MANAGERS = 16 };
@@ -231,6 +233,9 @@ struct admin {
 	int		 last_rc;
 	struct msg_arena arena;			/* copies of the answers */
 	struct msg_routing_rep routing;		/* all pieces; version 0: none yet */
+	struct msg_status_rep status;		/* likewise; its lists are ours */
+	struct msg_clients_rep clients;
+	uint32_t	 nodes_cap, syncs_cap, clients_cap;
 	struct admin_facts facts;
 	char		 node[128];		/* asked for; "": all */
 	struct admin_counters *counters;
@@ -250,15 +255,100 @@ admin_help(FILE *out)
 static const void *
 keep(struct admin *a, const struct msg_type *t, const void *msg)
 {
-	uint8_t *bytes = msg_arena_get(&a->arena, NET_MSG_MAX);
+	uint8_t *bytes = malloc(NET_MSG_MAX), *own = NULL;
 	void *copy = msg_arena_get(&a->arena, t->size);
-	int n;
+	int n = bytes == NULL ? -ENOMEM : msg_encode(t, msg, bytes, NET_MSG_MAX);
 
-	if (bytes == NULL || copy == NULL ||
-	    (n = msg_encode(t, msg, bytes, NET_MSG_MAX)) < 0 ||
-	    msg_decode(t, bytes, (size_t)n, &a->arena, copy, NULL) != 0)
+	if (n >= 0 && copy != NULL && (own = msg_arena_get(&a->arena, (size_t)n + 1)) != NULL)
+		memcpy(own, bytes, (size_t)n);
+	free(bytes);
+	if (own == NULL || msg_decode(t, own, (size_t)n, &a->arena, copy, NULL) != 0)
 		return NULL;
 	return copy;
+}
+
+/* Rows of a piece go behind those that are there. */
+#define APPEND(ALL, PIECE, CAP) do {                                            \
+	uint32_t n_ = (ALL).n + (PIECE).n;                                      \
+									        \
+	if (n_ > (CAP)) {                                                       \
+		__typeof__((ALL).v) v_ = realloc((ALL).v, 2 * n_ * sizeof(*v_)); \
+									        \
+		if (v_ == NULL)                                                 \
+			return -ENOMEM;                                         \
+		(ALL).v = v_;                                                   \
+		(CAP) = 2 * n_;                                                 \
+	}                                                                       \
+	if ((PIECE).n > 0)                                                      \
+		memcpy((ALL).v + (ALL).n, (PIECE).v,                            \
+		    (PIECE).n * sizeof(*(ALL).v));                              \
+	(ALL).n = n_;                                                           \
+} while (0)
+
+static uint64_t
+place_of(const struct msg_sync_status *s)
+{
+	return (uint64_t)s->chain << 32 | s->target;
+}
+
+/* 1: others follow; 0: that was all; or an error. */
+static int
+add_status(struct admin *a, const struct msg_status_rep *piece)
+{
+	struct msg_status_rep *all = &a->status;
+	bool more = piece->nodes_left > 0 || piece->syncs_left > 0;
+
+	/* A manager that does not go on would have us for ever. */
+	if (all->nodes.n > 0 && piece->nodes.n > 0 &&
+	    piece->nodes.v[0].node <= all->nodes.v[all->nodes.n - 1].node)
+		return ERR_BAD_MESSAGE;
+	if (all->syncs.n > 0 && piece->syncs.n > 0 &&
+	    place_of(&piece->syncs.v[0]) <= place_of(&all->syncs.v[all->syncs.n - 1]))
+		return ERR_BAD_MESSAGE;
+	if ((piece->nodes_left > 0 && piece->nodes.n == 0) ||
+	    (piece->syncs_left > 0 && piece->syncs.n == 0))
+		return ERR_BAD_MESSAGE;
+	APPEND(all->nodes, piece->nodes, a->nodes_cap);
+	APPEND(all->syncs, piece->syncs, a->syncs_cap);
+	all->nodes_left = piece->nodes_left;
+	all->syncs_left = piece->syncs_left;
+	all->total_bytes = piece->total_bytes;
+	all->used_bytes = piece->used_bytes;
+	all->config_version = piece->config_version;
+	all->groups = piece->groups;
+	a->facts.status = all;
+	return more;
+}
+
+/* Who was seen longest ago comes first. */
+static int
+by_seen(const void *x, const void *y)
+{
+	const struct msg_client_row *a = x, *b = y;
+
+	if (a->seen_ms != b->seen_ms)
+		return a->seen_ms > b->seen_ms ? -1 : 1;
+	return memcmp(&a->client, &b->client, sizeof(a->client));
+}
+
+static int
+add_clients(struct admin *a, const struct msg_clients_rep *piece)
+{
+	struct msg_clients_rep *all = &a->clients;
+
+	if (all->clients.n > 0 && piece->clients.n > 0 &&
+	    memcmp(&piece->clients.v[0].client, &all->clients.v[all->clients.n - 1].client,
+	    sizeof(struct uid128)) <= 0)
+		return ERR_BAD_MESSAGE;
+	if (piece->left > 0 && piece->clients.n == 0)
+		return ERR_BAD_MESSAGE;
+	APPEND(all->clients, piece->clients, a->clients_cap);
+	a->facts.clients = all;
+	if (piece->left > 0)
+		return 1;
+	if (all->clients.n > 0)
+		qsort(all->clients.v, all->clients.n, sizeof(*all->clients.v), by_seen);
+	return 0;
 }
 
 #define ID(row)		((row)->id)
@@ -303,6 +393,7 @@ take(struct admin *a, const void *rep)
 {
 	const struct msg_routing_rep *piece = rep;
 	const void *copy;
+	int rc = 0;
 
 	if (a->asking == NEED_ROUTING && a->facts.routing != NULL &&
 	    piece->version <= a->routing.version) {
@@ -321,10 +412,10 @@ take(struct admin *a, const void *rep)
 		a->facts.routing = &a->routing;
 		return merge(&a->routing, copy, &a->arena);
 	case NEED_STATUS:
-		a->facts.status = copy;
+		rc = add_status(a, copy);
 		break;
 	case NEED_CLIENTS:
-		a->facts.clients = copy;
+		rc = add_clients(a, copy);
 		break;
 	case NEED_MANAGERS:
 		a->facts.managers = copy;
@@ -332,32 +423,15 @@ take(struct admin *a, const void *rep)
 	default:
 		break;
 	}
-	a->have |= a->asking;
-	return 0;
-}
-
-/* How many more rows the manager has than its answer has room for, and of what. */
-static uint32_t
-left_out(const struct admin *a, const char **of)
-{
-	const struct admin_facts *f = &a->facts;
-
-	*of = "nodes";
-	if (a->cmd->print == admin_show_nodes || a->cmd->print == admin_show_disks)
-		return f->status->nodes_left;
-	*of = "replicas that are brought up to date";
-	if (a->cmd->print == admin_show_chains)
-		return f->status->syncs_left;
-	*of = "clients";
-	return a->cmd->print == admin_show_clients ? f->clients->left : 0;
+	if (rc == 0)
+		a->have |= a->asking;
+	return rc < 0 ? rc : 0;
 }
 
 /* All that the command needs is there. */
 static void
 conclude(struct admin *a)
 {
-	const char *of;
-	uint32_t left;
 	int rc;
 
 	if (a->cmd->make != NULL) {
@@ -366,10 +440,7 @@ conclude(struct admin *a)
 	}
 	if (a->cmd->print != NULL) {
 		a->cmd->print(a->to, &a->facts, a->json);
-		if ((left = left_out(a, &of)) > 0)
-			fprintf(stderr, "fsd admin: not all: the answer has no room for "
-			    "%u more %s\n", left, of);
-		a->done(a->ctx, left > 0 ? -EMSGSIZE : 0);
+		a->done(a->ctx, 0);
 		return;
 	}
 	rc = admin_counters_open(&a->counters, &a->env, &a->managers[a->manager_at],
@@ -391,6 +462,7 @@ answered(struct net_call *c, int rc)
 	struct admin *a = container_of(c, struct admin, call);
 
 	if (rc == 0 && (rc = take(a, c->rep)) == 0) {
+		a->give_up_ns = clock_now(a->env.clock) + GIVE_UP_MS * NS_PER_MS;
 		if ((a->cmd->needs & ~a->have) == 0)
 			conclude(a);
 		else
@@ -408,28 +480,52 @@ answered(struct net_call *c, int rc)
 	    clock_now(a->env.clock) + PAUSE_MS * NS_PER_MS, paused);
 }
 
+/* What follows what is there. */
+static struct msg_status
+status_after(const struct admin *a)
+{
+	const struct msg_status_rep *all = &a->status;
+	const struct msg_sync_status *last = all->syncs.n == 0 ? NULL :
+	    &all->syncs.v[all->syncs.n - 1];
+	struct msg_status q = { 0 };
+
+	if (a->facts.status == NULL)
+		return q;
+	q.after_node = all->nodes_left > 0 ? all->nodes.v[all->nodes.n - 1].node :
+	    UINT32_MAX;
+	q.after_chain = all->syncs_left > 0 ? last->chain : UINT32_MAX;
+	q.after_target = all->syncs_left > 0 ? last->target : UINT32_MAX;
+	return q;
+}
+
 static void
 ask(struct admin *a)
 {
 	struct msg_routing newer = { .have = a->routing.version };
+	struct msg_status status = status_after(a);
+	struct msg_clients clients = { { { 0 } } };
 	static const struct msg_none none = { 0 };
 	unsigned missing = a->cmd->needs & ~a->have;
 	struct net_call_opts opts = {
 		.deadline_ns = clock_now(a->env.clock) + ATTEMPT_MS * NS_PER_MS
 	};
 	uint16_t method = MSG_clients;
-	const void *req = &none;
+	const void *req = &clients;
 	int rc;
 
+	if (a->clients.clients.n > 0)
+		clients.after = a->clients.clients.v[a->clients.clients.n - 1].client;
 	a->asking = missing & -missing;		/* the lowest bit */
 	if (a->asking == NEED_ROUTING) {
 		method = MSG_routing;
 		req = &newer;
-	} else if (a->asking == NEED_STATUS)
+	} else if (a->asking == NEED_STATUS) {
 		method = MSG_status;
-	else if (a->asking == NEED_MANAGERS)
+		req = &status;
+	} else if (a->asking == NEED_MANAGERS) {
 		method = MSG_managers;
-	else if (a->asking == NEED_DONE) {
+		req = &none;
+	} else if (a->asking == NEED_DONE) {
 		method = a->change.method;
 		req = &a->change.u;
 	}
@@ -497,7 +593,7 @@ admin_open(struct admin **out, const struct role_env *env,
 	a->to = to;
 	a->done = done;
 	a->ctx = ctx;
-	msg_arena_init(&a->arena, 64u << 20);
+	msg_arena_init(&a->arena, COPIES_MAX);
 	a->give_up_ns = clock_now(env->clock) + GIVE_UP_MS * NS_PER_MS;
 	clock_timer_start(env->clock, &a->pause, clock_now(env->clock), paused);
 	*out = a;
@@ -513,5 +609,8 @@ admin_close(struct admin *a)
 	net_call_cancel(&a->call);
 	clock_timer_stop(a->env.clock, &a->pause);
 	msg_arena_fini(&a->arena);
+	free(a->status.nodes.v);
+	free(a->status.syncs.v);
+	free(a->clients.clients.v);
 	free(a);
 }

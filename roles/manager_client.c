@@ -153,26 +153,41 @@ manager_client_beat(struct manager *m, struct net_req *req)
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
 }
 
-/* Oldest beat first; cut where it would be longer than a message may be. */
+static int
+by_id(const void *a, const void *b)
+{
+	const struct client *const *x = a, *const *y = b;
+
+	return memcmp(&(*x)->u.uid, &(*y)->u.uid, sizeof((*x)->u.uid));
+}
+
+/* In the order of ids, which does not change while one page after the other is asked for; cut
+ * where it would be longer than a message may be. */
 void
 manager_client_list(struct manager *m, struct net_req *req)
 {
+	const struct msg_clients *q = req->msg;
 	uint64_t now = clock_now(m->env.clock);
 	struct msg_clients_rep rep = { 0 };
+	struct client **all = calloc(m->client_n + 1u, sizeof(*all));
 	size_t bytes = 0;
+	uint32_t n = 0;
 
 	rep.clients.v = calloc(m->client_n + 1u, sizeof(*rep.clients.v));
-	if (rep.clients.v == NULL) {
+	if (all == NULL || rep.clients.v == NULL) {
 		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
-		return;
+		goto out;
 	}
 	list_for_each(it, &m->client_leases) {
 		struct client *c = list_entry(it, struct client, lease);
 
-		if (bytes >= MANAGER_LIST_BYTES) {
-			rep.left++;
-			continue;
-		}
+		if (memcmp(&c->u.uid, &q->after, sizeof(q->after)) > 0)
+			all[n++] = c;
+	}
+	qsort(all, n, sizeof(*all), by_id);
+	for (uint32_t i = 0; i < n && bytes < MANAGER_LIST_BYTES; i++) {
+		const struct client *c = all[i];
+
 		rep.clients.v[rep.clients.n++] = (struct msg_client_row){
 			.client = c->u.uid, .host = msg_str(c->host),
 			.mount = msg_str(c->mount), .pid = c->pid,
@@ -182,6 +197,9 @@ manager_client_list(struct manager *m, struct net_req *req)
 		bytes += 64 + strlen(c->host) + strlen(c->mount) +
 		    strlen(c->release);
 	}
+	rep.left = n - rep.clients.n;
 	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
+out:
+	free(all);
 	free(rep.clients.v);
 }

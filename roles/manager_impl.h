@@ -187,10 +187,10 @@ void	manager_repair_replace(struct manager *m, struct net_req *req);
 /* What a node says of the replicas that it brings up to date. */
 void	manager_repair_told(struct manager *m, struct manager_node *n,
 	    const msg_t_list_sync_status *syncs);
-/* What is known of them, allocated; *bytes grows by their size, *left by how many there was
- * no room for. 0 or -ENOMEM. */
-int	manager_repair_rows(struct manager *m, msg_t_list_sync_status *out,
-	    uint32_t *left, size_t *bytes);
+/* What is known of those that @q asks for, allocated; *bytes grows by their size, *left is how
+ * many there was no room for. 0 or -ENOMEM. */
+int	manager_repair_rows(struct manager *m, const struct msg_status *q,
+	    msg_t_list_sync_status *out, uint32_t *left, size_t *bytes);
 
 /* manager_part.c */
 void	manager_part_told(struct manager *m, struct manager_node *n,

@@ -325,6 +325,7 @@ status_disks(const struct manager_node *n, struct msg_node_status *s,
 void
 manager_node_status(struct manager *m, struct net_req *req)
 {
+	const struct msg_status *q = req->msg;
 	struct msg_status_rep rep = { .config_version = m->state.config_version };
 	struct msg_group_status group;
 	uint64_t now = clock_now(m->env.clock);
@@ -342,7 +343,7 @@ manager_node_status(struct manager *m, struct net_req *req)
 	manager_meta_rows(m, &group);
 	rep.groups.v = &group;
 	rep.groups.n = group.voters.n > 0;
-	if (manager_repair_rows(m, &rep.syncs, &rep.syncs_left, &bytes) != 0) {
+	if (manager_repair_rows(m, q, &rep.syncs, &rep.syncs_left, &bytes) != 0) {
 		net_reply(req, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
 		goto out;
 	}
@@ -350,6 +351,8 @@ manager_node_status(struct manager *m, struct net_req *req)
 		struct manager_node *n = map_get(&m->state.nodes, row->id);
 		struct msg_node_status *s;
 
+		if (row->id <= q->after_node)
+			continue;
 		if (bytes >= MANAGER_LIST_BYTES) {
 			rep.nodes_left++;
 			continue;

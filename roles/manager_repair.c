@@ -98,49 +98,77 @@ prune(struct manager *m)
 	}
 }
 
-int
-manager_repair_rows(struct manager *m, msg_t_list_sync_status *out, uint32_t *left,
-    size_t *bytes)
+static uint64_t
+place_of(const struct msg_sync_status *s)
 {
-	prune(m);
-	if ((out->v = calloc(m->syncs.n + m->state.holds.n + 1, sizeof(*out->v))) == NULL)
-		return -ENOMEM;
+	return (uint64_t)s->chain << 32 | s->target;
+}
+
+static int
+by_place(const void *a, const void *b)
+{
+	uint64_t x = place_of(a), y = place_of(b);
+
+	return x < y ? -1 : x > y;
+}
+
+/* All there are: @out has room. */
+static uint32_t
+gather(struct manager *m, struct msg_sync_status *out)
+{
+	uint64_t now = clock_now(m->env.clock);
+	uint32_t n = 0;
+
 	list_for_each(it, &m->sync_list) {
 		const struct manager_sync *y = list_entry(it, struct manager_sync,
 		    node);
 		const struct routing_chain *c = routing_chain(m->state.routing,
 		    y->status.chain);
-		unsigned n = routing_serving_n(c);
+		unsigned serving = routing_serving_n(c);
 
-		if (routing_active_n(c) == n || c->targets[n] != y->status.target ||
-		    c->version != y->version)
+		if (routing_active_n(c) == serving ||
+		    c->targets[serving] != y->status.target || c->version != y->version)
 			continue;		/* done, or broken off */
-		if (*bytes >= MANAGER_LIST_BYTES / 2) {
-			++*left;
-			continue;
-		}
-		out->v[out->n++] = y->status;
-		*bytes += 64;
+		out[n++] = y->status;
 	}
 	list_for_each(it, &m->state.hold_list) {
 		const struct manager_hold *h = list_entry(it, struct manager_hold,
 		    node);
 		const struct routing_target *t = routing_target(m->state.routing,
 		    h->target);
-		uint64_t now = clock_now(m->env.clock);
 
-		if (!h->held || t == NULL)
-			continue;
-		if (*bytes >= MANAGER_LIST_BYTES / 2) {
-			++*left;
-			continue;
-		}
-		out->v[out->n++] = (struct msg_sync_status){ .chain = t->chain,
-		    .target = h->target, .rc = h->rc, .tries = h->tries,
-		    .again_ms = h->until_ns > now ? (h->until_ns - now) / NS_PER_MS :
-			0 };
-		*bytes += 64;
+		if (h->held && t != NULL)
+			out[n++] = (struct msg_sync_status){ .chain = t->chain,
+			    .target = h->target, .rc = h->rc, .tries = h->tries,
+			    .again_ms = h->until_ns > now ?
+				(h->until_ns - now) / NS_PER_MS : 0 };
 	}
+	return n;
+}
+
+int
+manager_repair_rows(struct manager *m, const struct msg_status *q,
+    msg_t_list_sync_status *out, uint32_t *left, size_t *bytes)
+{
+	uint64_t after = (uint64_t)q->after_chain << 32 | q->after_target;
+	struct msg_sync_status *v;
+	uint32_t n, from = 0;
+
+	prune(m);
+	if ((v = calloc(m->syncs.n + m->state.holds.n + 1, sizeof(*v))) == NULL)
+		return -ENOMEM;
+	n = gather(m, v);
+	qsort(v, n, sizeof(*v), by_place);
+	while (from < n && place_of(&v[from]) <= after)
+		from++;
+	memmove(v, v + from, (n - from) * sizeof(*v));
+	n -= from;
+	/* Two about one target go together. */
+	for (out->n = 0; out->n < n && (*bytes < MANAGER_LIST_BYTES / 2 ||
+	    place_of(&v[out->n]) == place_of(&v[out->n - 1])); out->n++)
+		*bytes += 64;
+	out->v = v;
+	*left = n - out->n;
 	return 0;
 }
 

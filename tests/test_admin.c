@@ -19,7 +19,9 @@ static struct {
 	struct msg_disk_replace replace;
 	struct msg_manager_change change;
 	char	 addr[64], with[64];
-	uint32_t nodes_left, syncs_left, clients_left;
+	uint32_t page;			/* rows of a list in one answer; 0: all */
+	bool	 stuck;			/* the first page is all that comes */
+	unsigned pages;
 	char	*out;
 	size_t	 out_n;
 } T;
@@ -34,6 +36,17 @@ uid(uint8_t n)
 
 	memset(u.b, n, sizeof(u.b));
 	return u;
+}
+
+/* Of so many rows one page goes; how many are left. */
+static uint32_t
+keep_page(uint32_t *n)
+{
+	uint32_t all = *n;
+
+	if (T.page > 0 && *n > T.page)
+		*n = T.page;
+	return all - *n;
 }
 
 static void
@@ -98,17 +111,26 @@ status_rep(struct net_req *req)
 		    .disks = LIST(disks) },
 		{ .node = 2, .seen_ms = UINT64_MAX },
 	};
+	const struct msg_status *q = req->msg;
 	struct msg_sync_status syncs[] = {
-		{ .chain = 2, .target = 3, .rc = -EIO, .tries = 2, .again_ms = 100 },
 		{ .chain = 2, .target = 2, .done = 50, .total = 200, .copied = 5,
 		    .bytes = 10 << 20, .ms = 2000, .rate = 5 << 20, .left_ms = 6000 },
+		{ .chain = 2, .target = 3, .rc = -EIO, .tries = 2, .again_ms = 100 },
 		{ .chain = 3, .target = 3, .rc = -ENOSPC, .tries = 4,
 		    .again_ms = 7600 },
 	};
 	struct msg_status_rep rep = { .nodes = LIST(nodes), .syncs = LIST(syncs),
-		.total_bytes = 1 << 20, .used_bytes = 1 << 19,
-		.nodes_left = T.nodes_left, .syncs_left = T.syncs_left };
+		.total_bytes = 1 << 20, .used_bytes = 1 << 19 };
 
+	T.pages++;
+	while (!T.stuck && rep.nodes.n > 0 && rep.nodes.v[0].node <= q->after_node)
+		rep.nodes.v++, rep.nodes.n--;
+	while (!T.stuck && rep.syncs.n > 0 && (rep.syncs.v[0].chain < q->after_chain ||
+	    (rep.syncs.v[0].chain == q->after_chain &&
+	    rep.syncs.v[0].target <= q->after_target)))
+		rep.syncs.v++, rep.syncs.n--;
+	rep.nodes_left = keep_page(&rep.nodes.n);
+	rep.syncs_left = keep_page(&rep.syncs.n);
 	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
 }
 
@@ -128,11 +150,22 @@ managers_rep(struct net_req *req)
 static void
 clients_rep(struct net_req *req)
 {
-	struct msg_client_row rows[] = { { .client = uid(0x77), .host = msg_str("h"),
-		.mount = msg_str("/3fs"), .pid = 12, .release = msg_str("1.2"),
-		.since_ms = 61000, .seen_ms = 200 } };
-	struct msg_clients_rep rep = { LIST(rows), .left = T.clients_left };
+	const struct msg_clients *q = req->msg;
+	struct msg_client_row rows[] = {
+		{ .client = uid(0x66), .host = msg_str("g"), .mount = msg_str("/3fs"),
+		    .pid = 9, .release = msg_str("1.2"), .since_ms = 50000,
+		    .seen_ms = 100 },
+		{ .client = uid(0x77), .host = msg_str("h"), .mount = msg_str("/3fs"),
+		    .pid = 12, .release = msg_str("1.2"), .since_ms = 61000,
+		    .seen_ms = 200 },
+	};
+	struct msg_clients_rep rep = { LIST(rows), .left = 0 };
 
+	T.pages++;
+	while (!T.stuck && rep.clients.n > 0 && memcmp(&rep.clients.v[0].client,
+	    &q->after, sizeof(q->after)) <= 0)
+		rep.clients.v++, rep.clients.n--;
+	rep.left = keep_page(&rep.clients.n);
 	net_reply(req, 0, &rep, NULL, 0, NULL, NULL);
 }
 
@@ -309,7 +342,8 @@ static const struct {
 	  "table  version  chains\n1      2        1 2 3\n" },
 	{ "show clients", false,
 	  "client                            host  pid  mount  since   seen   release\n"
-	  "77777777777777777777777777777777  h     12   /3fs   61.0 s  0.2 s  1.2\n" },
+	  "77777777777777777777777777777777  h     12   /3fs   61.0 s  0.2 s  1.2\n"
+	  "66666666666666666666666666666666  g     9    /3fs   50.0 s  0.1 s  1.2\n" },
 	{ "show space", true,
 	  "[\n {\"total\": 1048576, \"used\": 524288, \"free\": 524288}\n]\n" },
 };
@@ -321,29 +355,41 @@ START_TEST(golden)
 }
 END_TEST
 
-/* The answer is cut: what there is is shown, and that it is not all is an error. */
-START_TEST(not_all)
+/* Lists come in pages; what is shown is the same. */
+START_TEST(paged)
 {
 	static const struct {
 		const char *line;
-		uint32_t    nodes, syncs, clients;
-		int	    rc;
-	} cut[] = {
-		{ "show nodes", 7, 0, 0, -EMSGSIZE }, { "show nodes", 0, 7, 7, 0 },
-		{ "show disks", 7, 0, 0, -EMSGSIZE }, { "show disks", 0, 7, 7, 0 },
-		{ "show chains", 0, 7, 0, -EMSGSIZE }, { "show chains", 7, 0, 7, 0 },
-		{ "show clients", 0, 0, 7, -EMSGSIZE }, { "show clients", 7, 7, 0, 0 },
-		{ "show space", 7, 7, 7, 0 }, { "show tables", 7, 7, 7, 0 },
+		unsigned    pages;	/* of one row */
+	} lists[] = {
+		{ "show nodes", 3 }, { "show disks", 3 }, { "show chains", 3 },
+		{ "show clients", 2 }, { "show space", 3 }, { "show tables", 0 },
 	};
 
-	for (unsigned i = 0; i < sizeof(cut) / sizeof(cut[0]); i++) {
-		T.nodes_left = cut[i].nodes;
-		T.syncs_left = cut[i].syncs;
-		T.clients_left = cut[i].clients;
-		ck_assert_msg(run(cut[i].line, false) == cut[i].rc, "%s, %u",
-		    cut[i].line, i);
-		ck_assert_uint_gt(T.out_n, 0);
+	for (unsigned i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		char *whole;
+
+		T.page = 0;
+		ck_assert_int_eq(run(lists[i].line, false), 0);
+		whole = strdup(T.out);
+		T.page = 1;
+		T.pages = 0;
+		ck_assert_int_eq(run(lists[i].line, false), 0);
+		ck_assert_str_eq(T.out, whole);
+		ck_assert_uint_eq(T.pages, lists[i].pages);
+		free(whole);
 	}
+}
+END_TEST
+
+/* A manager that begins again and again. */
+START_TEST(never_goes_on)
+{
+	T.page = 1;
+	T.stuck = true;
+	ck_assert_int_eq(run(_i == 0 ? "show nodes" : "show clients", false),
+	    ERR_BAD_MESSAGE);
+	ck_assert_uint_eq(T.pages, 2);
 }
 END_TEST
 
@@ -460,7 +506,8 @@ main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, golden, 0, N(shows));
-	tcase_add_test(tc, not_all);
+	tcase_add_test(tc, paged);
+	tcase_add_loop_test(tc, never_goes_on, 0, 2);
 	tcase_add_loop_test(tc, wrong_arguments, 0, N(wrong));
 	tcase_add_test(tc, changes);
 	tcase_add_loop_test(tc, refused, 0, N(refusals));

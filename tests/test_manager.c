@@ -181,7 +181,7 @@ START_TEST(a_broken_disk_ends_it)
 	ck_assert_int_eq(call(MSG_register, &node(0, 1, 1, 1)->reg)->rc,
 	    ERR_STOPPING);
 	run_ms(10);
-	ck_assert_int_eq(call(MSG_status, &(struct msg_none){ 0 })->rc,
+	ck_assert_int_eq(call(MSG_status, &(struct msg_status){ 0 })->rc,
 	    ERR_STOPPING);
 	ck_assert_int_lt(told, 0);
 }
@@ -218,7 +218,7 @@ START_TEST(commands_of_other_releases)
 	run_ms(100);
 	ck_assert_msg(told == (others[_i].ends ? ERR_DISK_NEWER : 0), "%s: %s",
 	    others[_i].what, err_name(told));
-	ck_assert_int_eq(call(MSG_status, &(struct msg_none){ 0 })->rc,
+	ck_assert_int_eq(call(MSG_status, &(struct msg_status){ 0 })->rc,
 	    others[_i].ends ? ERR_STOPPING : 0);
 }
 END_TEST

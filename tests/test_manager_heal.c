@@ -41,7 +41,8 @@ END_TEST
 static const struct msg_sync_status *
 hold_row(void)
 {
-	const struct msg_status_rep *rep = &call(MSG_status, NULL)->rep.status;
+	const struct msg_status_rep *rep =
+	    &call(MSG_status, &(struct msg_status){ 0 })->rep.status;
 
 	for (uint32_t i = 0; i < rep->syncs.n; i++)
 		if (rep->syncs.v[i].rc != 0)
@@ -579,7 +580,7 @@ START_TEST(a_disk_is_replaced)
 	ck_assert_int_eq(restart(node(1, 2, 1, 2), 13), 0);
 	crash();
 	start();
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_uint_eq(a->rep.status.nodes.v[1].disks.v[0].failed, 3);
 	ck_assert_uint_eq(a->rep.status.nodes.v[1].disks.v[0].capacity, 0);
 	run_ms(1000);
@@ -626,27 +627,27 @@ START_TEST(sync_progress)
 	ck_assert_str_eq(shape(), "1v3:1.3.2y t1v1:1 1+ 2+ 3+");
 	nodes[0].beat.syncs = (msg_t_list_sync_status){ y, 1 };
 	beat(1);			/* not the tail */
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_uint_eq(a->rep.status.syncs.n, 0);
 	nodes[0].beat.syncs.n = 0;
 	nodes[2].beat.syncs = (msg_t_list_sync_status){ y, 3 };
 	beat(4);
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_uint_eq(a->rep.status.syncs.n, 1);
 	ck_assert_uint_eq(a->rep.status.syncs.v[0].done, 10);
 	ck_assert_uint_eq(a->rep.status.syncs.v[0].total, 40);
 	y[0].done = 20;
 	beat(4);
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_uint_eq(a->rep.status.syncs.v[0].done, 20);
 	nodes[2].beat.syncs.n = 0;
 	beat_ms(6000, 7);
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_uint_eq(a->rep.status.syncs.n, 0);
 	nodes[2].beat.syncs.n = 1;
 	beat(4);
 	ck_assert_int_eq(synced(1, 3, 2, &nodes[2]), 0);
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_uint_eq(a->rep.status.syncs.n, 0);
 }
 END_TEST
@@ -669,12 +670,12 @@ START_TEST(progress_begins_anew)
 	ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
 	beat_ms(2500, 7);
 	ck_assert_str_eq(shape(), "1v5:1.3.2y t1v1:1 1+ 2+ 3+");
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_uint_eq(a->rep.status.syncs.n, 0);
 	y.done = 2;
 	nodes[2].beat.syncs.n = 1;
 	beat(4);
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_uint_eq(a->rep.status.syncs.n, 1);
 	ck_assert_uint_eq(a->rep.status.syncs.v[0].done, 2);
 }

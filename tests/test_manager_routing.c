@@ -120,7 +120,7 @@ END_TEST
 
 START_TEST(space)
 {
-	struct msg_none none = { 0 };
+	struct msg_status no_status = { 0 };
 	struct ask *a;
 
 	three_nodes(1, 1);
@@ -132,7 +132,7 @@ START_TEST(space)
 	a = call(MSG_beat, &nodes[0].beat);
 	ck_assert_uint_eq(a->rep.beat.total_bytes, 4000000);
 	ck_assert_uint_eq(a->rep.beat.used_bytes, 1000300);
-	a = call(MSG_status, &none);
+	a = call(MSG_status, &no_status);
 	ck_assert_int_eq(a->rc, 0);
 	ck_assert_uint_eq(a->rep.status.total_bytes, 4000000);
 	ck_assert_uint_eq(a->rep.status.nodes.n, 3);
@@ -141,12 +141,12 @@ START_TEST(space)
 	ck_assert_uint_eq(a->rep.status.nodes.v[0].release.n, 3);
 	crash();
 	start();
-	a = call(MSG_status, &none);
+	a = call(MSG_status, &no_status);
 	ck_assert_uint_eq(a->rep.status.nodes.v[0].seen_ms, UINT64_MAX);
 	ck_assert_uint_eq(a->rep.status.total_bytes, 3000000);
 	call(MSG_beat, &nodes[0].beat);
 	run_ms(700);
-	a = call(MSG_status, &none);
+	a = call(MSG_status, &no_status);
 	ck_assert_uint_ge(a->rep.status.nodes.v[0].seen_ms, 700);
 	ck_assert_uint_lt(a->rep.status.nodes.v[0].seen_ms, 1000);
 }
@@ -168,7 +168,7 @@ START_TEST(disks_of_one_fold)
 		nodes[i].reg.disks = (msg_t_list_disk_info){ disks, 64 };
 		ck_assert_int_eq(register_node(&nodes[i]), 0);
 	}
-	a = call(MSG_status, &(struct msg_none){ 0 });
+	a = call(MSG_status, &(struct msg_status){ 0 });
 	ck_assert_int_eq(a->rc, 0);
 	ck_assert_uint_eq(a->rep.status.nodes.n, NODES);
 	for (unsigned i = 0; i < NODES; i++)
@@ -178,7 +178,7 @@ END_TEST
 
 START_TEST(clients)
 {
-	struct msg_none none = { 0 };
+	struct msg_clients no_clients = { { { 0 } } };
 	struct msg_client_beat q[3];
 	struct ask *a;
 
@@ -195,7 +195,7 @@ START_TEST(clients)
 		ck_assert_int_eq(a->rc, 0);
 		ck_assert_uint_gt(a->rep.client_beat.beat_ms, 0);
 	}
-	a = call(MSG_clients, &none);
+	a = call(MSG_clients, &no_clients);
 	ck_assert_uint_eq(a->rep.clients.clients.n, 3);
 	q[1].leaving = 1;
 	ck_assert_int_eq(call(MSG_client_beat, &q[1])->rc, 0);
@@ -203,7 +203,7 @@ START_TEST(clients)
 	run_ms(8000);
 	call(MSG_client_beat, &q[0]);
 	run_ms(8000);
-	a = call(MSG_clients, &none);
+	a = call(MSG_clients, &no_clients);
 	ck_assert_uint_eq(a->rep.clients.clients.n, 1);
 	ck_assert_uint_eq(a->rep.clients.clients.v[0].pid, 100);
 	ck_assert_uint_ge(a->rep.clients.clients.v[0].since_ms, 16000);
@@ -213,34 +213,45 @@ START_TEST(clients)
 }
 END_TEST
 
-/* What one answer has no room for is counted. */
+/* What one answer has no room for comes with the next ones. */
 START_TEST(more_clients_than_one_answer_holds)
 {
-	struct msg_none none = { 0 };
+	struct msg_clients q = { { { 0 } } };
 	static char mount[256];
+	unsigned n = 0, pages = 0;
 	struct ask *a;
 
 	memset(mount, 'm', sizeof(mount) - 1);
 	for (unsigned i = 0; i < 3000; i++) {
-		struct msg_client_beat q = { .client = uid(9, i / 256, i % 256),
+		struct msg_client_beat beat = { .client = uid(9, i / 256, i % 256),
 			.host = msg_str("box"), .mount = msg_str(mount),
 			.release = msg_str("0.1") };
 
-		ck_assert_int_eq(call(MSG_client_beat, &q)->rc, 0);
+		ck_assert_int_eq(call(MSG_client_beat, &beat)->rc, 0);
 	}
-	a = call(MSG_clients, &none);
-	ck_assert_int_eq(a->rc, 0);
-	ck_assert_uint_gt(a->rep.clients.clients.n, 2000);
-	ck_assert_uint_gt(a->rep.clients.left, 0);
-	ck_assert_uint_eq(a->rep.clients.clients.n + a->rep.clients.left, 3000);
+	do {
+		const struct msg_client_row *v;
+
+		a = call(MSG_clients, &q);
+		ck_assert_int_eq(a->rc, 0);
+		n += a->rep.clients.clients.n;
+		ck_assert_uint_eq(n + a->rep.clients.left, 3000);
+		v = &a->rep.clients.clients.v[0];
+		ck_assert_int_gt(memcmp(&v->client, &q.after, sizeof(q.after)), 0);
+		q.after = v[a->rep.clients.clients.n - 1].client;
+		pages++;
+	} while (a->rep.clients.left > 0);
+	ck_assert_uint_eq(n, 3000);
+	ck_assert_uint_eq(pages, 2);
 }
 END_TEST
 
 START_TEST(more_nodes_than_one_answer_holds)
 {
 	static struct msg_disk_info disks[64];
-	struct msg_none none = { 0 };
+	struct msg_status q = { 0 };
 	static char path[256];
+	unsigned seen = 0, pages = 0;
 	struct ask *a;
 
 	memset(path, '/', sizeof(path) - 1);
@@ -257,11 +268,18 @@ START_TEST(more_nodes_than_one_answer_holds)
 		n->reg.disks = (msg_t_list_disk_info){ disks, 64 };
 		ck_assert_int_eq(register_node(n), 0);
 	}
-	a = call(MSG_status, &none);
-	ck_assert_int_eq(a->rc, 0);
-	ck_assert_uint_gt(a->rep.status.nodes_left, 0);
-	ck_assert_uint_eq(a->rep.status.nodes.n + a->rep.status.nodes_left, 60);
-	ck_assert_uint_eq(a->rep.status.syncs_left, 0);
+	do {
+		a = call(MSG_status, &q);
+		ck_assert_int_eq(a->rc, 0);
+		seen += a->rep.status.nodes.n;
+		ck_assert_uint_eq(seen + a->rep.status.nodes_left, 60);
+		ck_assert_uint_eq(a->rep.status.syncs_left, 0);
+		ck_assert_uint_gt(a->rep.status.nodes.v[0].node, q.after_node);
+		q.after_node = a->rep.status.nodes.v[a->rep.status.nodes.n - 1].node;
+		pages++;
+	} while (a->rep.status.nodes_left > 0);
+	ck_assert_uint_eq(seen, 60);
+	ck_assert_uint_gt(pages, 1);
 }
 END_TEST
 
