@@ -16,8 +16,8 @@
 
 #include "conf/bytes.h"
 #include "conf/err.h"
+#include "meta/fs_impl.h"
 #include "meta/once.h"
-#include "meta/op.h"
 #include "net/msg_all.h"
 
 #define FORMAT		1u
@@ -27,8 +27,8 @@
 
 /* ---- commands: encode ---- */
 
-static void
-put_head(struct bytes_writer *w, const struct fs_cmd *c)
+void
+fs_put_head(struct bytes_writer *w, const struct fs_cmd *c)
 {
 	bytes_put_u8(w, FORMAT);
 	bytes_put_u8(w, c->kind);
@@ -60,7 +60,7 @@ fs_cmd_message(const struct fs_cmd *cmd, const void *msg, void *out, size_t cap)
 	assert(m != NULL);
 	assert(cmd->kind == FS_MESSAGE);
 	bytes_writer_init(&w, out, cap);
-	put_head(&w, cmd);
+	fs_put_head(&w, cmd);
 	if (w.failed)
 		return -EMSGSIZE;
 	n = msg_encode(m->request, msg, w.p, (size_t)(w.end - w.p));
@@ -74,7 +74,7 @@ fs_cmd_init(int64_t wall_ns, void *out, size_t cap)
 	struct bytes_writer w;
 
 	bytes_writer_init(&w, out, cap);
-	put_head(&w, &c);
+	fs_put_head(&w, &c);
 	return put_end(&w);
 }
 
@@ -87,7 +87,7 @@ fs_cmd_gc_done(int64_t wall_ns, const struct gc_row *rows, unsigned n, void *out
 
 	assert(n <= FS_GC_DONE_MAX);
 	bytes_writer_init(&w, out, cap);
-	put_head(&w, &c);
+	fs_put_head(&w, &c);
 	for (unsigned i = 0; i < n; i++) {
 		bytes_put_u64(&w, rows[i].ino);
 		bytes_put_u8(&w, rows[i].kind);
@@ -103,7 +103,7 @@ fs_cmd_client_end(const struct uid128 *client, void *out, size_t cap)
 	struct bytes_writer w;
 
 	bytes_writer_init(&w, out, cap);
-	put_head(&w, &c);
+	fs_put_head(&w, &c);
 	bytes_put_raw(&w, client->b, sizeof(client->b));
 	return put_end(&w);
 }
@@ -115,7 +115,7 @@ fs_cmd_holder(const struct uid128 *client, uint32_t ttl_ms, void *out, size_t ca
 	struct bytes_writer w;
 
 	bytes_writer_init(&w, out, cap);
-	put_head(&w, &c);
+	fs_put_head(&w, &c);
 	bytes_put_raw(&w, client->b, sizeof(client->b));
 	bytes_put_u32(&w, ttl_ms);
 	return put_end(&w);
@@ -123,8 +123,8 @@ fs_cmd_holder(const struct uid128 *client, uint32_t ttl_ms, void *out, size_t ca
 
 /* ---- results ---- */
 
-static size_t
-put_result(void *out, size_t cap, int rc, const struct fs_op *o,
+size_t
+fs_put_result(void *out, size_t cap, int rc, const struct fs_op *o,
     const struct msg_type *rep_type)
 {
 	struct bytes_writer w;
@@ -189,7 +189,7 @@ known(uint8_t format, const struct fs_cmd *c)
 {
 	return format == FORMAT && (c->flags & ~FS_FLAGS) == 0 &&
 	    (c->kind == FS_MESSAGE ? op_of(c->method) != NULL :
-	    c->kind >= FS_INIT && c->kind <= FS_HOLDER);
+	    c->kind >= FS_INIT && c->kind <= FS_REPAIRED);
 }
 
 static size_t
@@ -213,10 +213,10 @@ apply_message(struct fs *fs, const struct fs_cmd *c, const void *body, size_t le
 		return 0;
 	}
 	if (rc != 0)
-		return put_result(result, cap, ERR_BAD_MESSAGE, NULL, NULL);
+		return fs_put_result(result, cap, ERR_BAD_MESSAGE, NULL, NULL);
 	o.who = (const struct msg_ctx *)(const void *)msg;
 	if (o.who->groups.n > META_GROUPS_MAX)
-		return put_result(result, cap, -EINVAL, NULL, NULL);
+		return fs_put_result(result, cap, -EINVAL, NULL, NULL);
 	if (o.who->seq != 0) {
 		rc = once_get(fs->table, o.who, &low, &kept, &n);
 		if (rc == 0) {
@@ -226,7 +226,7 @@ apply_message(struct fs *fs, const struct fs_cmd *c, const void *body, size_t le
 			return n;
 		}
 		if (rc == -ECANCELED)
-			return put_result(result, cap, rc, NULL, NULL);
+			return fs_put_result(result, cap, rc, NULL, NULL);
 		if (rc != -ENOENT) {
 			fs->failed = rc;
 			return 0;
@@ -237,7 +237,7 @@ apply_message(struct fs *fs, const struct fs_cmd *c, const void *body, size_t le
 		fs->failed = o.failed;
 		return 0;
 	}
-	n = put_result(result, cap, rc, &o, m->reply);
+	n = fs_put_result(result, cap, rc, &o, m->reply);
 	if (o.who->seq != 0 && rc != -EAGAIN && rc != ERR_NO_CHAINS)
 		fs->failed = once_put(fs->table, o.who, low, result, n);
 	return n;
@@ -394,7 +394,7 @@ fs_apply(struct fs *fs, const void *cmd, size_t len, void *result, size_t cap)
 	c.last_epoch = bytes_get_u32(&r);
 	c.last_end = bytes_get_u64(&r);
 	if (r.failed)
-		return put_result(result, cap, ERR_BAD_MESSAGE, NULL, NULL);
+		return fs_put_result(result, cap, ERR_BAD_MESSAGE, NULL, NULL);
 	if (!known(format, &c)) {
 		log_error(fs->log, "command of a newer release: this one has to be "
 		    "upgraded", "format=%u kind=%u method=%u flags=%u", format,
@@ -419,11 +419,14 @@ fs_apply(struct fs *fs, const void *cmd, size_t len, void *result, size_t cap)
 	case FS_HOLDER:
 		rc = apply_holder(fs, &r);
 		break;
+	case FS_REPAIRED:
+		n = fs_apply_repaired(fs, &r, result, cap);
+		break;
 	}
-	if (c.kind != FS_MESSAGE) {
+	if (c.kind != FS_MESSAGE && c.kind != FS_REPAIRED) {
 		fs->failed = rc;
 		o.effects = more ? FS_MORE : 0;
-		n = put_result(result, cap, rc, &o, NULL);
+		n = fs_put_result(result, cap, rc, &o, NULL);
 	}
 	if (fs->failed != 0) {
 		log_error(fs->log, "table failed inside a change", "rc=%d reason=%s",
@@ -458,6 +461,12 @@ fs_close(struct fs *fs)
 	free(fs->dirents);
 	free(fs->bytes);
 	free(fs);
+}
+
+void
+fs_at(struct fs *fs, uint64_t index)
+{
+	fs->index = index;
 }
 
 uint64_t

@@ -25,6 +25,7 @@
  *                           FS_GC_DONE: rows of ino u64, kind u8 (gc_kind), epoch u32
  *                           FS_CLIENT_END: client, 16 bytes
  *                           FS_HOLDER: client, 16 bytes; ttl_ms u32
+ *                           FS_REPAIRED: fs_repair.c
  *
  * Result, little-endian:
  *     0    4 rc
@@ -53,7 +54,8 @@ enum fs_kind {
 	FS_INIT = 2,		/* make the root, if there is none */
 	FS_GC_DONE = 3,		/* storage has done, or begins, what gc rows said */
 	FS_CLIENT_END = 4,	/* drop the records of a client that has gone */
-	FS_HOLDER = 5		/* who may cache; zero: nobody */
+	FS_HOLDER = 5,		/* who may cache; zero: nobody */
+	FS_REPAIRED = 6		/* rows as the leader has worked them out (fs_repair.c) */
 };
 /* What the leader vouches for. */
 enum {
@@ -90,6 +92,11 @@ int	fs_cmd_client_end(const struct uid128 *client, void *out, size_t cap);
 int	fs_cmd_holder(const struct uid128 *client, uint32_t ttl_ms, void *out,
 	    size_t cap);
 
+/* What a repair does to the table as it is, right after entry @base: a command that is to be
+ * the next one.  Bytes written; -EPERM or -EINVAL as its answer; -ENOMEM, -EIO, -EMSGSIZE. */
+int	fs_cmd_repair(struct fs *fs, const struct msg_repair *q, uint64_t base,
+	    int64_t wall_ns, struct clock *clock, void *out, size_t cap);
+
 enum {
 	FS_TRUNCATES = 1,	/* answer when the truncation of ino has settled */
 	FS_REMOVES = 2,		/* ino lost its last name: look at its gc row */
@@ -111,6 +118,8 @@ int	fs_result_decode(const void *bytes, size_t len, struct fs_result *out);
 int	fs_open(struct fs **out, struct table *t, const struct log *log);
 void	fs_close(struct fs *fs);		/* NULL is fine */
 
+/* The next command is entry @index of the log. */
+void	fs_at(struct fs *fs, uint64_t index);
 /* Apply one command; the bytes of result written, at most @cap (>= FS_RESULT_MAX). */
 size_t	fs_apply(struct fs *fs, const void *cmd, size_t len, void *result,
 	    size_t cap);

@@ -71,3 +71,11 @@ key_hash(const char *name, size_t n)
 	/* 0 is the start of a listing; 1 and 2 are . and .. in many clients. */
 	return h < 3 ? h + 3 : h;
 }
+
+uint64_t
+key_digest(uint64_t digest, const void *key, size_t key_len, const void *value,
+    size_t value_len)
+{
+	digest = XXH64(key, key_len, digest ^ key_len);
+	return XXH64(value, value_len, digest ^ value_len);
+}

@@ -57,4 +57,8 @@ ino_id	key_ino_of(const void *key);
  * seed, so it is part of the format. */
 uint64_t key_hash(const char *name, size_t n);
 
+/* Digest of rows in the order of their keys, to compare members; begins with @digest 0. */
+uint64_t key_digest(uint64_t digest, const void *key, size_t key_len, const void *value,
+	    size_t value_len);
+
 #endif

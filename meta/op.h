@@ -12,6 +12,7 @@ struct fs {
 	struct table	 *table;
 	const struct log *log;
 	int		  failed;
+	uint64_t	  index;	/* of the command being applied */
 	uint64_t	  repeats;	/* see fs_repeats() */
 	struct msg_arena  arena;	/* lists of the request being applied */
 	/* what the reply of a read points to */
@@ -26,6 +27,8 @@ struct fs_op {
 	struct table	     *t;
 	const struct fs_cmd  *cmd;
 	const struct msg_ctx *who;
+	size_t		      room;	/* op_repair(): begin no repair over so many bytes
+					 * that were changed; 0: no bound */
 	int		      failed;	/* the table failed: see fs_failed() */
 	uint8_t		      effects;
 	ino_id		      ino;	/* that the effects are about */

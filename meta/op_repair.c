@@ -8,9 +8,12 @@
  *     that adds or takes a name raises it.
  *  3. No inode is removed, and nothing that can hold data.  An entry goes when it leads
  *     nowhere, or when another one leads to the same directory.
- *  4. What cannot be parsed is not touched: that member's tables are damaged, and another
- *     member has them.  An entry that cannot be parsed goes: it leads nowhere.
- *  5. Work is bounded: what would read too many rows is put off to the next command. */
+ *  4. The leader works this out, over a shadow of its table, and only when most members are
+ *     known to hold the same rows; all members write what it says (fs_repair.c).
+ *  5. What cannot be parsed, on all members alike then, is not touched.  An entry that cannot
+ *     be parsed goes: it leads nowhere.
+ *  6. Work is bounded: what would read too many rows, or write them, is put off to the next
+ *     command. */
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -484,7 +487,8 @@ op_repair(struct fs_op *o, const void *msg)
 	if (q->rows.n == 0 || q->rows.n > META_REPAIRS_MAX)
 		return -EINVAL;
 	for (; n < q->rows.n && o->failed == 0; n++) {
-		int rc = r.reads == 0 ? -EAGAIN : mend(o, &r, &q->rows.v[n]);
+		bool full = o->room > 0 && table_dirty_bytes(o->t) > o->room;
+		int rc = r.reads == 0 || full ? -EAGAIN : mend(o, &r, &q->rows.v[n]);
 
 		o->results[n].rc = rc;
 	}

@@ -206,12 +206,17 @@ MSG_DECLARE(session, MSG_SESSION)
 MSG_DECLARE(session_rep, MSG_SESSION_REP)
 
 /* ---- a frozen image of the tables, for `fsd check` ---- */
-/* One image is kept at a time, until nobody has asked for a while; -ESTALE: it is gone, or
- * the tables have moved on too far: begin again.  ERR_BUSY: there is no such new one yet. */
+/* An image is of the tables right after one entry of the log, and is there on every member of
+ * the group, under the index of that entry: so what members hold can be compared.  The leader
+ * makes one; members are asked for it one by one.  One is kept at a time, until nobody has
+ * asked for a while.  -ESTALE: it is gone, or the tables have moved on too far: begin again.
+ * ERR_BUSY: that member is not there yet. */
 #define MSG_IMAGE(F) \
-	F(u64, image, "which image; 0: make one")                               \
+	F(u64, image, "which image; 0: make one, of all that was answered before") \
 	F(str, after, "key to go on after; empty: from the first")              \
-	F(u64, index, "make one: not older than this entry of the log")
+	F(u64, index, "of an older release: not older than this entry; now it never is") \
+	F(str, until, "last key of the range; empty: to the end")               \
+	F(u8,  digest, "1: not the rows, but their digest and number, but for the member's own, which begin with a zero byte")
 #define MSG_IMAGE_ROW(F) \
 	F(str, key,   "as fsd-disk(5) says")                                    \
 	F(str, value, "likewise")
@@ -220,12 +225,25 @@ MSG_DECLARE(image_row, MSG_IMAGE_ROW)
 #define MSG_IMAGE_REP(F) \
 	F(u64,            image, "what to ask for next")                        \
 	F(list_image_row, rows,  "in key order")                                \
-	F(u8,             more,  "1: others follow")
+	F(u8,             more,  "1: others follow in the range")                \
+	F(u64,            digest, "of the rows of the range, when asked for")   \
+	F(u64,            rows_n, "how many these are")
 MSG_DECLARE(image_rep, MSG_IMAGE_REP)
 
+/* A member whose rows differ from those of the others takes the leader's table; one that leads
+ * hands over before.  Asked again until it is done.  -ESTALE: it has no such image, so nobody
+ * can have compared it. */
+#define MSG_RELOAD(F) \
+	F(u64, image, "in which its rows were found to differ")
+#define MSG_RELOAD_REP(F) \
+	F(u8,  done,   "1: its table is that of the leader, as of that image or later") \
+	F(u64, pieces, "that have come so far")
+MSG_DECLARE(reload, MSG_RELOAD)
+MSG_DECLARE(reload_rep, MSG_RELOAD_REP)
+
 /* ---- rows that do not fit together, mended for `fsd check --repair` ---- */
-/* Each row says what was seen in an image and what is to be done about it; it is looked at
- * again when it is applied, and nothing is done that is not right by then.  No inode is
+/* Each row says what was seen in an image and what is to be done about it; the leader looks at
+ * it again, and nothing is done that is not right by then.  No inode is
  * ever removed, and no entry that leads to one but when another entry does as well. */
 enum meta_repair {
 	META_REPAIR_NONE = 0,		/* answers -EBUSY */
@@ -262,7 +280,8 @@ enum meta_repair {
 MSG_DECLARE(repair_row, MSG_REPAIR_ROW)
 #define MSG_REPAIR(F) \
 	F(ctx,             ctx,  "who asks: user 0")                            \
-	F(list_repair_row, rows, "1..64")
+	F(list_repair_row, rows, "1..64")                                       \
+	F(list_u32,        nodes, "metadata nodes that hold what this rests on, no other may work it out (-ESTALE); empty: any")
 #define MSG_REPAIR_RESULT(F) \
 	F(i32, rc, "0 it is right now; -ESTALE it is not as it was seen any more; -EBUSY its chunks are being removed; -EAGAIN not looked at, ask again; or why not")
 MSG_DECLARE(repair, MSG_REPAIR)
@@ -294,6 +313,7 @@ MSG_DECLARE(repair_rep, MSG_REPAIR_REP)
 	X(0x0212, session,  session,  session_rep,  "harmless")                 \
 	X(0x0213, meta_stats, none,   stats_rep,    "harmless")                 \
 	X(0x0214, image,    image,    image_rep,    "harmless")                 \
-	X(0x0215, repair,   repair,   repair_rep,   "same seq, same reply")
+	X(0x0215, repair,   repair,   repair_rep,   "same seq, same reply")     \
+	X(0x0216, reload,   reload,   reload_rep,   "harmless")
 
 #endif

@@ -76,6 +76,8 @@
 	X(repair, MSG_REPAIR) \
 	X(repair_result, MSG_REPAIR_RESULT) \
 	X(repair_rep, MSG_REPAIR_REP) \
+	X(reload, MSG_RELOAD) \
+	X(reload_rep, MSG_RELOAD_REP) \
 	/* net/msg_storage.h */ \
 	X(read_item, MSG_READ_ITEM) \
 	X(read_result, MSG_READ_RESULT) \

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* check.c - fsd check from its start to its last line.
  *
- *   routing -> image of metadata -> tree -> chunks of every chain -> suspects again
- *   -> repairs of the tree -> image -> tree -> repairs ... -> end */
+ *   routing -> image of metadata -> its members compared (and healed, and again) -> tree
+ *   -> chunks of every chain -> suspects again
+ *   -> repairs of the tree -> image -> members -> tree -> repairs ... -> end */
 #include "roles/check.h"
 
 #include <errno.h>
@@ -178,6 +179,9 @@ check_end(struct check *c, int rc)
 static void
 mend_or_end(struct check *c)
 {
+	if (c->fix_n > 0 && c->distrust)
+		check_note(c, "nothing is repaired in metadata as long as it is not known "
+		    "that most of its nodes hold this");
 	if (c->fix_n > 0)
 		check_mend_start(c);
 	else
@@ -308,6 +312,8 @@ check_close(struct check *c)
 	if (c == NULL)
 		return;
 	net_call_cancel(&c->call);
+	for (unsigned i = 0; i < ROUTING_MEMBERS_MAX; i++)
+		net_call_cancel(&c->members[i].call);
 	clock_timer_stop(c->env.clock, &c->timer);
 	check_chunks_close(c);
 	check_image_close(c);

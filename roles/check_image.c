@@ -12,7 +12,6 @@
 #include "meta/key.h"
 #include "roles/check_impl.h"
 
-#define RESTARTS	20u	/* of an image that went stale, or died with its server */
 #define BLOCK_BYTES	8192u
 #define ROW_HEAD	8u	/* length of key u32, of value u32 */
 
@@ -211,6 +210,10 @@ behind(const struct check *c, const struct msg_str *key)
 static int
 take(struct check *c, const struct msg_image_rep *rep)
 {
+	struct check_range *r = &c->range;
+
+	memcpy(r->after, c->after_key, r->after_n = c->after.n);
+	r->digest = r->rows_n = 0;
 	for (uint32_t i = 0; i < rep->rows.n; i++) {
 		const struct msg_image_row *row = &rep->rows.v[i];
 		int rc;
@@ -220,19 +223,40 @@ take(struct check *c, const struct msg_image_rep *rep)
 			return ERR_BAD_MESSAGE;
 		memcpy(c->after_key, row->key.p, row->key.n);
 		c->after = (struct msg_str){ c->after_key, row->key.n };
-		if (row->key.p[0] == 0 || row->key.p[0] == KEY_ONCE)
+		if (row->key.p[0] == 0)		/* the member's own */
+			continue;
+		r->digest = key_digest(r->digest, row->key.p, row->key.n,
+		    row->value.p, row->value.n);
+		r->rows_n++;
+		if (row->key.p[0] == KEY_ONCE)
 			continue;
 		if ((rc = append(c->run, row)) != 0)
 			return rc;
 	}
+	r->more = rep->more != 0;
+	r->until_n = r->more ? c->after.n : 0;
+	memcpy(r->until, c->after_key, r->until_n);
 	return rep->rows.n == 0 && rep->more ? ERR_BAD_MESSAGE : 0;
 }
 
-static void
-restart(struct check *c)
+void
+check_image_again(struct check *c, int rc)
 {
+	if (c->restarts++ >= CHECK_RESTARTS) {
+		check_end(c, rc);
+		return;
+	}
 	check_image_close(c);
 	check_image_start(c);
+}
+
+void
+check_image_next(struct check *c)
+{
+	if (c->range.more)
+		check_later(c, 0, ask);
+	else
+		check_compare_end(c);
 }
 
 static void
@@ -246,17 +270,18 @@ answered(struct net_call *call, int rc)
 {
 	struct check *c = container_of(call, struct check, call);
 	const struct msg_image_rep *rep = call->rep;
+	struct net_addr from;
 
 	if (rc == 0) {
 		c->heard_ns = c->meta_ns = clock_now(c->env.clock);
+		if (c->image == 0 && check_server(c, &from) == 0)
+			check_compare_begin(c, &from);
 		c->image = rep->image;
 		rc = take(c, rep);
 		if (rc != 0)
 			check_end(c, rc);
-		else if (rep->more)
-			check_later(c, 0, ask);
 		else
-			check_have_image(c);
+			check_compare_range(c);
 		return;
 	}
 	if ((rc != -ESTALE && err_next(rc) == ERR_NEXT_FAIL) ||
@@ -269,10 +294,7 @@ answered(struct net_call *call, int rc)
 		return;
 	}
 	if (c->image != 0) {		/* or it died with the server that held it */
-		if (c->restarts++ >= RESTARTS)
-			check_end(c, rc);
-		else
-			restart(c);
+		check_image_again(c, rc);
 		return;
 	}
 	c->meta_at++;

@@ -3,6 +3,8 @@
  *
  *	check.c		routing, what is told, one step after the other, the end
  *	check_image.c	the tables of metadata, read into memory
+ *	check_compare.c	those of the other members, against them
+ *	check_heal.c	a member that differs takes the table of the others
  *	check_meta.c	the tree in them, and what would mend it
  *	check_mend.c	metadata is asked to mend it
  *	check_chunks.c	the chunks of every chain
@@ -19,6 +21,7 @@
 #include "net/routing.h"
 #include "roles/check.h"
 
+#define CHECK_RESTARTS		20u	/* of an image that went stale, or died with its server */
 #define CHECK_ATTEMPT_NS	(5 * NS_PER_S)
 #define CHECK_PAUSE_NS		(200 * NS_PER_MS)
 #define CHECK_GIVE_UP_NS	(60 * NS_PER_S)	/* without any answer */
@@ -38,6 +41,30 @@ struct check_fix {
 	bool		told;
 	uint64_t	number;		/* as it is told */
 	char		names[];
+};
+
+/* A member of the metadata group. */
+struct check_member {
+	struct check	*c;
+	node_id		 node;
+	struct net_addr	 addr;
+	struct net_call	 call;
+	bool		 source;	/* the image is read from it */
+	bool		 answered;	/* about this range */
+	bool		 lost;		/* it cannot be compared */
+	bool		 odd;		/* it differs from most of them */
+	bool		 told, mended;	/* as a fault; and as mended */
+	int		 rc;
+	uint64_t	 digest, rows_n, heard_ns;
+	bool		 more;
+};
+
+/* Rows of the image behind one key, up to another one. */
+struct check_range {
+	uint8_t	 after[TABLE_KEY_MAX], until[TABLE_KEY_MAX];
+	uint32_t after_n, until_n;	/* until: 0: all that follow */
+	uint64_t digest, rows_n;	/* as the source has them */
+	bool	 more;			/* other ranges follow */
 };
 
 struct check {
@@ -65,6 +92,20 @@ struct check {
 	struct msg_str	 after;		/* owned copy: after.p is in after_key */
 	char		 after_key[TABLE_KEY_MAX];
 	ino_id		 next_ino;
+	/* members */
+	struct check_member members[ROUTING_MEMBERS_MAX];
+	unsigned	 member_n;	/* 0: not known, nobody is compared */
+	unsigned	 asking;
+	struct check_range range;
+	unsigned	 naming;	/* member whose rows are being named */
+	unsigned	 named;		/* rows */
+	bool		 undecided;	/* members differ, and most of them do not agree */
+	bool		 undecided_told;
+	bool		 distrust;	/* most members are not known to hold what the image says */
+	uint64_t	 heal_number;	/* of the repair */
+	unsigned	 heal_rounds;
+	uint64_t	 heal_pieces, heal_ns;	/* progress, and when */
+	bool		 healed;	/* one at least: look again */
 	/* repairs of metadata */
 	struct list	 fixes;		/* check_fix, in the order they are done */
 	unsigned	 fix_n, sent_n;
@@ -118,6 +159,23 @@ void	check_mend_done(struct check *c);
 /* ---- check_image.c: then check_have_image() ---- */
 void	check_image_start(struct check *c);
 void	check_image_close(struct check *c);
+
+/* Begin again, unless that was done too often: then end with @rc. */
+void	check_image_again(struct check *c, int rc);
+/* The range was compared: go on. */
+void	check_image_next(struct check *c);
+
+/* ---- check_compare.c ---- */
+/* An image is read from @source: who else has it? */
+void	check_compare_begin(struct check *c, const struct net_addr *source);
+/* Ask all others for c->range; then check_image_next(). */
+void	check_compare_range(struct check *c);
+/* All ranges were: tell who differs; then check_heal_start(). */
+void	check_compare_end(struct check *c);
+const char *check_node_name(const struct check *c, node_id node);
+
+/* ---- check_heal.c: then check_have_image(), or another image ---- */
+void	check_heal_start(struct check *c);
 
 /* ---- check_meta.c ---- */
 /* Look at the tree: faults are told, what mends them is in c->fixes. 0, -ENOMEM, -EIO. */

@@ -162,12 +162,23 @@ static void
 answered(struct net_call *call, int rc)
 {
 	struct check *c = container_of(call, struct check, call);
+	struct list *it;
 
 	if (rc == 0)
 		rc = results(c, call->rep);
 	if (rc == 0) {
 		c->heard_ns = clock_now(c->env.clock);
 		check_mend_start(c);
+	} else if (rc == -ESTALE) {
+		/* Who leads now was not compared: look again. */
+		while ((it = list_pop_front(&c->sent)) != NULL) {
+			struct check_fix *fix = list_entry(it, struct check_fix, node);
+
+			check_repaired(c, fix->number, rc);
+			free(fix);
+		}
+		c->fixed++;
+		check_mend_done(c);
 	} else if (err_next(rc) == ERR_NEXT_FAIL || check_silent(c, c->meta_ns)) {
 		check_end(c, rc);
 	} else {
@@ -183,12 +194,17 @@ send(struct clock_timer *t)
 	struct check *c = container_of(t, struct check, timer);
 	struct msg_repair q = { .ctx = { .client = c->client, .seq = c->seq,
 	    .done = c->seq - 1 }, .rows = { c->rows, c->sent_n } };
+	uint32_t nodes[ROUTING_MEMBERS_MAX];
 	struct net_call_opts opts = {
 		.deadline_ns = clock_now(c->env.clock) + CHECK_ATTEMPT_NS
 	};
 	struct net_addr to;
 	int rc = check_server(c, &to);
 
+	q.nodes.v = nodes;
+	for (unsigned i = 0; i < c->member_n; i++)
+		if (!c->members[i].lost && !c->members[i].odd)
+			nodes[q.nodes.n++] = c->members[i].node;
 	if (rc == 0)
 		rc = net_call_start(&c->call, c->env.hub, &to, MSG_repair, &q, &opts,
 		    answered);

@@ -123,6 +123,9 @@ check_may_mend(const struct check *c, const struct check_fix *fix)
 	bool data = c->blind || fix->row.what == META_REPAIR_TARGET ||
 	    map_get(&c->nameless, fix->row.ino) != &seen_data[0];
 
+	/* What most members hold may be another thing: first they have to agree. */
+	if (c->distrust)
+		return false;
 	return !fix->may_have_data || !data || c->how.discard;
 }
 

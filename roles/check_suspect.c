@@ -103,7 +103,7 @@ convict(struct check_chunks *w, enum check_judgement how)
 
 	if (w->number == 0)
 		tell(w, how);
-	if (how == ORPHAN && may->discard && cut(w, &w->suspects[w->at]))
+	if (how == ORPHAN && may->discard && !w->c->distrust && cut(w, &w->suspects[w->at]))
 		return;
 	if (how == DIFFERS && may->repair && check_differs_start(w))
 		return;

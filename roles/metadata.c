@@ -19,17 +19,26 @@ static void stop_next(struct clock_defer *d);
 
 /* ---- the group ---- */
 
+/* A row does not parse: others may have it. */
+static void
+damaged(struct metadata *m, int rc)
+{
+	if (rc != ERR_LOG_DAMAGED || group_heal(m->group) != 0)
+		group_break(m->group, rc);
+}
+
 static size_t
 apply(void *ctx, uint64_t index, const void *cmd, size_t len, void *result,
     size_t cap)
 {
 	struct metadata *m = ctx;
-	size_t n = fs_apply(m->fs, cmd, len, result, cap);
+	size_t n;
 
-	(void)index;
+	fs_at(m->fs, index);
+	n = fs_apply(m->fs, cmd, len, result, cap);
 	stat_set(&m->stat.repeats, fs_repeats(m->fs));
 	if (fs_failed(m->fs) != 0)
-		group_break(m->group, fs_failed(m->fs));
+		damaged(m, fs_failed(m->fs));
 	return n;
 }
 
@@ -67,7 +76,7 @@ serving(struct metadata *m)
 	m->leads = true;
 	m->deaf = true;
 	if ((rc = metadata_session_lead(m)) != 0) {
-		group_break(m->group, rc);	/* comes back to broken() */
+		damaged(m, rc);		/* comes back to broken() */
 		m->leads = false;
 		return;
 	}
@@ -98,7 +107,7 @@ init_start(struct metadata *m)
 		return;
 	}
 	if (rc != -ENOENT) {
-		group_break(m->group, rc);
+		damaged(m, rc);
 		return;
 	}
 	m->fresh = true;
@@ -171,7 +180,6 @@ restored(void *ctx)
 	struct metadata *m = ctx;
 	int rc;
 
-	metadata_image_drop(m);
 	fs_close(m->fs);
 	if ((rc = fs_open(&m->fs, group_table(m->group), m->log)) != 0)
 		group_break(m->group, rc);
@@ -388,6 +396,7 @@ metadata_stop(struct metadata *m, role_fn *fn, void *ctx)
 	m->stop_ctx = ctx;
 	m->ready = NULL;
 	net_server_drain(m->server);
+	metadata_image_stop(m);
 	metadata_gc_stop(m);
 	metadata_gc_flush_waiters(m, ERR_STOPPING);
 	metadata_relay_end(m, ERR_STOPPING);

@@ -529,6 +529,16 @@ metadata_serve(void *ctx, struct net_req *req)
 		role_stats_call(&m->env, req);
 		return;
 	}
+	/* Of any member. */
+	if (!m->stopping && m->group != NULL && (req->method == MSG_reload ||
+	    (req->method == MSG_image &&
+	    ((const struct msg_image *)req->msg)->image != 0))) {
+		if (req->method == MSG_reload)
+			metadata_reload_call(m, req);
+		else
+			metadata_image_call(m, req);
+		return;
+	}
 	if (rc == ERR_NOT_LEADER && metadata_via(req) != 0 &&
 	    metadata_via(req) == member_node(m->member)) {
 		metadata_relay_call(m, req);

@@ -9,7 +9,7 @@
  *	metadata_gc.c		truncations and removals against storage
  *	metadata_stripe.c	one question to every chain a file is striped over
  *	metadata_length.c	the end of a file, asked of storage
- *	metadata_image.c	the tables, for fsd check
+ *	metadata_image.c	the tables, for fsd check; a damaged one replaced
  *	metadata_repair.c	rows of theirs mended, for fsd check */
 #ifndef ROLES_METADATA_IMPL_H
 #define ROLES_METADATA_IMPL_H
@@ -206,13 +206,14 @@ void	metadata_length_cancel(struct metadata_op *op, int rc);
 /* Stop asking, if it does. */
 void	metadata_length_drop(struct metadata_op *op);
 
-/* ---- frozen images of the tables (metadata_image.c) ---- */
+/* ---- frozen images of the tables, members compared (metadata_image.c) ---- */
 
 int	metadata_image_open(struct metadata *m);
-/* The table is about to go, or to be replaced. */
-void	metadata_image_drop(struct metadata *m);
+/* Answer who waits for one: the role stops. */
+void	metadata_image_stop(struct metadata *m);
 void	metadata_image_close(struct metadata *m);
 void	metadata_image_call(struct metadata *m, struct net_req *req);
+void	metadata_reload_call(struct metadata *m, struct net_req *req);
 
 /* ---- requests passed on (metadata_relay.c) ---- */
 

@@ -33,6 +33,7 @@ metadata_via(const struct net_req *req)
 	switch (req->method) {
 	case MSG_meta_stats:
 	case MSG_image:
+	case MSG_reload:
 	case MSG_repair:
 		return 0;		/* for operators */
 	case MSG_session:

@@ -52,12 +52,25 @@ look(void)
 	return F.faults;
 }
 
+/* As the leader does: work it out, then apply what was worked out. */
 static int
 repair(struct msg_repair_row *rows, uint32_t n, struct msg_repair_rep *rep)
 {
+	static uint64_t index;
 	struct msg_repair q = { .ctx = h_ctx(h, true), .rows = { rows, n } };
 
-	return h_change(h, MSG_repair, &q, rep);
+	h->wall += 10;
+	h->len = fs_cmd_repair(h->fs, &q, index, h->wall, h->clock, h->bytes,
+	    sizeof(h->bytes));
+	if (h->len < 0)
+		return h->len;
+	fs_at(h->fs, ++index);
+	h_apply(h);
+	msg_arena_fini(&h->arena);
+	if (h->res.rc == 0)
+		ck_assert_int_eq(msg_decode(&msg_type_repair_rep, h->res.rep,
+		    h->res.rep_len, &h->arena, rep, NULL), 0);
+	return h->res.rc;
 }
 
 /* ---- the tree ----

@@ -136,7 +136,7 @@ up_n(void)
 	return n;
 }
 
-static void
+static inline void
 fault(void)
 {
 	unsigned id = META + (unsigned)rand_below(&t.rand, 3);

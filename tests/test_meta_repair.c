@@ -2,6 +2,7 @@
 /* test_meta_repair.c - rows that do not fit are planted in the table of a small tree; what
  * the check of the tree says mends them, is done as a command, and then nothing is wrong,
  * nothing is lost that another row shows, and doing it again changes nothing. */
+#include "conf/bytes.h"
 #include "tests/meta_repair_rig.h"
 
 /* Until nothing is wrong; how often it was asked for. */
@@ -545,6 +546,86 @@ START_TEST(who_may)
 }
 END_TEST
 
+/* ---- what is worked out by one is written by all ---- */
+
+/* The next row of a command. */
+static bool
+next_told(struct bytes_reader *r, const void **key, size_t *n, const void **value, size_t *len)
+{
+	uint32_t value_len;
+
+	if (bytes_left(r) == 0)
+		return false;
+	*n = bytes_get_u16(r);
+	value_len = bytes_get_u32(r);
+	*key = bytes_get_raw(r, *n);
+	*len = value_len == UINT32_MAX ? 0 : value_len;
+	*value = value_len == UINT32_MAX ? NULL : bytes_get_raw(r, *len);
+	ck_assert(!r->failed);
+	return true;
+}
+
+static void
+told_of(const struct harness *from, struct bytes_reader *r)
+{
+	bytes_reader_init(r, from->bytes, (size_t)from->len);
+	(void)bytes_get_raw(r, FS_HEAD_LEN + 40);
+	(void)bytes_get_raw(r, bytes_get_u32(r));
+}
+
+/* Whatever has become of the rows of one member, it ends with the same. */
+START_TEST(as_told)
+{
+	static struct harness other;
+	const void *key, *value, *there;
+	size_t n, len, there_len;
+	struct bytes_reader r;
+	struct msg_repair q = { .rows = { F.fixes, 0 } };
+
+	h = &other;
+	setup();
+	plant(cases[_i].how);
+	h = &H;
+	plant(cases[_i].how);
+	look();
+	q.ctx = h_ctx(h, true);
+	q.rows.n = F.n;
+	h->len = fs_cmd_repair(h->fs, &q, 7, h->wall, h->clock, h->bytes, sizeof(h->bytes));
+	ck_assert_int_gt(h->len, 0);
+	memcpy(other.bytes, h->bytes, (size_t)h->len);
+	other.len = h->len;
+	told_of(h, &r);
+	for (unsigned i = 0; next_told(&r, &key, &n, &value, &len); i++)
+		if (i % 2 == 0)
+			table_put(other.t, key, n, "?", 1);
+		else
+			table_del(other.t, key, n);
+	fs_at(h->fs, 8);
+	h_apply(h);
+	fs_at(other.fs, 8);
+	h_apply(&other);
+	ck_assert_uint_eq(other.result_len, h->result_len);
+	ck_assert_mem_eq(other.result, h->result, h->result_len);
+	told_of(h, &r);
+	while (next_told(&r, &key, &n, &value, &len)) {
+		ck_assert_int_eq(table_get(other.t, key, n, &there, &there_len),
+		    value == NULL ? -ENOENT : 0);
+		if (value != NULL) {
+			ck_assert_uint_eq(there_len, len);
+			ck_assert_mem_eq(there, value, len);
+		}
+	}
+	/* It is the next one, or none. */
+	h->len = fs_cmd_repair(h->fs, &q, 7, h->wall, h->clock, h->bytes, sizeof(h->bytes));
+	fs_at(h->fs, 9);
+	h_apply(h);
+	ck_assert_int_eq(h->res.rc, -EAGAIN);
+	h = &other;
+	teardown();
+	h = &H;
+}
+END_TEST
+
 /* All names that come to mind are taken. */
 START_TEST(names_taken)
 {
@@ -652,6 +733,7 @@ main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, mends, 0, (int)(sizeof(cases) / sizeof(*cases)));
 	tcase_add_loop_test(t, raced, 0, (int)(sizeof(races) / sizeof(*races)));
+	tcase_add_loop_test(t, as_told, 0, (int)(sizeof(cases) / sizeof(*cases)));
 	tcase_add_test(t, once);
 	tcase_add_test(t, old_image);
 	tcase_add_test(t, who_may);

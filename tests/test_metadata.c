@@ -195,7 +195,7 @@ plant_name(ino_id ino, const char *name)
 static struct ask *
 give_links(ino_id ino, struct msg_repair_row *row)
 {
-	struct msg_repair q = { ctx(2, true), { row, 1 } };
+	struct msg_repair q = { .ctx = ctx(2, true), .rows = { row, 1 } };
 	struct inode in;
 
 	ck_assert_int_eq(fs_inode(W.m->fs, ino, &in), 0);
@@ -223,8 +223,8 @@ START_TEST(no_repair_beside_removal)
 	ck_assert_int_eq(await(lookup(1, "f2")), -EUCLEAN);
 	row = (struct msg_repair_row){ .what = META_REPAIR_ENTRY, .ino = ino,
 		.parent = INO_ROOT, .hash = key_hash("f2", 2), .name = f2.name };
-	ck_assert_int_eq(await(ask(MSG_repair, &(struct msg_repair){ ctx(2, true),
-		{ &row, 1 } })), 0);
+	ck_assert_int_eq(await(ask(MSG_repair, &(struct msg_repair){
+		.ctx = ctx(2, true), .rows = { &row, 1 } })), 0);
 	ck_assert_int_eq(W.repaired, 0);
 }
 END_TEST
