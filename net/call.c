@@ -328,6 +328,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 		return n;
 	if ((p = net_peer_get(hub, to)) == NULL)
 		return -ENOMEM;
+	net_peer_better(p);
 	/* One-sided transports must know where the reply's payload may go. */
 	if (p->state == PEER_UP && bulk == 0 && (unsigned)n <= NET_OUT_SMALL &&
 	    (room == 0 || !p->conn.chan->one_sided)) {

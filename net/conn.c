@@ -266,10 +266,10 @@ rdma_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
 }
 
 /* Do both ends reach each other by a network, and do we have something better for it? */
-static bool
-may_offer_rdma(const struct net_conn *c)
+bool
+net_conn_may_move(const struct net_conn *c)
 {
-	return c->client && !c->no_rdma && c->hub->rdma != NULL && c->wire >= 2 &&
+	return c->client && !c->on_rdma && c->hub->rdma != NULL && c->wire >= 2 &&
 	    (c->chan->peer.kind == NET_ADDR_TCP4 || c->chan->peer.kind == NET_ADDR_TCP6);
 }
 
@@ -281,7 +281,7 @@ hello_done(struct net_conn *c)
 	c->wire = c->hello->version;
 	free(c->hello);
 	c->hello = NULL;
-	if (!may_offer_rdma(c))
+	if (c->no_rdma || !net_conn_may_move(c))
 		is_up(c);
 	else if ((rc = offer_rdma(c)) != 0)
 		broke(c, rc);

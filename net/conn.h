@@ -115,6 +115,9 @@ net_conn_asks(const struct net_conn *c)
 	return c->wire >= 3;
 }
 
+/* Is it one of TCP that could have gone on over RDMA, if both ends had a device for it? */
+bool	net_conn_may_move(const struct net_conn *c);
+
 /* No upcall from here on. Frames with an owner are moved to @unsent (struct net_out by
  * tx.node), others freed.  A closed one is fine. */
 void	net_conn_close(struct net_conn *c, struct list *unsent, bool linger);

@@ -11,7 +11,9 @@
  * 2. When nothing has come for QUIET_MS while a call waits, or since a call was sent that
  *    timed out, we ask whether the peer is there (ping); no answer for PROBE_MS breaks the
  *    connection, so after a cut has healed we do not wait for TCP's own slow retries (nor in
- *    connecting, hence CONNECT_MS). */
+ *    connecting, hence CONNECT_MS).
+ * 3. Devices come back.  A connection that had to stay on TCP is made anew, at a moment when
+ *    nobody uses it; no other ever moves, for what is under way belongs to its channel. */
 #include "net/peer.h"
 
 #include <assert.h>
@@ -27,6 +29,8 @@
 #define PROBE_MS	1500u		/* no answer to that: the connection goes */
 #define FORGET_MS	60000u		/* peers without connection */
 #define TCP_MS		60000u		/* RDMA led nowhere: so long without */
+#define BETTER_MS	10000u		/* refused: so long too, and twice that each time */
+#define BETTER_MAX_MS	3600000u
 
 static void peer_is_old(struct clock_timer *t);
 
@@ -240,6 +244,29 @@ net_peer_probe(struct net_peer *p, uint64_t sent_ns)
 /* ---- connections ---- */
 
 static void
+better_at(struct net_peer *p)
+{
+	uint64_t ms = BETTER_MAX_MS;
+
+	if (p->on_tcp < 16 && (BETTER_MS << p->on_tcp) < ms)
+		ms = BETTER_MS << p->on_tcp;
+	p->on_tcp = p->conn.on_rdma ? 0 : p->on_tcp + 1;
+	p->better_ns = p->used_ns + ms * NS_PER_MS;
+}
+
+void
+net_peer_better(struct net_peer *p)
+{
+	uint64_t now = net_now(p->hub);
+
+	if (p->state == PEER_UP && now >= p->better_ns &&
+	    now >= p->tcp_until_ns && net_conn_may_move(&p->conn) &&
+	    list_empty(&p->sent) && list_empty(&p->revoking) &&
+	    p->grant.held == 0 && list_empty(&p->grant.node))
+		disconnect(p, 0);
+}
+
+static void
 conn_up(struct net_conn *conn)
 {
 	struct net_peer *p = container_of(conn, struct net_peer, conn);
@@ -247,6 +274,7 @@ conn_up(struct net_conn *conn)
 
 	p->state = PEER_UP;
 	p->used_ns = net_now(hub);
+	better_at(p);
 	hub->conns_n++;
 	stat_add(&hub->stat.connects, 1);
 	if (hub->conf.idle_ms > 0)

@@ -23,6 +23,8 @@ struct net_peer {
 	struct clock_timer probe;
 	uint64_t	   probe_ns, used_ns, not_before_ns;
 	uint64_t	   tcp_until_ns;	/* its network lets no RDMA through */
+	uint64_t	   better_ns;	/* on TCP: try RDMA again then */
+	uint32_t	   on_tcp;	/* connections in a row that stayed there */
 	uint32_t	   fails;	/* in a row, without a reply between */
 };
 
@@ -44,6 +46,9 @@ net_stop_timer(struct net_hub *hub, struct clock_timer *t)
 struct net_peer *net_peer_get(struct net_hub *hub, const struct net_addr *addr);
 /* Have a connection made, now or when the pause is over; one that is there is fine. */
 void	net_peer_connect(struct net_peer *p);
+/* A call is about to be sent: if nothing is under way on a connection that RDMA was refused on
+ * a while ago, it ends, for the next may be better. */
+void	net_peer_better(struct net_peer *p);
 /* It failed us: the connection ends, and later all calls on it. */
 void	net_peer_failed(struct net_peer *p, int rc);
 /* A call waits for it. */

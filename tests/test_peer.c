@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* test_peer.c - connections that had to stay on TCP are made anew, for a device may have come;
+ * over the simulated network, and devices that find nothing to offer. */
+#include "net/rdma_impl.h"
+
+#include "net/conn.h"
+#include "tests/call_rig.h"
+
+static struct net_transport *below;
+static struct rdma devices;
+static struct net_addr simulated;
+
+/* ---- the simulated network, under addresses of IP ---- */
+
+static bool
+serves_ip(const struct net_transport *t, uint8_t kind)
+{
+	(void)t;
+	return kind == NET_ADDR_TCP4;
+}
+
+static int
+connect_by_ip(struct net_transport *t, const struct net_addr *to, struct net_chan **out)
+{
+	int rc = below->ops->connect(below, &simulated, out);
+
+	(void)t;
+	if (rc == 0)
+		(*out)->peer = *to;
+	return rc;
+}
+
+static void
+close_below(struct net_transport *t)
+{
+	(void)t;
+	below->ops->close(below);
+}
+
+/* A client that has devices, and a server that has none. */
+static void
+open_half(void)
+{
+	static const struct net_transport_ops ops = { .serves = serves_ip,
+		.connect = connect_by_ip, .close = close_below };
+	static struct net_transport ip;
+	struct net_hub_conf conf;
+
+	open_served(RIG_SIM);
+	simulated = rig.addr;
+	net_addr_parse("10.0.0.1:1", 10, &rig.addr, NULL);
+	net_hub_close(rig.chub);
+	conf = rig.hub_conf;
+	conf.clock = rig.cclock;
+	conf.idle_ms = 0;
+	ck_assert_int_eq(net_hub_open(&rig.chub, &conf), 0);
+	below = sim_net_transport(rig.net, 1, 1, rig.cclock);
+	ip = (struct net_transport){ .ops = &ops };
+	net_hub_add(rig.chub, &ip);
+	devices = (struct rdma){ .clock = rig.cclock, .log = &rig.log,
+	    .catching_up = true };
+	rig.chub->rdma = &devices.t;
+}
+
+static unsigned
+connects(void)
+{
+	return (unsigned)net_hub_stats(rig.chub)->connects;
+}
+
+static void
+pass_s(unsigned s)
+{
+	sim_clock_run(rig.world, s * NS_PER_S);
+}
+
+/* ---- the tests ---- */
+
+/* After ten seconds, then after twice the time and so on, up to an hour. */
+START_TEST(again_and_again)
+{
+	unsigned n = 1;
+
+	open_half();
+	check_alive();
+	ck_assert_uint_eq(devices.stat.refusals, 1);
+	for (unsigned s = 10; s < 3600 * 4; s *= 2) {
+		unsigned wait = s < 3600 ? s : 3600;
+
+		pass_s(wait - 2);
+		check_alive();
+		ck_assert_uint_eq(connects(), n);
+		pass_s(3);
+		ck_assert_uint_eq(connects(), n);	/* nobody has called */
+		check_alive();
+		ck_assert_uint_eq(connects(), ++n);
+	}
+	ck_assert_uint_eq(devices.stat.refusals, n);
+	close_rig();
+}
+END_TEST
+
+/* What is under way keeps its connection. */
+START_TEST(not_while_used)
+{
+	struct ask a = { .rc = 0 };
+
+	open_half();
+	check_alive();
+	ck_assert_int_eq(start_hold(&a, 60000), 0);
+	rig_until(&rig, &held_n, 1);
+	pass_s(30);
+	check_alive();
+	ck_assert_uint_eq(connects(), 1);
+	net_reply(held[0], 0, NULL, NULL, 0, NULL, NULL);
+	rig_until(&rig, &done, 3);
+	ck_assert_int_eq(a.rc, 0);
+	check_alive();
+	ck_assert_uint_eq(connects(), 2);
+	close_rig();
+}
+END_TEST
+
+/* Who has no device himself does not try. */
+START_TEST(no_device)
+{
+	open_half();
+	rig.chub->rdma = NULL;
+	check_alive();
+	pass_s(7200);
+	check_alive();
+	ck_assert_uint_eq(connects(), 1);
+	close_rig();
+}
+END_TEST
+
+int
+main(void)
+{
+	TCase *m = tcase_create("peer");
+
+	tcase_add_checked_fixture(m, setup, teardown);
+	tcase_add_test(m, again_and_again);
+	tcase_add_test(m, not_while_used);
+	tcase_add_test(m, no_device);
+	return suite_run("peer", m);
+}
