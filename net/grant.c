@@ -54,17 +54,23 @@ is_active(const struct net_grant_peer *p)
 }
 
 static void
+set_early(struct net_window *w, struct net_grant *g)
+{
+	g->early = true;
+	g->peer->early += g->bytes;
+	w->early += g->bytes;
+}
+
+static void
 charge(struct net_window *w, struct net_grant_peer *p, struct net_grant *g,
-    uint32_t bytes, bool early)
+    uint32_t bytes)
 {
 	g->peer = p;
 	g->bytes = bytes;
-	g->early = early;
+	g->early = false;
 	g->state = NET_GRANT_CHARGED;
 	p->held += bytes;
-	p->early += early ? bytes : 0;
 	w->charged += bytes;
-	w->early += early ? bytes : 0;
 }
 
 static void
@@ -110,7 +116,8 @@ net_grant_try(struct net_window *w, struct net_grant_peer *p, struct net_grant *
 	    (p->held > 0 && p->held + bytes > w->size / 2)))
 		return false;
 	w->peers += !is_active(p);
-	charge(w, p, g, bytes, true);
+	charge(w, p, g, bytes);
+	set_early(w, g);
 	return true;
 }
 
@@ -226,9 +233,18 @@ net_grant_next(struct net_window *w)
 	p->deficit -= g->bytes;
 	list_remove(&g->node);
 	w->waiting--;
-	charge(w, p, g, g->bytes, false);
+	charge(w, p, g, g->bytes);
 	leave_ring(p);
 	return g;
+}
+
+void
+net_grant_idle(struct net_window *w, struct net_grant *g)
+{
+	if (g->state == NET_GRANT_CHARGED && !g->early &&
+	    w->early + g->bytes <= w->size / 4 &&
+	    (g->peer->early + g->bytes) * (w->peers + 1) <= w->size)
+		set_early(w, g);
 }
 
 void

@@ -8,6 +8,7 @@
  *	IDLE --try---> CHARGED		with the request: the reply may come at once
  *	IDLE --wait--> WAITING		the server has the reply ready and asks
  *	WAITING -next-> CHARGED		it is its turn: tell the server
+ *	CHARGED -idle-> CHARGED		nothing of it moves, until it came
  *	CHARGED -came-> CHARGED		the reply is here or comes; less than was expected
  *	any ---end---> IDLE		whatever ended the call
  *
@@ -20,7 +21,8 @@
  *    1/(n+1), and as much is left.  Servers that are slow, or died with their grants, do not
  *    keep the window from those that are well.  What was charged with requests does not
  *    count against a reply that waits: those may wait, at the server, for the memory that
- *    this very reply holds.
+ *    this very reply holds.  Nor does what is idle, up to another part and a quarter of the
+ *    window in all: who has to wait for somebody's word is not to move less for it.
  * 3. Those that wait are served in turn, a quantum of bytes each (deficit round robin:
  *    Shreedhar and Varghese, 1995), each one's calls in the order in which it asked.
  * 4. When the one whose turn it is does not fit, all wait until it does: nobody starves.  What
@@ -44,7 +46,7 @@
 struct net_window {
 	uint64_t    size;		/* bytes; 0: no limit */
 	uint64_t    charged;		/* of that; may be more only by rule 1 */
-	uint64_t    early;		/* of that, charged with requests, no reply yet */
+	uint64_t    early;		/* of that, with requests, no reply yet; or idle */
 	uint32_t    waiting;		/* calls */
 	uint32_t    peers;		/* servers that hold something or wait */
 	struct list ring;		/* servers that wait, the one whose turn it is first */
@@ -55,7 +57,7 @@ struct net_grant_peer {
 	struct list node;		/* w->ring, while its queue is not empty */
 	struct list queue;
 	uint64_t    held;		/* charged for it */
-	uint64_t    early;		/* of that, with requests, no reply yet */
+	uint64_t    early;		/* of that, with requests, no reply yet; or idle */
 	uint64_t    deficit;		/* bytes it may still be given in its turn */
 	bool	    turn;		/* which has begun */
 };
@@ -83,6 +85,8 @@ void	net_grant_wait(struct net_window *w, struct net_grant_peer *p,
 	    struct net_grant *g, uint32_t bytes);
 /* The next one that may send, CHARGED now.  NULL: nobody, until something ends. */
 struct net_grant *net_grant_next(struct net_window *w);
+/* What is charged does not move for a while; until net_grant_came(). */
+void	net_grant_idle(struct net_window *w, struct net_grant *g);
 /* The reply has begun to come, @bytes of payload.  One that is WAITING gets none: the server
  * has given up. */
 void	net_grant_came(struct net_window *w, struct net_grant *g, uint32_t bytes);

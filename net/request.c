@@ -360,6 +360,8 @@ ask(struct req *r, struct net_out *o)
 
 	if (net_conn_word(&r->conn->conn, NET_FRAME_ASK, r->id, o->tx.bulk_len) != 0)
 		return false;
+	net_grant_idle(&s->replies, &r->memory);
+	net_req_next(s);
 	r->out = o;
 	r->state = REQ_ASKING;
 	r->asked_ns = clock_now(net_server_clock(s));
@@ -409,6 +411,7 @@ push(struct req *r)
 
 	r->out = NULL;			/* unask() leaves it to us */
 	net_req_unask(r);
+	net_grant_came(&r->srv->replies, &r->memory, r->memory.bytes);
 	settle(r);
 	o->tx.far = r->far;
 	r->far = NULL;

@@ -2,7 +2,8 @@
 /* serve.c - a server: who may connect, and which requests reach their handler.
  *
  * 1. s->reqs_n counts requests until their reply has left, so it bounds the memory that
- *    replies borrow too, whether or not the peer reads them.
+ *    replies borrow too, whether or not the peer reads them.  No connection keeps the
+ *    others from their part of it.
  * 2. Nothing after a handler, a pull's fn or sent() touches server, connection or
  *    request, except under s->held. */
 #include <assert.h>
@@ -172,6 +173,18 @@ take_message(struct req *r, const uint8_t *head, const struct net_frame *f)
 	return msg_decode(r->method->request, room + size, n, &r->arena, room, NULL);
 }
 
+/* Has @sc its part of all requests, that of one more connection left, and as many as are free?
+ * So however much some ask there is room for the others (as for memory: net/grant.h, rule
+ * 2). */
+static bool
+has_its_part(const struct sconn *sc)
+{
+	const struct net_server *s = sc->srv;
+
+	return ((uint64_t)sc->reqs_n + 1) * (s->conns_n + 1) > s->conf.reqs_max &&
+	    sc->reqs_n > 0 && sc->reqs_n >= s->conf.reqs_max - s->reqs_n;
+}
+
 /* Make a request of a frame; NULL and *rc: the answer to give at once. */
 static struct req *
 admit(struct sconn *sc, const uint8_t *head, const struct net_frame *f, int *rc)
@@ -183,7 +196,7 @@ admit(struct sconn *sc, const uint8_t *head, const struct net_frame *f, int *rc)
 	if (s->draining)
 		*rc = ERR_STOPPING;
 	else if (s->reqs_n >= s->conf.reqs_max ||
-	    sc->reqs_n >= s->conf.conn_reqs_max)
+	    sc->reqs_n >= s->conf.conn_reqs_max || has_its_part(sc))
 		*rc = ERR_BUSY;
 	else if ((method = msg_method(f->method)) == NULL ||
 	    s->services[f->method >> 8].fn == NULL)

@@ -22,7 +22,8 @@ struct net_server_conf {
 	struct net_addr	 listen;	/* TCP port 0: any, see net_server_addr() */
 	uint32_t	 conns_max;	/* connections; more are refused */
 	uint32_t	 reqs_max;	/* requests in flight, all connections; until their
-					 * reply has left */
+					 * reply has left.  One connection has its part of
+					 * them, and more while as many are free */
 	uint32_t	 conn_reqs_max;	/* and of one connection */
 	uint64_t	 replies_max;	/* bytes of reply payload, all connections, until
 					 * they have left: requests for more wait for their

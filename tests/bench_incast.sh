@@ -2,14 +2,16 @@
 # Storage nodes answer one client through a port that holds little, with and without the
 # client's window; then many clients read from one storage node.  Real processes and TCP, each
 # node in a network of its own; the port is a token bucket on the switch, in front of the client.
-#	STORAGES=16 RATE=1gbit PORT=4mb WINDOW=4MiB SECONDS_=6 DEPTH=128 CLIENTS_N=64
+#	STORAGES=16 RATE=1gbit PORT=4mb WINDOW=4MiB SECONDS_=6 DEPTH=128
+#	CLIENTS_N=64 MANY_SECONDS=15	long enough that chance is not seen: rounds of one second
+#	CC=		congestion control, when not what this host has; EACH=1 ONLY_MANY=1
 # What has to hold is checked: nothing is lost with the window, all nodes and all clients have
 # the same within 20 %, no node takes more memory than its options allow.
 DIR=$(cd "$(dirname "$0")" && pwd)
 cd "$DIR/.." || exit 1
 B=$(realpath "${B:-build}")
 MANAGERS=1 METADATA=1 STORAGES=${STORAGES:-16} CLIENTS=1 SIZE=256MiB TMPDIR=${TMPDIR:-/dev/shm}
-RATE=${RATE:-1gbit} PORT=${PORT:-4mb} WINDOW=${WINDOW:-4MiB} SECONDS_=${SECONDS_:-6}
+RATE=${RATE:-1gbit} PORT=${PORT:-4mb} WINDOW=${WINDOW:-4MiB} SECONDS_=${SECONDS_:-6} MANY_SECONDS=${MANY_SECONDS:-15}
 DEPTH=${DEPTH:-128} CLIENTS_N=${CLIENTS_N:-64}
 . "$DIR/cluster/_lib.sh"
 . "$DIR/cluster/_net.sh"
@@ -30,6 +32,11 @@ up() {	# OPTIONS on stdin
 	fi
 	trap 'end' INT TERM
 	net_conf || end
+	if [ -n "$CC" ]; then
+		for n in $(servers) c1; do
+			in_net "$n" sysctl -qw "net.ipv4.tcp_congestion_control=$CC" || end
+		done
+	fi
 	for n in $(servers); do
 		node_start "$n"
 	done
@@ -52,10 +59,27 @@ sent() {	# by each storage node so far, bytes
 		in_net "$n" sed -n "s/^ *e$n:\(.*\)/\1/p" /proc/net/dev | awk '{ print $9 }'
 	done
 }
-tcp() {		# NAME: of all storage nodes so far
+# What was sent again, and why: of all storage nodes so far, NAME=NUMBER a line.  A probe
+# (RFC 8985) is sent when no word has come for two round trips, as when a queue in front of
+# the client fills; a second copy that the client did not need is told of (RFC 2883).  What
+# this host itself has lost between the networks is no packet of the port.
+tcp() {
 	for n in $(numbered s "$STORAGES"); do
-		in_net "$n" nstat -asz "$1" 2>/dev/null | awk -v n="$1" '$1 == n { print $2 }'
-	done | awk '{ s += $1 } END { print s + 0 }'
+		in_net "$n" nstat -asz 2>/dev/null
+	done | awk '
+		{ n[$1] += $2 }
+		END { print "resent=" n["TcpRetransSegs"] + 0
+		    print "probes=" n["TcpExtTCPLossProbes"] + 0
+		    print "needless=" n["TcpExtTCPDSACKRecv"] + 0
+		    print "timeouts=" n["TcpExtTCPTimeouts"] + 0 }'
+	lost=0
+	while read -r _ n _; do
+		lost=$((lost + 0x$n))
+	done </proc/net/softnet_stat
+	echo "lost_here=$lost"
+}
+since() {	# FILE: what tcp said then; prints what has come since
+	tcp | paste -d= "$1" - | awk -F= '{ printf("%s%s=%d", (NR > 1 ? " " : ""), $1, $4 - $2) }'
 }
 crowd() {	# OUT CLIENTS DEPTH CHAINS OPTION...
 	out=$1 n=$2 d=$3 chains=$4; shift 4
@@ -67,11 +91,11 @@ value() {	# NAME FILE
 }
 at_most() { [ "$(value "$1" "$3")" -le "$2" ] || { cat "$3"; return 1; }; }
 run() {		# WINDOW
-	d0=$(port) r0=$(tcp TcpRetransSegs) o0=$(tcp TcpExtTCPTimeouts)
+	d0=$(port)
+	tcp >"$W/tcp.0"
 	sent >"$W/sent.0"
 	crowd "$W/got.$1" 1 "$DEPTH" "$STORAGES" "net.receive_window=$1" || return 1
-	echo "dropped=$(($(port) - d0)) resent=$(($(tcp TcpRetransSegs) - r0))" \
-	    "timeouts=$(($(tcp TcpExtTCPTimeouts) - o0))" \
+	echo "dropped=$(($(port) - d0)) $(since "$W/tcp.0")" \
 	    "$(sent | paste "$W/sent.0" - | awk '{ n[NR] = $2 - $1; s += n[NR] }
 	    END { for (i in n) { d = n[i] * NR / s - 1; if (d < 0) d = -d; if (d > f) f = d }
 	    printf "nodes_off=%.0f%%", f * 100 }')" >>"$W/got.$1"
@@ -126,7 +150,10 @@ echo "$CLIENTS_N clients with 16 reads of 1 MiB in flight each, one storage node
 options 1 256MiB >"$W/options"
 up <"$W/options"
 : >"$W/hwm"
+tcp >"$W/tcp.0"
+SECONDS_=$MANY_SECONDS
 check "read" crowd "$W/many" "$CLIENTS_N" 16 1
+echo "$(since "$W/tcp.0")" >>"$W/many"
 cat "$W/many"; [ -z "$EACH" ] || paste -sd" " "$W/many.err"
 net_admin show counters >"$W/counters" 2>/dev/null
 sed -n "s/^fsd_net_server_\(busy_total\|parked\){role=\"s1\"}/storage node: \1/p" "$W/counters"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* switch_rig.h - many servers and one client around a switch whose port towards the client has
- * a queue: a transport for tests of what piles up there.
+/* switch_rig.h - servers and clients around a switch whose ports towards the clients have
+ * queues: a transport for tests of what piles up there.
  *
  *	server's NIC --rate--> delay --> [ queue of the port ] --rate--> delay --> client
  *
@@ -9,8 +9,8 @@
  * after it (fast retransmit, its window is halved), or, when none do, by the retransmission
  * time-out, 200 ms as Linux has it, with a window of one packet (RFC 5681, 6298; losses are
  * known one by one as with RFC 2018).  Where it is not bounded nothing is lost, as with
- * priority flow control: its depth is what other switches would have to hold.  The client's
- * frames, which carry no payload here, take only the delay.
+ * priority flow control: its depth is what other switches would have to hold.  Frames of
+ * clients, which carry no payload here, take only the delay.
  * Static functions: each test is one program. */
 #ifndef TESTS_SWITCH_RIG_H
 #define TESTS_SWITCH_RIG_H
@@ -34,7 +34,6 @@
 struct swt {
 	struct clock *clock;
 	uint64_t      bytes_per_us, delay_ns, queue_max;	/* 0: lossless */
-	uint64_t      port_free_ns;		/* all that is queued has left then */
 	uint64_t      peak, drops, timeouts, packets;
 	struct list   chans, live;		/* for the end */
 	struct swt_host *hosts[HOSTS_MAX];
@@ -45,6 +44,8 @@ struct swt_host {
 	struct swt    *s;
 	uint32_t       id;
 	uint64_t       nic_free_ns;
+	uint64_t       port_free_ns;	/* all that is queued for it has left then */
+	uint64_t       port_rate;	/* bytes/us */
 	net_accept_fn *accept;
 	void	      *ctx;
 };
@@ -105,12 +106,6 @@ static uint64_t
 swt_now(const struct swt *s)
 {
 	return clock_now(s->clock);
-}
-
-static uint64_t
-swt_ns(const struct swt *s, uint64_t bytes)
-{
-	return bytes * 1000 / s->bytes_per_us;
 }
 
 static struct swt_event *
@@ -249,7 +244,7 @@ swt_acked(struct clock_timer *t)
 	struct swt_event *e = container_of(t, struct swt_event, t);
 	struct swt_chan *c = e->from;
 	uint64_t i = e->i;
-	bool lost = false;
+	bool lost = false, up;
 
 	swt_event_free(e);
 	if (c->closed || c->state[i] == THERE)
@@ -275,6 +270,7 @@ swt_acked(struct clock_timer *t)
 	}
 	while (c->una < c->next && c->state[c->una] == THERE)
 		c->una++;
+	up = c->peer->at != &c->frames;
 	for (struct list *l = c->frames.next, *after; l != &c->frames; l = after) {
 		struct swt_frame *f = list_entry(l, struct swt_frame, node);
 
@@ -289,6 +285,11 @@ swt_acked(struct clock_timer *t)
 			c->c.up->sent(&c->c, tx);
 			if (c->closed)
 				return;
+		}
+		up = up && l != c->peer->at;
+		if (up) {
+			list_remove(&f->node);
+			free(f);
 		}
 	}
 	clock_timer_stop(c->host->s->clock, &c->rto);
@@ -319,10 +320,11 @@ swt_at_port(struct clock_timer *t)
 {
 	struct swt_event *e = container_of(t, struct swt_event, t);
 	struct swt *s = e->from->host->s;
+	struct swt_host *to = e->from->peer->host;
 	uint64_t now = swt_now(s), bytes = e->from->bytes[e->i] & ~HERE, depth = 0;
 
-	if (s->port_free_ns > now)
-		depth = (s->port_free_ns - now) * s->bytes_per_us / 1000;
+	if (to->port_free_ns > now)
+		depth = (to->port_free_ns - now) * to->port_rate / 1000;
 	if (s->queue_max != 0 && depth + bytes > s->queue_max) {
 		s->drops++;
 		swt_event_free(e);
@@ -330,9 +332,9 @@ swt_at_port(struct clock_timer *t)
 	}
 	if (depth + bytes > s->peak)
 		s->peak = depth + bytes;
-	s->port_free_ns = (s->port_free_ns > now ? s->port_free_ns : now) +
-	    swt_ns(s, bytes);
-	clock_timer_start(s->clock, &e->t, s->port_free_ns + s->delay_ns, swt_arrived);
+	to->port_free_ns = (to->port_free_ns > now ? to->port_free_ns : now) +
+	    bytes * 1000 / to->port_rate;
+	clock_timer_start(s->clock, &e->t, to->port_free_ns + s->delay_ns, swt_arrived);
 }
 
 static void
@@ -348,7 +350,7 @@ swt_transmit(struct swt_chan *c, uint64_t i)
 	s->packets++;
 	if (c->host->nic_free_ns < now)
 		c->host->nic_free_ns = now;
-	c->host->nic_free_ns += swt_ns(s, c->bytes[i] & ~HERE);
+	c->host->nic_free_ns += (c->bytes[i] & ~HERE) * 1000ull / s->bytes_per_us;
 	clock_timer_start(s->clock, &e->t, c->host->nic_free_ns + s->delay_ns,
 	    swt_at_port);
 }
@@ -579,6 +581,7 @@ swt_transport(struct swt *s, uint32_t id)
 	h->t.ops = &swt_ops;
 	h->s = s;
 	h->id = id;
+	h->port_rate = s->bytes_per_us;
 	s->hosts[id] = h;
 	return &h->t;
 }

@@ -259,6 +259,63 @@ START_TEST(the_dead_keep_little)
 }
 END_TEST
 
+/* Some have to wait for a word before what they were granted moves, as long as it moves
+ * afterwards: they get no less for it than the others do.  When all have to, as all. */
+static const struct {
+	const char *what;
+	unsigned    peers, idlers;
+	uint64_t    size;
+} idlers[] = {
+	{ "one", 64, 1, 160 * MIB },
+	{ "some", 64, 8, 160 * MIB },
+	{ "all", 64, 64, 160 * MIB },
+	{ "one of few", 4, 1, 32 * MIB },
+};
+
+START_TEST(the_idle_lose_nothing)
+{
+	unsigned n = idlers[_i].peers, head = 0, tail = 0;
+	struct net_grant *under_way[CALLS];
+	uint64_t got[PEERS] = { 0 }, sum = 0;
+
+	open_window(idlers[_i].size);
+	for (unsigned i = 0; i < 10 * n; i++)
+		net_grant_wait(&w, &peers[i % n], &calls[i], MIB);
+	while (sum < 40ull * n * MIB) {
+		struct net_grant *g;
+		struct net_grant_peer *p;
+
+		while ((g = net_grant_next(&w)) != NULL) {
+			if (g->peer - peers < (long)idlers[_i].idlers)
+				net_grant_idle(&w, g);
+			under_way[tail++ % CALLS] = g;
+		}
+		net_grant_check(&w);
+		ck_assert_uint_le(w.charged, w.size);
+		ck_assert_uint_le(w.early, w.size / 4);
+		ck_assert_uint_lt(head, tail);
+		g = under_way[head++ % CALLS];
+		p = g->peer;
+		if (g->early) {
+			net_grant_came(&w, g, MIB);
+			under_way[tail++ % CALLS] = g;
+			continue;
+		}
+		got[p - peers] += MIB;
+		sum += MIB;
+		net_grant_end(&w, g);
+		net_grant_wait(&w, p, g, MIB);
+	}
+	for (unsigned i = 0; i < n; i++)
+		ck_assert_msg(got[i] * n > sum / 100 * 80 && got[i] * n < sum / 100 * 120,
+		    "%s: %u has %llu of %llu", idlers[_i].what, i,
+		    (unsigned long long)got[i], (unsigned long long)sum);
+	for (unsigned i = 0; i < CALLS; i++)
+		net_grant_end(&w, &calls[i]);
+	ends_empty();
+}
+END_TEST
+
 /* One that needs the whole window gets it, however many small ones come all the time. */
 START_TEST(large_ones_are_not_starved)
 {
@@ -317,7 +374,7 @@ run_seed(uint64_t seed)
 		struct net_grant *g = &calls[rand_below(&r, 300)];
 		struct net_grant_peer *p = &peers[rand_below(&r, n)];
 		uint32_t bytes = 1 + (uint32_t)rand_below(&r, 1u << rand_below(&r, 23));
-		uint64_t what = rand_below(&r, 8);
+		uint64_t what = rand_below(&r, 9);
 		uint64_t sum = 0, soon = 0;
 		unsigned charged = 0;
 
@@ -329,6 +386,8 @@ run_seed(uint64_t seed)
 			net_grant_came(&w, g, bytes);
 		else if (what < 7)
 			net_grant_end(&w, g);
+		else if (what == 8)
+			net_grant_idle(&w, g);
 		if (rand_chance(&r, 1, 3))
 			while (net_grant_next(&w) != NULL)
 				;
@@ -389,6 +448,7 @@ main(void)
 	tcase_add_loop_test(t, ways_to_end, 0, N(ways));
 	tcase_add_loop_test(t, fair, 0, N(crowds));
 	tcase_add_test(t, the_dead_keep_little);
+	tcase_add_loop_test(t, the_idle_lose_nothing, 0, N(idlers));
 	tcase_add_test(t, large_ones_are_not_starved);
 	tcase_add_test(t, any_seed);
 	suite_add_tcase(s, t);
