@@ -251,7 +251,7 @@ static const struct crowd_case cases[] = {
 	{ "some ask ten times as often",  2 * RATE, 10 * DEPTH, MIB,     0,          20, 20 },
 	{ "the same, a slow disk",        RATE / 4, 10 * DEPTH, MIB,     0,          20, 20 },
 	{ "some want four times as much", 2 * RATE, DEPTH,      4 * MIB, 0,          35, 20 },
-	{ "some ask for all they may",    2 * RATE, 2048,       MIB,     0,          20, 80 },
+	{ "some ask for more than all",   2 * RATE, 2048,       MIB,     0,          20, 80 },
 	{ "some have slow links",         2 * RATE, DEPTH,      MIB,     RATE / 500, 20, 95 },
 };
 
@@ -293,7 +293,9 @@ START_TEST(each_gets_as_much)
 	fflush(stdout);
 	ck_assert(less <= 20 && more <= 20);
 	ck_assert(their_less <= c->less && their_more <= c->more);
-	ck_assert_uint_eq(refused, 0);
+	/* Who came first may have had most of what there is, until it was answered. */
+	if (c->depth <= CONN_REQS_MAX)
+		ck_assert_uint_eq(refused, 0);
 	ck_assert_uint_le(lent_peak, REPLIES_MAX);
 	/* And what is slowest is kept busy. */
 	ck_assert_uint_ge(speed, (c->disk_rate < RATE ? c->disk_rate : RATE) / 10 * 9);
