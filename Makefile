@@ -35,6 +35,7 @@ PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin 
 	   qemu-system-x86 busybox-static xz-utils perftest
 LAYERS	 = conf net chunk meta roles
 LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
+MAIN	:= $(patsubst %.c,$(B)/%.o,$(wildcard fsd*.c))
 SIM	:= $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 TESTS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c)))
 BENCHES	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/bench_*.c)))
@@ -52,7 +53,7 @@ LINK	 = $(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(1) $(LIBS) 2>$@.said || \
 	   rm -f $@.said
 
 all: $(B)/fsd
-$(B)/fsd: $(B)/fsd.o $(B)/libfsd.a
+$(B)/fsd: $(MAIN) $(B)/libfsd.a
 	@$(call LINK)
 $(B)/libfsd.a: $(LIB)
 	@rm -f $@
