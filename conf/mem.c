@@ -35,6 +35,32 @@ class_of(size_t len)
 	return c;
 }
 
+/* Free buffers that are worth their memory: as many bytes as are out, as they are likely to be
+ * wanted again before those come back; never so many that both are over the bound. */
+static size_t
+keep_max(const struct mem_pool *p)
+{
+	size_t room = p->max_bytes - p->used_bytes;
+	size_t keep = p->used_bytes < room ? p->used_bytes : room;
+
+	return keep > p->keep_bytes ? keep : p->keep_bytes;
+}
+
+/* The largest go first: each is as good for others. */
+static void
+trim(struct mem_pool *p)
+{
+	for (unsigned c = CLASSES; c-- > 0;) {
+		while (p->free[c] != NULL && p->kept_bytes > keep_max(p)) {
+			struct free_buf *b = p->free[c];
+
+			p->free[c] = b->next;
+			p->kept_bytes -= (size_t)MEM_BUF_MIN << c;
+			free(b);
+		}
+	}
+}
+
 int
 mem_pool_open(struct mem_pool **out, size_t max_bytes, size_t keep_bytes)
 {
@@ -112,16 +138,22 @@ mem_put(struct mem_buf *b)
 	p->used_bytes -= b->size;
 	if (p->arena != NULL) {
 		arena_put(p->arena, b->p, b->size);
-	} else if (p->kept_bytes + b->size <= p->keep_bytes) {
+	} else {
 		struct free_buf *f = (struct free_buf *)(void *)b->p;
 		unsigned c = class_of(b->size);
 
 		f->next = p->free[c];
 		p->free[c] = f;
 		p->kept_bytes += b->size;
-	} else
-		free(b->p);
+		trim(p);
+	}
 	*b = (struct mem_buf){ 0 };
+}
+
+size_t
+mem_kept_bytes(const struct mem_pool *p)
+{
+	return p->kept_bytes;
 }
 
 size_t

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* mem.h - aligned I/O buffers out of a bounded pool, one pool per loop.
  * Sizes are powers of two from 4 KiB to 64 MiB; freed buffers are kept per size and
- * reused, down to keep_bytes.  Over the bound a get fails, and the request that
- * wanted it answers ERR_BUSY. */
+ * reused: as many bytes as are out, within the bound, and keep_bytes at least, for pages that
+ * come from the system and go back each time cost as much as the data in them.  Over the bound
+ * a get fails, and the request that wanted it answers ERR_BUSY. */
 #ifndef CONF_MEM_H
 #define CONF_MEM_H
 
@@ -21,7 +22,8 @@ struct mem_buf {
 	struct mem_pool *pool;		/* NULL: this buf holds nothing */
 };
 
-/* @max_bytes bounds all buffers that are out; @keep_bytes what is kept free. */
+/* @max_bytes bounds all buffers that are out, and those with what is kept for them; @keep_bytes
+ * are kept when none is. */
 int	mem_pool_open(struct mem_pool **out, size_t max_bytes, size_t keep_bytes);
 /* Take the buffers from large pieces that @owner is told of (conf/arena.h), for devices that
  * must know memory; before the first one.  0 or -ENOMEM. */
@@ -34,5 +36,6 @@ int	mem_get(struct mem_pool *p, size_t len, struct mem_buf *out);
 /* Give back; a buf that holds nothing is fine.  *b holds nothing afterwards. */
 void	mem_put(struct mem_buf *b);
 size_t	mem_used_bytes(const struct mem_pool *p);
+size_t	mem_kept_bytes(const struct mem_pool *p);	/* free, and not the system's */
 
 #endif

@@ -111,12 +111,6 @@ one_place(const char *is)
 }
 
 static void
-one_open(bool head, bool tail)
-{
-	one_place(head ? tail ? "HTR" : "H" : tail ? "TR" : "");
-}
-
-static void
 one_close(void)
 {
 	chunk_craq_close(one.c);

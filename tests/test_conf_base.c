@@ -215,6 +215,52 @@ START_TEST(mem_bounds)
 }
 END_TEST
 
+/* As much is kept as is out, while the bound has room for both; and what was asked for, once
+ * nothing is. */
+START_TEST(mem_keeps)
+{
+	static const struct {
+		const char *what;
+		size_t	    max, keep;
+		unsigned    out, back;	/* buffers of 64 KiB: taken, and given back */
+		size_t	    kept;
+	} cases[] = {
+		{ "half of them", 64, 0, 32, 16, 16 },
+		{ "most of them", 64, 0, 32, 24, 8 },
+		{ "all", 64, 0, 32, 32, 0 },
+		{ "all, some are to stay", 64, 5, 32, 32, 5 },
+		{ "the bound is near", 32, 0, 32, 8, 8 },
+		{ "and nearer", 32, 4, 32, 2, 2 },
+		{ "a few, all may stay", 64, 64, 32, 32, 32 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mem_buf bufs[64], more;
+		struct mem_pool *p;
+		const size_t unit = 64 << 10;
+
+		ck_assert_int_eq(mem_pool_open(&p, cases[i].max * unit,
+		    cases[i].keep * unit), 0);
+		for (unsigned k = 0; k < cases[i].out; k++)
+			ck_assert_int_eq(mem_get(p, unit, &bufs[k]), 0);
+		for (unsigned k = 0; k < cases[i].back; k++)
+			mem_put(&bufs[k]);
+		ck_assert_msg(mem_kept_bytes(p) == cases[i].kept * unit, "%s: %zu",
+		    cases[i].what, mem_kept_bytes(p) / unit);
+		/* Another size: both lists count. */
+		if (cases[i].back > 0 && mem_get(p, 2 * unit, &more) == 0) {
+			mem_put(&more);
+			ck_assert_uint_le(mem_used_bytes(p) + mem_kept_bytes(p),
+			    cases[i].max * unit + cases[i].keep * unit);
+		}
+		for (unsigned k = cases[i].back; k < cases[i].out; k++)
+			mem_put(&bufs[k]);
+		ck_assert_uint_le(mem_kept_bytes(p), cases[i].keep * unit);
+		mem_pool_close(p);
+	}
+}
+END_TEST
+
 /* ---- crc32c ---- */
 
 static uint32_t
@@ -470,6 +516,7 @@ main(void)
 	tcase_add_test(tc, rand_golden);
 	tcase_add_test(tc, rand_ranges);
 	tcase_add_test(tc, mem_bounds);
+	tcase_add_test(tc, mem_keeps);
 	tcase_add_test(tc, crc_golden);
 	tcase_add_test(tc, crc_model);
 	tcase_add_loop_test(tc, err_rows, 0, ERR_ROWS);

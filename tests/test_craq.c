@@ -4,6 +4,12 @@
  * whole chains of cores in test_craq_model.c. */
 #include "tests/craq_rig.h"
 
+static void
+one_open(bool head, bool tail)
+{
+	one_place(head ? tail ? "HTR" : "H" : tail ? "TR" : "");
+}
+
 START_TEST(head_writes)
 {
 	one_open(true, false);
