@@ -54,12 +54,12 @@
 	X(storage,  index_size,       bytes,   "16GiB",         1048576, 1099511627776, 0, "bound of the chunk index of one disk") \
 	X(storage,  full,             percent, "95",            1, 100,           1, "refuse new data when a disk is this full") \
 	X(storage,  memory,           bytes,   "256MiB",        16777216, 1099511627776, 0, "payload buffers of one loop; more requests get a busy answer") \
-	X(storage,  buffer_keep,      bytes,   "16MiB",         0, 1099511627776, 0, "free payload buffers kept for reuse") \
+	X(storage,  buffer_keep,      bytes,   "16MiB",         0, 1099511627776, 0, "free payload buffers kept when none is in use") \
 	X(storage,  sync_share,       percent, "30",            1, 100,           1, "part of the bandwidth that a returning replica may take from clients") \
 	X(storage,  scrub_time,       time,    "168h",          0, 31536000000,   1, "verify every stored block once in this time; 0: never") \
 	X(storage,  scrub_rate,       bytes,   "64MiB",         4096, 1099511627776, 1, "but at most this much a second on one disk") \
 	X(net,      connections_max,  number,  "4096",          1, 1000000,       0, "connections of one listener") \
-	X(net,      requests_max,     number,  "8192",          1, 1000000,       0, "requests in flight of one listener") \
+	X(net,      requests_max,     number,  "8192",          1, 1000000,       0, "requests in flight of one listener; a client has its part, and more while as many are free") \
 	X(net,      client_requests_max, number, "1024",        1, 1000000,       0, "requests in flight of one connection") \
 	X(net,      receive_window,   bytes,   "32MiB",         0, 1099511627776, 0, "reply payload under way to one loop at once; 0: any") \
 	X(net,      hello,            time,    "3s",            100, 600000,      0, "a new connection must prove the key within this time") \
@@ -69,7 +69,7 @@
 	X(rdma,     credits,          number,  "32",            4, 1024,          0, "messages of 4 KiB each peer may have on the way to us") \
 	X(rdma,     spin_us,          number,  "100",           0, 100000,        0, "under load, look for what comes this many microseconds before sleeping; 0: never") \
 	X(client,   memory,           bytes,   "128MiB",        8388608, 1099511627776, 0, "buffers of one mount: reads in flight and unwritten data") \
-	X(client,   buffer_keep,      bytes,   "16MiB",         0, 1099511627776, 0, "free buffers kept for reuse") \
+	X(client,   buffer_keep,      bytes,   "16MiB",         0, 1099511627776, 0, "free buffers kept when none is in use") \
 	X(client,   write_back,       time,    "5s",            0, 3600000,       1, "written data reaches storage after this long at the latest") \
 	X(client,   retry,            time,    "0s",            0, 86400000,      1, "give up (EIO) when the cluster does not answer for this long; 0: never") \
 	X(client,   call,             time,    "5s",            100, 600000,      1, "deadline of one attempt at a call") \
