@@ -6,7 +6,8 @@
 #   done_here			ends the script
 #   event WHAT FUNCTION		checks what programs notice while the function does it; at most PAUSE s
 #   whole WHAT			checks that all chains are, in time
-#   work_on FROM		status 0: all programs have done all they do since then (ms)
+#   work_on FROM [S]		status 0: all programs have done all they do since then (ms); waits
+#				for that until S seconds after it
 #   pause_between FROM TO	sets worst, kinds, errors: of the mount that waited longest
 #   lost FILE			status 0: nothing acknowledged is, by the other mount
 #   leading_manager, leading_metadata, replicas	who is it now
@@ -60,14 +61,14 @@ cluster_up() {
 		writers="$writers $!"
 		fio --name=v --directory="$W/$n.mnt/fio-$n" --rw=randwrite --bs=64k --size=16m \
 		    --verify=crc32c --verify_backlog=64 --verify_fatal=1 --fsync=32 \
-		    --time_based --runtime=100000 --rate=2m --aux-path="$W" \
+		    --time_based --runtime=100000 --rate="${RATE:-2m}" --aux-path="$W" \
 		    >"$W/fio-$n" 2>&1 &
 		fios="$fios $!"
 	done
 }
 work_on() {
 	for c in $(numbered c "$LOADED"); do
-		"$HERE/probe.py" resumed "$W/probe-$c" "$1" || return 1
+		"$HERE/probe.py" resumed "$W/probe-$c" "$1" "${2:-0}" || return 1
 	done
 }
 programs_live() {
@@ -98,10 +99,10 @@ lost() {
 }
 wrong_bytes() { grep -qE 'verify.*(bad|failed)|err= *[1-9]' "$W"/fio-c?; }
 event() {
-	check "$1: before it, all works" until_true "$SETTLE" work_on "$(ms)"
+	check "$1: before it, all works" work_on "$(ms)" "$SETTLE"
 	t0=$(ms)
 	"$2"
-	until_true "$SETTLE" work_on "$(ms)"
+	work_on "$(ms)" "$SETTLE"
 	rc=$? t1=$(ms)
 	pause_between "$t0" "$t1"
 	check "$1: all works again" [ $rc = 0 ]

@@ -9,6 +9,7 @@ oracle.py check MOUNT ACKED        everything noted is there: a file holds, at e
                                    last acknowledged content or a later one of the same writer,
                                    and what was removed is gone
 """
+import concurrent.futures
 import os
 import random
 import struct
@@ -84,6 +85,26 @@ def write(mount, path, seed, pause):
         for t in ts:
             t.join()
 
+def wrong(mount, name, slots):
+    found = []
+    try:
+        fd = os.open(os.path.join(mount, name), os.O_RDONLY)
+    except OSError as e:
+        return ["lost %s %d %s" % (name, slot, e) for slot, _ in slots]
+    try:
+        for slot, want in slots:
+            try:
+                data = os.pread(fd, SLOT, slot * SLOT)
+            except OSError as e:
+                found.append("lost %s %d %s" % (name, slot, e))
+                continue
+            got = struct.unpack("<Q", data[:8])[0] if len(data) == SLOT else -1
+            if got < want or data != content(name, slot, got):
+                found.append("wrong %s %d want %d got %d" % (name, slot, want, got))
+    finally:
+        os.close(fd)
+    return found
+
 def check(mount, path):
     slots, dirs, gone, bad, n = {}, set(), {}, 0, 0
     if not os.path.exists(path):
@@ -111,22 +132,15 @@ def check(mount, path):
         if gone[name] and name in there:
             print("came back", name)
             bad += 1
+    files = {}
     for (name, slot), want in sorted(slots.items()):
-        n += 1
-        try:
-            fd = os.open(os.path.join(mount, name), os.O_RDONLY)
-            try:
-                data = os.pread(fd, SLOT, slot * SLOT)
-            finally:
-                os.close(fd)
-        except OSError as e:
-            print("lost", name, slot, e)
-            bad += 1
-            continue
-        got = struct.unpack("<Q", data[:8])[0] if len(data) == SLOT else -1
-        if got < want or data != content(name, slot, got):
-            print("wrong", name, slot, "want", want, "got", got)
-            bad += 1
+        files.setdefault(name, []).append((slot, want))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda name: wrong(mount, name, files[name]), sorted(files)):
+            bad += len(found)
+            for text in found:
+                print(text)
+    n += len(slots)
     print("%d acknowledged, %d bad" % (n, bad))
     return 1 if bad else 0
 

@@ -7,7 +7,8 @@ probe.py run DIR LOG NAMES    small fsync'ed writes, direct reads, and creates, 
                               acknowledged in NAMES
 probe.py pause LOG FROM [TO]  the longest that any of the three was without a finished
                               operation between the times (ms), and the errors there
-probe.py resumed LOG FROM     status 0: all three have finished operations begun after FROM
+probe.py resumed LOG FROM [S] status 0: all three have finished operations begun after FROM;
+                              waits for that until S seconds after FROM
 probe.py check DIR NAMES      names that were acknowledged are there, unlinked ones are not,
                               and so is what was written
 """
@@ -18,6 +19,7 @@ import threading
 import time
 
 FILES = 8
+PAUSE = float(os.environ.get("PPAUSE", "0.01"))     # s between operations
 SLOT, SLOTS = 64, 1024
 KINDS = ("write", "read", "names")
 
@@ -46,7 +48,7 @@ def loop(kind, step, log):
             rc = os.strerror(e.errno).replace(" ", "_")
             stop.wait(0.05)
         log.put("%s %d %d %s" % (kind, begun, now(), rc))
-        stop.wait(0.01)
+        stop.wait(PAUSE)
 
 def run(where, path, names_path):
     log, names = Log(path), Log(names_path)
@@ -106,12 +108,15 @@ def run(where, path, names_path):
     for t in threads:
         t.join(20)
 
+def parsed(f):
+    for line in f:
+        w = line.split()
+        if line.endswith("\n") and len(w) == 4:
+            yield w[0], int(w[1]), int(w[2]), w[3]
+
 def lines(path):
     with open(path) as f:
-        for line in f:
-            w = line.split()
-            if line.endswith("\n") and len(w) == 4:
-                yield w[0], int(w[1]), int(w[2]), w[3]
+        yield from parsed(f)
 
 def pause(path, start, end):
     worst, errors = {}, {}
@@ -133,12 +138,18 @@ def pause(path, start, end):
           ",".join("%s:%.2f" % (k, worst[k] / 1000) for k in KINDS),
           ",".join("%s:%d" % e for e in sorted(errors.items())) or "none"))
 
-def resumed(path, start):
+def resumed(path, start, seconds):
     got = {k: 0 for k in KINDS}
-    for kind, begun, _, rc in lines(path):
-        if begun >= start and rc == "ok":
-            got[kind] += 1
-    return 0 if all(n >= 2 * FILES for n in got.values()) else 1
+    with open(path) as f:
+        while True:
+            for kind, begun, _, rc in parsed(f):
+                if begun >= start and rc == "ok":
+                    got[kind] += 1
+            if all(n >= 2 * FILES for n in got.values()):
+                return 0
+            if now() >= start + 1000 * seconds:
+                return 1
+            time.sleep(0.1)
 
 def noted(path):
     state, wrote = {}, {}
@@ -182,6 +193,6 @@ if sys.argv[1] == "run":
 elif sys.argv[1] == "pause":
     pause(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else now())
 elif sys.argv[1] == "resumed":
-    sys.exit(resumed(sys.argv[2], int(sys.argv[3])))
+    sys.exit(resumed(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 0))
 else:
     sys.exit(check(*sys.argv[2:4]))
