@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# bulk.sh dev|roles - a development cluster, or roles of their own with one killed, in a guest
-# with one device.  Counters tell that payloads went one-sided.
+# bulk.sh dev|roles - a development cluster, or roles of their own with one killed and some that
+# may lock little memory, in a guest with one device.  Counters tell that payloads went one-sided.
 . "$(dirname "$0")/../cluster/_lib.sh"
 HERE=$HERE/../cluster
 MIB=1048576 SIZE=${SIZE:-512MiB}
@@ -75,11 +75,25 @@ if [ "$1" = roles ]; then
 	[storage]
 	port = 0
 	EOT
+	# As who may lock KIB of memory: little KIB COMMAND...
+	little() {
+		setpriv --inh-caps=-ipc_lock --bounding-set=-ipc_lock \
+		    sh -c 'ulimit -l "$1"; shift; exec "$@"' sh "$@"
+	}
 	role() {	# NAME ROLE [SET...]
 		n=$1 what=$2; shift 2
-		"$FSD" --role="$what" --config "$CONF" --set node.directory="$W/$n" \
+		$by "$FSD" --role="$what" --config "$CONF" --set node.directory="$W/$n" \
 		    --set node.name="$n" "$@" 2>>"$W/$n.log" &
 	}
+	again() {	# NAME
+		kill_ours TERM "node.name=$1( |$)"
+		until_true 20 none "node.name=$1( |$)"
+		role "$1" storage --set storage.disks="$W/disk${1#s}"
+	}
+	says_limit() {	# LOG KIB
+		grep "cannot lock memory for RDMA: raise ulimit -l (LimitMEMLOCK).*RLIMIT_MEMLOCK is $2 KiB" "$1"
+	}
+	by=
 	for i in 1 2 3; do
 		check "disk init $i" "$FSD" disk init --size "$SIZE" "$W/disk$i"
 	done
@@ -109,6 +123,24 @@ if [ "$1" = roles ]; then
 	check "something was acknowledged" [ -s "$W/acked" ]
 	check "all of it is there" timeout 300 "$HERE/oracle.py" check "$W/b.mnt" "$W/acked"
 	check "what was there is right" cmp "$W/data" "$W/b.mnt/data"
+
+	# Little memory may be locked: of one node not its buffers, of the other not even messages.
+	by="little 1024"; again s2
+	by="little 64"; again s3; by=
+	check "chains serve when little memory may be locked" until_true 60 healthy
+	mkdir "$W/c.mnt"
+	check "mount, with little too" little 1024 "$FSD" mount --config "$CONF" --log "$W/c.log" "$W/c.mnt"
+	head -c 4194304 "$W/data" >"$W/some"
+	check "4 MiB are written" dd if="$W/some" of="$W/c.mnt/some" bs=1M conv=fsync status=none
+	check "and right" cmp "$W/some" "$W/b.mnt/some"
+	check "what was there is right" cmp -n 4194304 "$W/data" "$W/c.mnt/data"
+	check "who may not lock its buffers says so" says_limit "$W/s2.log" 1024
+	check "and who has no room for messages" says_limit "$W/s3.log" 64
+	check "and the mount" says_limit "$W/c.log" 1024
+	again s2
+	again s3
+	check "chains serve without limits" until_true 60 healthy
+	moved "$W/a.mnt" "$W/b.mnt"
 	check "nothing was logged as an error" not grep -hE ' error ' "$W"/*.log
 fi
 finish

@@ -2,10 +2,16 @@
 # SPDX-License-Identifier: MIT
 # make check-rdma - calls, clusters and mounts over soft-RoCE in guests, and over TCP in one that
 # has no such device.  Skipped, with the reason, only where no such guest can run.
-#   T=name   that part: calls calls-strangers calls-fail calls-revoke calls-grant (or units:
-#            all of these) dev roles failover tcp iwarp (calls, over soft-iWARP), or a script of
-#            tests/cluster, over verbs: cluster-dev cluster-roles cluster-garbage and so on
-#   LONG=1   all of them, and these in full; otherwise all up to roles, and tcp
+#   T=name   that part:
+#     calls calls-strangers calls-grant calls-fail calls-revoke    units: all of these
+#     dev          a development cluster and its mounts: bulk goes one-sided
+#     roles        roles of their own, one is killed, some may lock little memory
+#     tcp          no device: all goes over TCP
+#     failover     a device for each node: a storage node and a leader are killed, a cable is
+#                  pulled; EVENTS="head tail freeze cable vanish gone" names what happens
+#     iwarp        calls, and a development cluster, over soft-iWARP
+#     cluster-X    tests/cluster/X.sh over verbs: cluster-garbage, cluster-full and so on
+#   LONG=1   all of them, and these in full; otherwise all up to failover, shortened
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.." || exit 1
 said=$(mktemp) || exit 1
@@ -23,14 +29,14 @@ skip() {
 tests/vm/rdma-vm --prepare 2>"$said" || skip "$(tail -n 1 "$said")"
 
 case $T in	# one: calls and data paths on one device, many: nodes with a device each
-"")	one="$units dev roles" none=tcp
-	[ -z "$LONG" ] || many=failover \
+"")	one="$units dev roles" none=tcp many=failover
+	[ -z "$LONG" ] || siw="calls calls-strangers dev" \
 	    long="cluster-dev cluster-roles cluster-garbage cluster-full" ;;
 calls|calls-[fgrs]*|dev|roles) one=$T ;;
 units)	one=$units ;;
 failover|cluster-failover) many=$T ;;
 tcp)	none=tcp ;;
-iwarp)	siw="calls calls-strangers" ;;
+iwarp)	siw="calls calls-strangers dev" ;;
 cluster-*) long=$T
 	[ -x "tests/cluster/${T#cluster-}.sh" ] || { echo "no such part: $T"; exit 2; } ;;
 *)	echo "no such part: $T"; exit 2 ;;
@@ -39,7 +45,7 @@ guest() {	# OUT SECONDS PARTS OPTION...: these parts in a guest of their own
 	log=$out/$1 most=$2 parts=$3; shift 3
 	# shellcheck disable=SC2086
 	tests/vm/rdma-vm --host-root --ro --timeout "$most" "$@" . -- \
-	    env B="${B:-build}" CI=1 LONG="$LONG" tests/vm/guest.sh $parts >"$log" 2>&1
+	    env B="${B:-build}" CI=1 LONG="$LONG" EVENTS="$EVENTS" tests/vm/guest.sh $parts >"$log" 2>&1
 	rc=$?
 	cat "$log"
 	grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$log" || {
@@ -54,7 +60,7 @@ wait $none
 # Where librdmacm connects.  Debian's kernel has no siw; it is built once.
 if [ -n "$siw" ]; then
 	tests/vm/rdma-vm --siw --prepare 2>"$said" || skip "iWARP: $(tail -n 1 "$said")"
-	guest 3 300 "$siw" --siw --mem 1024 --disk 256
+	guest 3 600 "$siw" --siw --mem 3072 --disk 4096
 fi
 for p in $long; do
 	guest "$p" 7200 "$p" --mem 4096 --disk 20480
