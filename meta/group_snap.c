@@ -139,6 +139,7 @@ piece_make(struct snap *s)
 }
 
 static void piece_taken(struct net_call *c, int rc);
+static void again(struct clock_timer *t);
 
 static void
 piece_send(struct peer *p)
@@ -198,6 +199,11 @@ go(struct peer *p)
 	struct snap *s = &p->snap;
 	int rc = 0;
 
+	if (p->g->healing) {		/* not this table */
+		clock_timer_start(p->g->conf.clock, &s->timer, group_now(p->g) + AGAIN_NS,
+		    again);
+		return;
+	}
 	if (s->image == NULL && (rc = image_take(p)) == -EAGAIN) {
 		group_flush_maybe(p->g);	/* and then group_snap_flushed() */
 		return;
@@ -222,7 +228,7 @@ again(struct clock_timer *t)
 {
 	struct peer *p = container_of(t, struct peer, snap.timer);
 
-	if (p->snap.image == NULL)
+	if (p->snap.image == NULL || p->g->healing)
 		go(p);
 	else
 		piece_send(p);

@@ -9,7 +9,8 @@
  * What looks wrong is looked at again before it is called a fault: the cluster goes on
  * changing meanwhile.  Each repair is told before it is done, and what came of it; it is
  * looked at once more where it is done, and nothing is done that is not right by then.
- * Takes memory by the size of the metadata: some 210 bytes for a file. */
+ * Takes memory by the size of the metadata: some 210 bytes for a file; when the rows are more
+ * than 1 GiB the rest of them is in a file without a name, and 40 bytes for a file are left. */
 #ifndef ROLES_CHECK_H
 #define ROLES_CHECK_H
 

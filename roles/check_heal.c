@@ -11,9 +11,13 @@
 
 static void ask(struct clock_timer *t);
 
+/* The one that the image is from first: it leads, mostly, and others would take its table. */
 static struct check_member *
 odd_one(struct check *c)
 {
+	for (unsigned i = 0; i < c->member_n; i++)
+		if (c->members[i].odd && c->members[i].source)
+			return &c->members[i];
 	for (unsigned i = 0; i < c->member_n; i++)
 		if (c->members[i].odd)
 			return &c->members[i];
@@ -97,8 +101,10 @@ void
 check_heal_start(struct check *c)
 {
 	c->healed = false;
-	if (!c->how.repair || odd_one(c) == NULL || c->heal_rounds++ == ROUNDS)
+	if (!c->how.repair || odd_one(c) == NULL || c->heal_rounds == ROUNDS) {
 		check_have_image(c);
-	else
-		next(c);
+		return;
+	}
+	c->heal_rounds++;
+	next(c);
 }

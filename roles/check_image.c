@@ -2,17 +2,20 @@
 /* check_image.c - the tables of metadata: a frozen image is read page by page into memory.
  *
  * Its rows come in the order of their keys, so they are kept one behind the other in blocks,
- * and found by bisection: some 170 bytes for a file with a short name. */
+ * and found by bisection: some 170 bytes for a file with a short name, of which no more than
+ * OWN_BYTES are in memory that nobody else can have. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conf/err.h"
+#include "conf/scratch.h"
 #include "meta/key.h"
 #include "roles/check_impl.h"
 
 #define BLOCK_BYTES	8192u
+#define OWN_BYTES	(1ull << 30)
 #define ROW_HEAD	8u	/* length of key u32, of value u32 */
 
 /* ---- a store that is written once, in order ---- */
@@ -24,6 +27,7 @@ struct block {
 
 struct check_run {
 	struct table_store store;
+	struct scratch	  *bytes;
 	struct block	  *blocks;
 	size_t		   n, cap;
 };
@@ -135,8 +139,7 @@ run_close(struct table_store *store)
 {
 	struct check_run *s = run_of(store);
 
-	for (size_t i = 0; i < s->n; i++)
-		free(s->blocks[i].bytes);
+	scratch_close(s->bytes);
 	free(s->blocks);
 	free(s);
 }
@@ -161,7 +164,7 @@ new_block(struct check_run *s, uint32_t bytes)
 	}
 	b = &s->blocks[s->n];
 	*b = (struct block){ .cap = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES };
-	if ((b->bytes = malloc(b->cap)) == NULL)
+	if ((b->bytes = scratch_get(s->bytes, b->cap)) == NULL)
 		return -ENOMEM;
 	s->n++;
 	return 0;
@@ -329,7 +332,10 @@ check_image_start(struct check *c)
 	c->image = 0;
 	c->meta_ns = clock_now(c->env.clock);
 	c->after = (struct msg_str){ c->after_key, 0 };
-	if ((c->run = calloc(1, sizeof(*c->run))) == NULL) {
+	if ((c->run = calloc(1, sizeof(*c->run))) == NULL ||
+	    scratch_open(&c->run->bytes, OWN_BYTES) != 0) {
+		free(c->run);
+		c->run = NULL;
 		check_end(c, -ENOMEM);
 		return;
 	}

@@ -27,6 +27,17 @@ damaged(struct metadata *m, int rc)
 		group_break(m->group, rc);
 }
 
+bool
+metadata_pass_on(struct metadata *m)
+{
+	if (m->passed_on || group_transfer(m->group) != 0)
+		return false;
+	m->passed_on = true;
+	log_error(m->log, "a row is damaged: another member is to lead; see fsd check",
+	    "node=%u", member_node(m->member));
+	return true;
+}
+
 static size_t
 apply(void *ctx, uint64_t index, const void *cmd, size_t len, void *result,
     size_t cap)
@@ -180,6 +191,7 @@ restored(void *ctx)
 	struct metadata *m = ctx;
 	int rc;
 
+	m->passed_on = false;
 	fs_close(m->fs);
 	if ((rc = fs_open(&m->fs, group_table(m->group), m->log)) != 0)
 		group_break(m->group, rc);

@@ -75,6 +75,8 @@ metadata_reply(struct metadata_op *op, int rc, const void *rep)
 {
 	struct metadata_stat *stat = &op->m->stat;
 
+	if (rc == ERR_LOG_DAMAGED && metadata_pass_on(op->m))
+		rc = ERR_NOT_LEADER;
 	stat_add(op->changes ? &stat->changes : &stat->reads, 1);
 	if (op->changes)
 		stat_hist_add(&stat->change_ns, metadata_now(op->m) - op->start_ns);

@@ -264,6 +264,7 @@ struct metadata {
 	bool		   leads;	/* log replayed, root there */
 	bool		   fresh;	/* nobody has led before */
 	bool		   deaf;	/* could not serve when we looked last */
+	bool		   passed_on;	/* see metadata_pass_on() */
 	bool		   known;	/* our group is the one in routing */
 	bool		   told_lost, told_foreign;
 	uint64_t	   voters[RAFT_MEMBERS_MAX], learners[RAFT_MEMBERS_MAX];
@@ -305,6 +306,9 @@ metadata_now(const struct metadata *m)
 void	metadata_lead(struct metadata *m, bool leads);
 /* We have a lease and lead: clients are answered. */
 bool	metadata_hears(struct metadata *m);
+/* A row that somebody wants to read does not parse: another member may have it, so it is to
+ * lead.  Once, until the table is another one: they may all have the same. */
+bool	metadata_pass_on(struct metadata *m);
 /* Tell that the role is ready, once it is. */
 void	metadata_ready_check(struct metadata *m);
 /* Serve @op, which was admitted. */

@@ -203,6 +203,48 @@ START_TEST(runs_into_it)
 }
 END_TEST
 
+/* Or wants to read it: another one leads, which has it. */
+START_TEST(reads_it)
+{
+	unsigned id = pick(true);
+	struct msg_ino q = { ctx(2, false), INO_ROOT };
+
+	rot(id, ROOT, ino_of(INO_ROOT, "a"));
+	ck_assert_int_eq(insist(MSG_getattr, &q)->rc, 0);
+	ck_assert_uint_ne(leader(5000), id);
+	ck_assert_int_eq(check_run(true), 0);
+	ck_assert(says("repair 1: done\n"));
+	run_ms(1000);
+	all_equal();
+}
+END_TEST
+
+/* All have the same fault: who leads changes once for each, and then that is told. */
+START_TEST(all_read_it)
+{
+	ino_id a = ino_of(INO_ROOT, "a");
+	struct msg_ino q = { ctx(2, false), a };
+	unsigned moves = 0, last = 0;
+
+	for (unsigned i = 0; i < 3; i++)
+		rot(META + i, UNREADABLE, a);
+	for (unsigned i = 0; i < 100; i++) {
+		unsigned id = leader(20000);
+		int rc = ask(id, MSG_getattr, &q)->rc;
+
+		moves += id != last;
+		last = id;
+		ck_assert(rc == ERR_LOG_DAMAGED || (!final(rc) && rc != 0));
+		run_ms(100);
+	}
+	ck_assert_uint_le(moves, 4);
+	ck_assert_int_eq(ask(leader(20000), MSG_getattr, &q)->rc, ERR_LOG_DAMAGED);
+	ck_assert_int_eq(mkdir_as(0, "goes-on"), 0);
+	ck_assert_int_eq(check_run(true), -EUCLEAN);
+	ck_assert(says("1: inode row of %u", (unsigned)a) && !says("repair 1"));
+}
+END_TEST
+
 /* Most of them agree on nothing: nobody is healed, and nothing is repaired. */
 START_TEST(undecided)
 {
@@ -283,6 +325,8 @@ main(void)
 	tcase_add_checked_fixture(tc, start, stop);
 	tcase_add_loop_test(tc, finds_and_heals, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_loop_test(tc, runs_into_it, 0, 4);
+	tcase_add_test(tc, reads_it);
+	tcase_add_test(tc, all_read_it);
 	tcase_add_test(tc, undecided);
 	tcase_add_loop_test(tc, all_alike, 0, 4);
 	tcase_add_test(tc, under_load);

@@ -8,6 +8,7 @@
     entry INO NAME TO      another one, of a directory if TO is one
     nlink INO N            a wrong number of links
     size INO N             a wrong size
+    rot INO                its row cannot be read
 
 Rows are as fsd-disk(5) says; written through liblmdb itself."""
 import ctypes
@@ -99,6 +100,8 @@ def main(path, command, *args):
               struct.pack("<BBQ", 1, mode >> 12, int(args[2])))
     elif command == "nlink":
         field(t, int(args[0]), 8, "<I", int(args[1]))
+    elif command == "rot":
+        t.put(inode_key(int(args[0])), b"?")
     elif command == "size":
         field(t, int(args[0]), 56, "<Q", int(args[1]))
     else:
