@@ -30,9 +30,12 @@ mark(void)
 		struct node *l = wait_leader();
 
 		mark_rc = ERR_BUSY;
-		if (group_mark(l->group, &mark_req, marked) == 0)
+		if (group_mark(l->group, &mark_req, marked) == 0) {
+			for (unsigned k = 0; k < 15 && propose(l) == 0; k++)
+				;	/* what comes right behind it is not in it */
 			for (unsigned k = 0; k < 100 && mark_rc == ERR_BUSY; k++)
 				sim_clock_run(t.world, NS_PER_MS);
+		}
 		if (mark_rc == 0)
 			return mark_req.index;
 		sim_clock_run(t.world, 10 * NS_PER_MS);

@@ -299,6 +299,33 @@ START_TEST(all_alike)
 }
 END_TEST
 
+/* Ended at any time, and begun again. */
+START_TEST(ended_and_begun)
+{
+	struct net_addr manager = at(MANAGER);
+	struct check_conf cc = { .env = &t.hosts[ASKER].env, .managers = &manager,
+		.manager_n = 1, .how = { .repair = true } };
+	ino_id a = ino_of(INO_ROOT, "a");
+
+	cc.to = open_memstream(&C.out, &C.out_n);
+	for (unsigned steps = 1; steps < 2000; steps += 1 + steps / 8) {
+		unsigned id = pick(steps % 2 == 0);
+
+		rot(id, FLIPPED, a);
+		C.done = false;
+		ck_assert_int_eq(check_open(&C.check, &cc, on_checked, NULL), 0);
+		for (unsigned i = 0; i < steps && !C.done; i++)
+			sim_clock_step(t.world);
+		check_close(C.check);
+		run_ms(rand_below(&t.rand, 2000));
+	}
+	fclose(cc.to);
+	ck_assert_int_eq(check_run(true), 0);
+	run_ms(2000);
+	all_equal();
+}
+END_TEST
+
 /* While clients go on. */
 START_TEST(under_load)
 {
@@ -329,6 +356,7 @@ main(void)
 	tcase_add_test(tc, all_read_it);
 	tcase_add_test(tc, undecided);
 	tcase_add_loop_test(tc, all_alike, 0, 4);
+	tcase_add_test(tc, ended_and_begun);
 	tcase_add_test(tc, under_load);
 	return suite_run("metadata_heal", tc);
 }

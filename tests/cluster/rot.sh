@@ -35,7 +35,7 @@ plant() {	# N WHAT...: while that box is down
 }
 found() {	# N: by a check, and then mended
 	fsck
-	[ $? = 1 ] && grep -q "metadata node .* (b$1) holds other rows" "$W/faults" &&
+	[ $? = 1 ] && grep -q "metadata node .* (b$1-metadata) holds other rows" "$W/faults" &&
 	    fsck --repair && grep -q "repair 1: done" "$W/faults" && fsck && return 0
 	cat "$W/faults"
 	return 1
