@@ -64,7 +64,7 @@ STAT_DECLARE(net_rdma, NET_RDMA_STATS)
 	X(counter, read_bytes,   "payload taken from peers by RDMA READ")        \
 	X(counter, write_bytes,  "payload given to peers by RDMA WRITE")         \
 	X(counter, copied_bytes, "payload copied, for it lay in memory unknown to the device") \
-	X(counter, revokes,      "requests whose memory was wanted back before they were answered") \
+	X(counter, revokes,      "requests whose memory was wanted back before an answer") \
 	X(counter, errors,       "connections broken by a completion in error")
 STAT_DECLARE(net_rdma_port, NET_RDMA_PORT_STATS)
 

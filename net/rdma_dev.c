@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "conf/err.h"
@@ -484,33 +483,4 @@ net_rdma_devs_close(struct rdma *r)
 		if (r->devs[i] != NULL)
 			drop_dev(r->devs[i]);
 	r->devs_n = 0;
-}
-
-/* ---- memory ---- */
-
-struct ibv_mr *
-net_rdma_reg(struct rdma_dev *d, void *p, size_t n, int access)
-{
-	struct ibv_mr *mr;
-	struct rlimit lim;
-	int rc;
-
-	errno = 0;
-	if ((mr = ibv_reg_mr(d->pd, p, n, access)) != NULL)
-		return mr;
-	rc = errno != 0 ? -errno : -ENOMEM;
-	stat_add(&d->r->stat.unregistered, 1);
-	if (rc == -ENOMEM && getrlimit(RLIMIT_MEMLOCK, &lim) == 0 &&
-	    lim.rlim_cur != RLIM_INFINITY) {
-		char why[96];
-
-		snprintf(why, sizeof(why), "RLIMIT_MEMLOCK is %llu KiB, wanted %zu KiB more",
-		    (unsigned long long)lim.rlim_cur >> 10, n >> 10);
-		net_rdma_say_why(d->r, "cannot lock memory for RDMA: raise ulimit -l "
-		    "(LimitMEMLOCK)", d->name, why);
-	} else {
-		net_rdma_say(d->r, "cannot register memory", d->name, rc);
-	}
-	errno = -rc;
-	return NULL;
 }

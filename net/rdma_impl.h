@@ -273,11 +273,6 @@ void	net_rdma_devs_again(struct rdma *r);
  * drivers let nobody have a device back before all have closed it. */
 void	net_rdma_drop_dead(struct rdma_dev *d);
 void	net_rdma_devs_close(struct rdma *r);
-/* What others may read and write. */
-#define MEM_ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | \
-			    IBV_ACCESS_REMOTE_READ)
-/* Register memory; NULL with the reason in the log and errno. */
-struct ibv_mr *net_rdma_reg(struct rdma_dev *d, void *p, size_t n, int access);
 /* Room for one more queue pair's completions and @credits receives.
  * 0, -ENOMEM, -ENOSPC. */
 int	net_rdma_reserve(struct rdma_dev *d, uint32_t credits);
@@ -332,33 +327,55 @@ int	net_rdma_iw_call(struct rdma_chan *c, const uint8_t from[GID],
 /* No callback after this. None under way is fine. */
 void	net_rdma_iw_end(struct rdma_chan *c);
 
-/* ---- net/rdma.c ---- */
+/* ---- net/rdma_mem.c ---- */
 
+/* What others may read and write. */
+#define MEM_ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | \
+			    IBV_ACCESS_REMOTE_READ)
+/* Register memory; NULL with the reason in the log and errno. */
+struct ibv_mr *net_rdma_reg(struct rdma_dev *d, void *p, size_t n, int access);
+/* Let all devices know @n bytes at @p; what one does not take is copied there. 0, -ENOMEM. */
+int	net_rdma_mem_add(struct net_transport *t, void *p, size_t n, struct net_mem **out);
+void	net_rdma_mem_del(struct net_transport *t, struct net_mem *m);
+/* The registration that @p, @n bytes lie in; NULL: none. */
+struct ibv_mr *net_rdma_mr(struct rdma *r, const struct rdma_dev *d,
+	    const void *p, size_t n);
+
+/* ---- net/rdma_chan.c ---- */
+
+/* What a channel is before it is adopted; its reference is the set-up's. */
+void	net_rdma_chan_init(struct rdma_chan *c, struct rdma *r, struct rdma_port *port);
+/* Make a channel of what has been set up. */
+void	net_rdma_adopt(struct rdma_chan *c, struct net_chan *tcp);
+void	net_rdma_hold(struct rdma_chan *c);
+void	net_rdma_put(struct rdma_chan *c);
 /* Work for this channel at the turn's end. */
 void	net_rdma_mark(struct rdma_chan *c);
 void	net_rdma_fail(struct rdma_chan *c, int rc);
 /* Nothing of ours is touched any more, by nobody. */
 void	net_rdma_stop(struct rdma_chan *c);
-void	net_rdma_hold(struct rdma_chan *c);
-void	net_rdma_put(struct rdma_chan *c);
-/* The registration that @p, @n bytes lie in; NULL: none. */
-struct ibv_mr *net_rdma_mr(struct rdma *r, const struct rdma_dev *d,
-	    const void *p, size_t n);
+/* Its last words have arrived, or will not. */
+void	net_rdma_linger_ends(struct rdma_chan *c);
+/* The connection below its queue pair is gone. */
+void	net_rdma_ended(struct rdma_chan *c);
 /* Count @c on its port: it has come (1) or gone (-1). */
 void	net_rdma_count(struct rdma_chan *c, int by);
-/* Handle all completions there are.  True: there was one. */
-bool	net_rdma_poll(struct rdma_dev *d);
-/* What a channel is before it is adopted; its reference is the set-up's. */
-void	net_rdma_chan_init(struct rdma_chan *c, struct rdma *r, struct rdma_port *port);
-/* Make a channel of what has been set up. */
-void	net_rdma_adopt(struct rdma_chan *c, struct net_chan *tcp);
+
+/* ---- net/rdma_cq.c ---- */
+
 /* Poll its queues from the loop. 0 or -errno. */
 int	net_rdma_watch(struct rdma_dev *d);
 void	net_rdma_unwatch(struct rdma_dev *d);
+/* Handle all completions there are.  True: there was one. */
+bool	net_rdma_poll(struct rdma_dev *d);
+/* The queue pair @qpn is about to go: keep what has completed until it is handled. Of its own
+ * only receives count, for the number may be given to another. */
+void	net_rdma_save(struct rdma_dev *d, uint32_t qpn);
 /* It is of no use any more: its channels break, new ones go elsewhere. */
 void	net_rdma_dev_dies(struct rdma_dev *d);
-/* The connection below its queue pair is gone. */
-void	net_rdma_ended(struct rdma_chan *c);
+
+/* ---- net/rdma.c ---- */
+
 /* The other half of r->held++. */
 void	net_rdma_release(struct rdma *r);
 /* A message in a log line, if it was not said a moment ago. */

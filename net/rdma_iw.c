@@ -103,7 +103,8 @@ port_of(struct rdma *r, const struct rdma_cm_id *id)
 	for (unsigned i = 0; id->verbs != NULL && i < r->ports_n; i++) {
 		struct rdma_port *p = &r->ports[i];
 
-		if (p->dev != NULL && p->link == LINK_IWARP && !p->dev->dead && p->port == id->port_num &&
+		if (p->dev != NULL && p->link == LINK_IWARP && !p->dev->dead &&
+		    p->port == id->port_num &&
 		    strcmp(p->dev->name, ibv_get_device_name(id->verbs->device)) == 0)
 			return p;
 	}
