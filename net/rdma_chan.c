@@ -79,7 +79,7 @@ net_rdma_stop(struct rdma_chan *c)
 	if (c->qp == NULL)
 		return;
 	ibv_modify_qp(c->qp, &a, IBV_QP_STATE);
-	net_rdma_save(d, c->qp->qp_num);
+	net_rdma_save(c);
 	map_del(&d->chans, c->qp->qp_num);
 	/* It fails only with a device that has been taken out. */
 	if ((rc = ibv_destroy_qp(c->qp)) != 0) {
@@ -89,7 +89,7 @@ net_rdma_stop(struct rdma_chan *c)
 	c->qp = NULL;
 	net_rdma_recvs_end(c);
 	net_rdma_iw_end(c);
-	net_rdma_unreserve(d, c->credit.ours);
+	net_rdma_unreserve(d, c->credit.ours, c->cq);
 	net_rdma_count(c, -1);
 	/* Its WRs end with it, unseen. */
 	for (; c->wr_tail != c->wr_head; c->wr_tail++) {

@@ -70,9 +70,10 @@ static int
 new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 {
 	struct rdma_dev *d = port->dev;
-	uint32_t credits = net_credit_share(d->srq_size, d->promised, r->conf.credits);
+	uint32_t credits = net_credit_share(net_rdma_recvs_max(d), d->promised,
+	    r->conf.credits);
 	struct ibv_qp_init_attr qa = {
-		.send_cq = d->cq, .recv_cq = d->cq, .srq = d->srq,
+		.recv_cq = d->cqs[0].cq, .srq = d->srq,
 		.qp_type = IBV_QPT_RC,
 		.cap = { .max_send_wr = WRS, .max_send_sge = 1,
 		    .max_inline_data = INLINE,
@@ -84,10 +85,11 @@ new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 
 	if (c == NULL)
 		return -ENOMEM;
-	if ((rc = net_rdma_reserve(d, credits)) != 0) {
+	if ((rc = net_rdma_reserve(d, credits, &c->cq)) != 0) {
 		free(c);
 		return rc;
 	}
+	qa.send_cq = c->cq->cq;
 	if ((c->qp = ibv_create_qp(d->pd, &qa)) == NULL) {
 		qa.cap.max_inline_data = 0;
 		c->qp = ibv_create_qp(d->pd, &qa);
@@ -97,7 +99,7 @@ new_chan(struct rdma *r, struct rdma_port *port, struct rdma_chan **out)
 	if (rc != 0) {
 		if (c->qp != NULL)
 			ibv_destroy_qp(c->qp);
-		net_rdma_unreserve(d, credits);
+		net_rdma_unreserve(d, credits, c->cq);
 		free(c);
 		return rc;
 	}

@@ -21,7 +21,7 @@
 
 /* Keep what has completed for later: the queue pair it belongs to, or another's. */
 static void
-stash(struct rdma_dev *d)
+stash(struct rdma_dev *d, struct ibv_cq *cq)
 {
 	for (;;) {
 		int n;
@@ -38,7 +38,7 @@ stash(struct rdma_dev *d)
 			d->stash = more;
 			d->stash_cap = cap;
 		}
-		n = ibv_poll_cq(d->cq, POLL_N, d->stash + d->stash_n);
+		n = ibv_poll_cq(cq, POLL_N, d->stash + d->stash_n);
 		if (n <= 0)
 			return;
 		d->stash_n += (unsigned)n;
@@ -57,12 +57,16 @@ disown(struct rdma_dev *d, uint32_t qpn)
 static void again(struct clock_timer *t);
 
 void
-net_rdma_save(struct rdma_dev *d, uint32_t qpn)
+net_rdma_save(const struct rdma_chan *c)
 {
-	stash(d);
+	struct rdma_dev *d = c->dev;
+
+	stash(d, d->cqs[0].cq);
+	if (c->cq != &d->cqs[0])
+		stash(d, c->cq->cq);
 	if (d->stash_n > d->stash_at && !d->dead)
 		clock_timer_start(d->r->clock, &d->again, clock_now(d->r->clock), again);
-	disown(d, qpn);
+	disown(d, c->qp->qp_num);
 }
 
 /* ---- completions ---- */
@@ -132,13 +136,34 @@ handle(struct rdma_dev *d, const struct ibv_wc *wc)
 	net_rdma_put(c);
 }
 
+/* Handle what has completed in @cq.  <0: the device is no good; 1: there may be more, of which
+ * some has been stashed or too much came for one turn; else 0. */
+static int
+poll_one(struct rdma_dev *d, struct ibv_cq *cq, bool *found)
+{
+	struct ibv_wc wcs[POLL_N];
+	int n;
+
+	for (unsigned i = 0; i < POLLS && !d->r->closed; i++) {
+		if ((n = ibv_poll_cq(cq, POLL_N, wcs)) <= 0)
+			return n;
+		if (!*found)
+			net_spin_came(&d->spin_for);
+		*found = true;
+		for (int k = 0; k < n; k++)
+			handle(d, &wcs[k]);
+		if (d->stash_n > 0)	/* taken behind this batch, before the next */
+			return 1;
+	}
+	return 1;
+}
+
 bool
 net_rdma_poll(struct rdma_dev *d)
 {
 	struct rdma *r = d->r;
-	struct ibv_wc wcs[POLL_N];
 	bool found = d->stash_at < d->stash_n;
-	int n = 0;
+	int rc = 0;
 
 	r->held++;
 	while (d->stash_at < d->stash_n) {
@@ -147,20 +172,14 @@ net_rdma_poll(struct rdma_dev *d)
 		handle(d, &wc);
 	}
 	d->stash_at = d->stash_n = 0;
-	for (unsigned i = 0; i < POLLS && !r->closed; i++) {
-		if ((n = ibv_poll_cq(d->cq, POLL_N, wcs)) <= 0)
-			break;
-		if (!found)
-			net_spin_came(&d->spin_for);
-		found = true;
-		for (int k = 0; k < n; k++)
-			handle(d, &wcs[k]);
-		if (d->stash_n > 0)	/* taken behind this batch, before the next */
-			break;
+	for (unsigned i = 0; i < d->cqs_n && rc >= 0 && d->stash_n == 0 && !r->closed; i++) {
+		int one = poll_one(d, d->cqs[i].cq, &found);
+
+		rc = one < 0 ? one : rc | one;
 	}
-	if (n < 0 && !r->closed)
+	if (rc < 0 && !r->closed)
 		net_rdma_dev_dies(d);
-	else if (n > 0 && !r->closed)
+	else if (rc > 0 && !r->closed)
 		clock_timer_start(r->clock, &d->again, clock_now(r->clock), again);
 	net_rdma_release(r);
 	return found;
@@ -172,12 +191,22 @@ again(struct clock_timer *t)
 	net_rdma_poll(container_of(t, struct rdma_dev, again));
 }
 
-/* Let the next completion wake the loop. */
+/* Will the next completion wake the loop? */
+static bool
+arm(struct rdma_dev *d)
+{
+	for (unsigned i = 0; i < d->cqs_n; i++)
+		if (ibv_req_notify_cq(d->cqs[i].cq, 0) != 0)
+			return false;
+	return true;
+}
+
+/* Let it. */
 static void
 sleep_on(struct rdma_dev *d)
 {
 	loop_spin_stop(&d->spin);
-	if (ibv_req_notify_cq(d->cq, 0) != 0)
+	if (!arm(d))
 		net_rdma_dev_dies(d);
 	else
 		net_rdma_poll(d);	/* what came before that wakes nobody */
@@ -203,7 +232,6 @@ on_cq(struct loop_poll *p, int events)
 	struct rdma_dev *d = container_of(p, struct rdma_dev, cq_poll);
 	struct rdma *r = d->r;
 	struct ibv_cq *cq;
-	unsigned n = 0;
 	void *ctx;
 
 	if (events < 0) {
@@ -211,9 +239,7 @@ on_cq(struct loop_poll *p, int events)
 		return;
 	}
 	while (ibv_get_cq_event(d->events, &cq, &ctx) == 0)
-		n++;
-	if (n > 0)
-		ibv_ack_cq_events(d->cq, n);
+		ibv_ack_cq_events(cq, 1);
 	r->held++;
 	net_rdma_poll(d);
 	loop_touch(r->loop);
@@ -295,7 +321,7 @@ net_rdma_watch(struct rdma_dev *d)
 	if (fcntl(d->events->fd, F_SETFL, O_NONBLOCK) != 0 ||
 	    fcntl(d->ctx->async_fd, F_SETFL, O_NONBLOCK) != 0)
 		return -errno;
-	if (ibv_req_notify_cq(d->cq, 0) != 0)
+	if (!arm(d))
 		return -EIO;
 	if ((rc = loop_poll_start(&d->cq_poll, d->r->loop, d->events->fd, LOOP_READ,
 	    on_cq)) != 0)

@@ -7,7 +7,10 @@
  *    until enough have been used.
  * 3. A queue pair that breaks within a message may take the receive of that with it, untold;
  *    SPARE are there for these.
- * 4. Some devices have no shared receive queues (irdma): there every queue pair has receives of
+ * 4. Completion queues never overflow: each has room for all that its queue pairs may send,
+ *    the first also for all receives.  It grows while the device lets it, then there are
+ *    further ones.
+ * 5. Some devices have no shared receive queues (irdma): there every queue pair has receives of
  *    its own, in c->recvs, which end with it. */
 #include "net/rdma_impl.h"
 
@@ -23,6 +26,8 @@
 
 #define SLAB_SLOTS	64u
 #define CQ_FIRST	16384u		/* some devices cannot make it grow */
+#define CQ_LEAST	1024u
+#define CQ_DOUBLES	4u		/* the fifth and later ones are 16 times as large */
 #define SRQ_SIZE	65536u		/* or what the device can */
 #define SRQ_LEAST	1024u
 #define SPARE		64u		/* receives that nobody was promised */
@@ -211,46 +216,103 @@ net_rdma_recvs_end(struct rdma_chan *c)
 
 /* ---- room for queue pairs ---- */
 
-static int
-grow_cq(struct rdma_dev *d, uint32_t need)
+uint32_t
+net_rdma_recvs_max(const struct rdma_dev *d)
 {
-	uint32_t size = (uint32_t)d->cq->cqe;
-	int rc;
+	uint32_t max = d->cq_fixed ? (uint32_t)d->cqs[0].cq->cqe - d->cqs[0].qps_n * WRS :
+	    (uint32_t)d->attr.max_cqe / 2;
 
-	if (need <= size)
-		return 0;
-	if (need > (uint32_t)d->attr.max_cqe)
+	return max < d->srq_size ? max : d->srq_size;
+}
+
+/* Half of the first is for receives. */
+static bool
+first_holds(uint64_t size, uint64_t sends, uint64_t recvs)
+{
+	return sends <= size / 2 && sends + recvs <= size;
+}
+
+/* Let the first complete so much. False: it cannot. */
+static bool
+grow_first(struct rdma_dev *d, uint64_t sends, uint64_t recvs)
+{
+	uint64_t size = (uint32_t)d->cqs[0].cq->cqe, max = (uint32_t)d->attr.max_cqe;
+
+	if (first_holds(size, sends, recvs))
+		return true;
+	while (size < max && !first_holds(size, sends, recvs))
+		size *= 2;
+	if (size > max)
+		size = max;
+	if (d->cq_fixed || !first_holds(size, sends, recvs))
+		return false;
+	d->cq_fixed = ibv_resize_cq(d->cqs[0].cq, (int)size) != 0;
+	return !d->cq_fixed;
+}
+
+/* One more: as large as all before it, or as the device lets it be. 0 or -errno. */
+static int
+add_cq(struct rdma_dev *d, struct rdma_cq **out)
+{
+	int size = (int)(CQ_FIRST << (d->cqs_n < CQ_DOUBLES ? d->cqs_n : CQ_DOUBLES));
+	struct ibv_cq *cq = NULL;
+
+	if (d->cqs_n == CQS_MAX)
 		return -ENOSPC;
-	size = size * 2 > need ? size * 2 : need;
-	if (size > (uint32_t)d->attr.max_cqe)
-		size = (uint32_t)d->attr.max_cqe;
-	rc = ibv_resize_cq(d->cq, (int)size);
-	return rc > 0 ? -rc : rc;
+	if (size > d->attr.max_cqe)
+		size = d->attr.max_cqe;
+	errno = 0;
+	for (; cq == NULL && size >= (int)CQ_LEAST; size /= 2)
+		cq = ibv_create_cq(d->ctx, size, d, d->events, 0);
+	if (cq == NULL)
+		return errno != 0 ? -errno : -ENOSPC;
+	*out = &d->cqs[d->cqs_n++];
+	(*out)->cq = cq;
+	if (ibv_req_notify_cq(cq, 0) != 0)
+		net_rdma_dev_dies(d);
+	return d->dead ? -EIO : 0;
+}
+
+/* A queue that can take what one more queue pair sends, besides @recvs in the first. */
+static int
+find_cq(struct rdma_dev *d, uint32_t recvs, struct rdma_cq **out)
+{
+	uint64_t sends = (uint64_t)d->cqs[0].qps_n * WRS;
+
+	*out = &d->cqs[0];
+	if (grow_first(d, sends + WRS, recvs))
+		return 0;
+	if (sends + recvs > (uint32_t)d->cqs[0].cq->cqe && !grow_first(d, sends, recvs))
+		return -ENOSPC;
+	for (unsigned i = 1; i < d->cqs_n; i++) {
+		*out = &d->cqs[i];
+		if (((*out)->qps_n + 1) * WRS <= (uint32_t)(*out)->cq->cqe)
+			return 0;
+	}
+	return add_cq(d, out);
 }
 
 int
-net_rdma_reserve(struct rdma_dev *d, uint32_t credits)
+net_rdma_reserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq **cq)
 {
 	uint32_t recvs = d->promised + credits;
 	int rc;
 
 	if (d->dead || recvs > d->srq_size)
 		return -ENOSPC;
-	if (recvs < d->posted)
-		recvs = d->posted;
-	if ((rc = grow_cq(d, (d->qps_n + 1) * WRS + recvs)) != 0)
+	if ((rc = find_cq(d, recvs < d->posted ? d->posted : recvs, cq)) != 0)
 		return rc;
-	d->qps_n++;
+	(*cq)->qps_n++;
 	d->promised += credits;
 	if ((rc = net_rdma_post_recvs(d)) != 0)
-		net_rdma_unreserve(d, credits);
+		net_rdma_unreserve(d, credits, *cq);
 	return rc;
 }
 
 void
-net_rdma_unreserve(struct rdma_dev *d, uint32_t credits)
+net_rdma_unreserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq *cq)
 {
-	d->qps_n--;
+	cq->qps_n--;
 	d->promised -= credits;
 }
 
@@ -262,8 +324,8 @@ close_dev(struct rdma_dev *d)
 	if (d->srq != NULL)
 		ibv_destroy_srq(d->srq);
 	net_rdma_unwatch(d);
-	if (d->cq != NULL)
-		ibv_destroy_cq(d->cq);
+	for (unsigned i = 0; i < d->cqs_n; i++)
+		ibv_destroy_cq(d->cqs[i].cq);
 	if (d->events != NULL)
 		ibv_destroy_comp_channel(d->events);
 	for (struct list *l; (l = list_pop_front(&d->slabs)) != NULL;) {
@@ -300,12 +362,15 @@ set_up(struct rdma_dev *d)
 	d->srq_size = SRQ_SIZE;
 	if (shared && d->srq_size > (uint32_t)d->attr.max_srq_wr)
 		d->srq_size = (uint32_t)d->attr.max_srq_wr;
+	if (d->attr.max_cqe < (int)CQ_LEAST)
+		return -ENOSPC;
 	if (cqes > d->attr.max_cqe)
 		cqes = d->attr.max_cqe;
 	if ((d->pd = ibv_alloc_pd(d->ctx)) == NULL ||
 	    (d->events = ibv_create_comp_channel(d->ctx)) == NULL ||
-	    (d->cq = ibv_create_cq(d->ctx, cqes, d, d->events, 0)) == NULL)
+	    (d->cqs[0].cq = ibv_create_cq(d->ctx, cqes, d, d->events, 0)) == NULL)
 		return errno != 0 ? -errno : -EIO;
+	d->cqs_n = 1;
 	for (; shared; d->srq_size /= 2) {	/* memory that may be locked is bounded */
 		srq.attr.max_wr = d->srq_size;
 		if ((d->srq = ibv_create_srq(d->pd, &srq)) != NULL)

@@ -39,6 +39,7 @@
 #define PORT_ADDRS	8u		/* addresses of a port that are used */
 #define READS_MAX	16u		/* of one queue pair, at a time */
 #define WRS		128u		/* of one queue pair in flight */
+#define CQS_MAX		64u		/* completion queues of a device */
 #define SIGNAL_EACH	16u
 #define SIGNAL_SLOTS	4u		/* ... or when so many slots wait for it */
 #define ONE_SIDED_MAX	(1u << 20)	/* bytes of one READ or WRITE */
@@ -64,6 +65,12 @@ struct slot {
 	struct rdma_chan *chan;		/* in whose own queue; NULL: a shared one */
 };
 
+/* A completion queue: of what these queue pairs send; the first one also of all receives. */
+struct rdma_cq {
+	struct ibv_cq *cq;
+	uint32_t       qps_n;
+};
+
 struct rdma_dev {
 	struct rdma	   *r;
 	unsigned	    index;
@@ -72,10 +79,12 @@ struct rdma_dev {
 	struct ibv_device_attr attr;
 	struct ibv_pd	   *pd;
 	struct ibv_comp_channel *events;
-	struct ibv_cq	   *cq;
+	struct rdma_cq	    cqs[CQS_MAX];
+	unsigned	    cqs_n;
+	bool		    cq_fixed;	/* the first does not grow any more */
 	struct ibv_srq	   *srq;	/* NULL: the device has none */
 	struct loop_poll    cq_poll, async_poll;
-	uint32_t	    qps_n, srq_size;
+	uint32_t	    srq_size;
 	uint32_t	    promised, posted;	/* receives */
 	struct list	    slabs, free;	/* slots */
 	struct slot	  **recv;		/* by wr_id of the SRQ */
@@ -216,6 +225,7 @@ struct rdma_chan {
 	struct rdma_port *port;
 	struct net_chan	 *tcp;		/* silent; NULL: gone */
 	struct ibv_qp	 *qp;
+	struct rdma_cq	 *cq;		/* of what it sends */
 	struct rdma_iw	 *iw;		/* how it was connected; NULL: by hand */
 	struct list	  dirty, linger;
 	struct clock_timer linger_end;
@@ -273,10 +283,12 @@ void	net_rdma_devs_again(struct rdma *r);
  * drivers let nobody have a device back before all have closed it. */
 void	net_rdma_drop_dead(struct rdma_dev *d);
 void	net_rdma_devs_close(struct rdma *r);
-/* Room for one more queue pair's completions and @credits receives.
+/* How many receives may be promised in all. */
+uint32_t net_rdma_recvs_max(const struct rdma_dev *d);
+/* Room for @credits receives and the completions of one more queue pair, which come in *@cq.
  * 0, -ENOMEM, -ENOSPC. */
-int	net_rdma_reserve(struct rdma_dev *d, uint32_t credits);
-void	net_rdma_unreserve(struct rdma_dev *d, uint32_t credits);
+int	net_rdma_reserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq **cq);
+void	net_rdma_unreserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq *cq);
 /* A free slot, NULL: out of memory. */
 struct slot *net_rdma_slot(struct rdma_dev *d);
 void	net_rdma_slot_free(struct rdma_dev *d, struct slot *s);
@@ -368,9 +380,9 @@ int	net_rdma_watch(struct rdma_dev *d);
 void	net_rdma_unwatch(struct rdma_dev *d);
 /* Handle all completions there are.  True: there was one. */
 bool	net_rdma_poll(struct rdma_dev *d);
-/* The queue pair @qpn is about to go: keep what has completed until it is handled. Of its own
- * only receives count, for the number may be given to another. */
-void	net_rdma_save(struct rdma_dev *d, uint32_t qpn);
+/* The queue pair of @c is about to go: keep what has completed until it is handled.  Of its own
+ * only receives count, for its number may be given to another. */
+void	net_rdma_save(const struct rdma_chan *c);
 /* It is of no use any more: its channels break, new ones go elsewhere. */
 void	net_rdma_dev_dies(struct rdma_dev *d);
 
