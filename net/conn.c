@@ -255,7 +255,7 @@ rdma_frame(struct net_conn *c, const uint8_t *head, uint32_t n)
 		broke(c, ERR_BAD_MESSAGE);
 		return;
 	}
-	if (c->hub->rdma == NULL) {
+	if (c->rdma == NULL && (c->hub->rdma == NULL || !net_rdma_any(c->hub->rdma))) {
 		answer_n = net_rdma_decline(answer + NET_HEAD);
 		rc = 2;
 	} else {
@@ -270,7 +270,8 @@ bool
 net_conn_may_move(const struct net_conn *c)
 {
 	return c->client && !c->on_rdma && c->hub->rdma != NULL && c->wire >= 2 &&
-	    (c->chan->peer.kind == NET_ADDR_TCP4 || c->chan->peer.kind == NET_ADDR_TCP6);
+	    (c->chan->peer.kind == NET_ADDR_TCP4 || c->chan->peer.kind == NET_ADDR_TCP6) &&
+	    net_rdma_any(c->hub->rdma);
 }
 
 static void

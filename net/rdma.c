@@ -105,6 +105,18 @@ net_rdma_is(const struct net_transport *t)
 	return t->ops == &rdma_ops;
 }
 
+bool
+net_rdma_any(struct net_transport *t)
+{
+	struct rdma *r = container_of(t, struct rdma, t);
+
+	net_rdma_rescan(r);
+	for (unsigned i = 0; i < r->ports_n; i++)
+		if (r->ports[i].dev != NULL)
+			return true;
+	return false;
+}
+
 void
 net_rdma_devices(const struct net_transport *t, char *out, size_t n)
 {
@@ -137,7 +149,6 @@ net_rdma_open(struct net_transport **out, struct loop *loop, const struct log *l
     const struct net_rdma_conf *conf)
 {
 	struct rdma *r = calloc(1, sizeof(*r));
-	int rc;
 
 	if (r == NULL)
 		return -ENOMEM;
@@ -150,12 +161,7 @@ net_rdma_open(struct net_transport **out, struct loop *loop, const struct log *l
 	list_init(&r->lingering);
 	list_init(&r->batches);
 	map_init(&r->tokens);
-	rc = net_rdma_devs_open(r);
-	if (rc != 0) {
-		net_rdma_iw_close(r);
-		free(r);
-		return rc;
-	}
+	net_rdma_devs_open(r);
 	net_rdma_scan_start(r);
 	stat_attach(conf->stats, &r->stat_set, "fsd_net_rdma",
 	    log != NULL ? log->who : "", net_rdma_stat_rows, &r->stat);

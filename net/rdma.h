@@ -68,11 +68,12 @@ STAT_DECLARE(net_rdma, NET_RDMA_STATS)
 	X(counter, errors,       "connections broken by a completion in error")
 STAT_DECLARE(net_rdma_port, NET_RDMA_PORT_STATS)
 
-/* Open every device that conf names.  For net_hub_add(), which owns it then; borrowed:
- * @loop, @log.  0, -ENOMEM; -ENODEV with the reason in the log when there is none: then
- * everything goes over TCP. */
+/* Open every device that conf names, and whatever of these comes later.  For net_hub_add(),
+ * which owns it then; borrowed: @loop, @log.  0, -ENOMEM. */
 int	net_rdma_open(struct net_transport **out, struct loop *loop,
 	    const struct log *log, const struct net_rdma_conf *conf);
+/* Is there a device?  While there is none all goes over TCP; one that has come is soon seen. */
+bool	net_rdma_any(struct net_transport *t);
 /* "rxe0:1 mlx5_0:1": what has been opened. */
 void	net_rdma_devices(const struct net_transport *t, char *out, size_t n);
 bool	net_rdma_is(const struct net_transport *t);

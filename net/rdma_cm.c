@@ -238,7 +238,6 @@ net_rdma_offer(struct net_transport *t, struct net_rdma_setup **out, net_rdma_sa
 		return -ENOMEM;
 	}
 	s->client = true;
-	net_rdma_rescan(r);
 	offer_ports(r, s->offered);
 	*n = net_rdma_offer_put(words, NET_RDMA_WORDS, s->offered);
 	assert(*n > 0);			/* all of it has room */
@@ -348,7 +347,6 @@ take_offer(struct net_rdma_setup *s, const uint8_t *in, uint32_t in_n,
 
 	if (!net_rdma_offer_get(in, in_n, &theirs))
 		return ERR_BAD_MESSAGE;
-	net_rdma_rescan(s->r);
 	if ((why = choose(s->r, &theirs, peer, &choice, &port, &at)) != 0)
 		return give_up(s, STEP_ANSWER, (enum rdma_why)why, 0, words, n);
 	rc = prepare(s, port, at, choice.key);

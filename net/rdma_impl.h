@@ -275,8 +275,8 @@ net_rdma_of(struct net_chan *c)
 
 /* ---- net/rdma_dev.c ---- */
 
-/* Open what conf names, into r->devs and r->ports. 0, -ENODEV, -ENOMEM. */
-int	net_rdma_devs_open(struct rdma *r);
+/* Open what conf names, into r->devs and r->ports. */
+void	net_rdma_devs_open(struct rdma *r);
 /* Open those that have come. */
 void	net_rdma_devs_again(struct rdma *r);
 /* If it is dead, and no channel points to it any more, close it: soon, but not now.  Some

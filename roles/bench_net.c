@@ -478,7 +478,7 @@ run_transport(struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 		rc = run_rows(r, false, seconds, names, name_n);
 		goto out;
 	}
-	if ((verbs = net_hub_rdma(r->env->hub)) == NULL) {
+	if ((verbs = net_hub_rdma(r->env->hub)) == NULL || !net_rdma_any(verbs)) {
 		printf("rdma: not measured, this node has no device\n");
 		goto out;
 	}

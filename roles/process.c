@@ -104,6 +104,7 @@ rdma_open(struct process_loop *l)
 	};
 	bool first = l->process->loop_n == 0;
 	struct net_transport *t;
+	char devices[256];
 	const char *bad;
 	unsigned bad_n;
 	int rc;
@@ -113,21 +114,18 @@ rdma_open(struct process_loop *l)
 	if (first && !net_rdma_names_check(conf->rdma_devices, &bad, &bad_n))
 		log_warn(&l->env.log, "rdma.devices names what is no device, port or subnet",
 		    "item=\"%.*s\"", (int)bad_n, bad);
-	if ((rc = net_rdma_open(&t, l->loop, &l->env.log, &rdma)) == 0) {
-		char devices[256];
-
-		net_rdma_devices(t, devices, sizeof(devices));
-		if (first)
-			log_info(&l->env.log, "RDMA", "devices=\"%s\"", devices);
-		net_hub_add(l->hub, t);
-	} else if (rc == -ENODEV && first) {
-		if (*conf->rdma_devices != '\0')
-			log_warn(&l->env.log, "none of the named RDMA devices, over TCP",
-			    "devices=\"%s\"", conf->rdma_devices);
-		else
-			log_info(&l->env.log, "no RDMA device, over TCP", "%s", "");
-	}
-	return rc == -ENODEV ? 0 : rc;
+	if ((rc = net_rdma_open(&t, l->loop, &l->env.log, &rdma)) != 0)
+		return rc;
+	net_hub_add(l->hub, t);
+	net_rdma_devices(t, devices, sizeof(devices));
+	if (first && *devices != '\0')
+		log_info(&l->env.log, "RDMA", "devices=\"%s\"", devices);
+	else if (first && *conf->rdma_devices != '\0')
+		log_warn(&l->env.log, "none of the named RDMA devices, over TCP",
+		    "devices=\"%s\"", conf->rdma_devices);
+	else if (first)
+		log_info(&l->env.log, "no RDMA device, over TCP", "%s", "");
+	return 0;
 }
 
 static int
