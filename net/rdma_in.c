@@ -271,6 +271,10 @@ take_word(struct rdma_chan *c, const struct slot *s)
 	struct word_head w;
 
 	net_rdma_word_get(s->p, s->len, &w);	/* again; it was sound */
+	if (c->stream != NULL && (w.kind == WORD_FIRST || w.kind == WORD_NEXT)) {
+		net_rdma_fail(c, ERR_BAD_MESSAGE);	/* within a payload */
+		return;
+	}
 	switch ((enum word_kind)w.kind) {
 	case WORD_FIRST:
 		take_first(c, p, n, w.record_len);
