@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: MIT */
+/* test_rdma.c - what devices do to us: they are small, fill up, break, go and come.  Over those
+ * of tests/verbs, which are not there; those that are: tests/vm. */
+#include "tests/call_rig.h"
+
+#include "net/rdma_impl.h"
+#include "tests/verbs/verbs.h"
+
+#define CLIENTS	24u
+#define SOME	300000u
+
+static struct rdma *
+rdma_of(unsigned i)
+{
+	return container_of(rig.rdma[i], struct rdma, t);
+}
+
+/* The first channel of the client (0) or of the server (1) that there is. */
+static struct rdma_chan *
+chan_of(unsigned i)
+{
+	struct rdma *r = rdma_of(i);
+	size_t it = 0;
+
+	for (unsigned k = 0; k < r->devs_n; k++)
+		if (r->devs[k] != NULL && r->devs[k]->chans.n > 0)
+			return map_next(&r->devs[k]->chans, &it, NULL);
+	ck_abort_msg("no channel\n%s", rig.logged);
+	return NULL;
+}
+
+static void
+begin(int kind)
+{
+	open_served(kind);
+	fill(shelf, BIG, 8);
+}
+
+static void
+end(void)
+{
+	close_rig();
+	verbs_reset();			/* fails if anything is left */
+}
+
+static void
+turns(unsigned n)
+{
+	while (n-- > 0)
+		rig_step(&rig, false);
+}
+
+static bool
+untouched(const uint8_t *p, size_t n)
+{
+	return p[0] == 0x5a && memcmp(p, p + 1, n - 1) == 0;
+}
+
+/* A call that has ended: its code. */
+static int
+one(int (*start_it)(struct ask *a))
+{
+	struct ask a = { .rc = 0 };
+	unsigned before = done;
+
+	ck_assert_int_eq(start_it(&a), 0);
+	rig_until(&rig, &done, before + 1);
+	return a.rc;
+}
+
+static int
+some_write(struct ask *a)
+{
+	return start_write(a, 0, SOME, 9000);
+}
+
+static int
+some_read(struct ask *a)
+{
+	static struct msg_read_item item = { .len = SOME };
+
+	return start_read(a, &item, 1, SOME, 9000);
+}
+
+static int
+small_echo(struct ask *a)
+{
+	return start_echo(a, 1, 1, 9000);
+}
+
+/* Everything goes, whatever it goes over. */
+static void
+check_all_goes(void)
+{
+	check_alive();
+	ck_assert_int_eq(one(some_write), 0);
+	memset(dst, 0, SOME);
+	ck_assert_int_eq(one(some_read), 0);
+	ck_assert_int_eq(memcmp(dst, shelf, SOME), 0);
+}
+
+/* ---- devices of all kinds ---- */
+
+static const struct device {
+	const char *what;
+	bool no_srq, no_resize;
+	int max_cqe;
+	unsigned inline_max, mrs_max;
+	bool copies;
+} kinds[] = {
+	{ "plain", false, false, 1 << 20, 256, 1000, false },
+	{ "no shared receives", true, false, 1 << 20, 256, 1000, false },
+	{ "nothing inline", false, false, 1 << 20, 0, 1000, false },
+	{ "small queues that do not grow", false, true, 2048, 64, 1000, false },
+	{ "no memory but for messages", false, false, 1 << 20, 256, 0, true },
+};
+
+START_TEST(any_device)
+{
+	const struct device *d = &kinds[_i];
+	struct net_rdma_port_stat sum;
+
+	verbs.no_srq = d->no_srq;
+	verbs.no_resize = d->no_resize;
+	verbs.max_cqe = d->max_cqe;
+	verbs.inline_max = d->inline_max;
+	rig_open(&rig, RIG_ONE_SIDED, 1);
+	held_n = served = pulled = pull_failed = sent_n = done = 0;
+	rig_serve(&rig, handler, NULL);
+	fill(shelf, BIG, 8);
+	check_alive();
+	if (d->mrs_max == 0)
+		verbs.mrs_max = verbs.mrs;
+	know(rig.chub, src, &known[0]);
+	know(rig.chub, dst, &known[1]);
+	know(rig.shub, shelf, &known[2]);
+	verbs.mrs_max = UINT32_MAX;
+	check_all_goes();
+	for (unsigned i = 0; i < 100; i++)
+		ck_assert_int_eq(one(small_echo), 0);
+	net_rdma_traffic(rig.rdma[1], &sum);
+	ck_assert_msg((sum.copied_bytes > 0) == d->copies, "%s: %llu copied", d->what,
+	    (unsigned long long)sum.copied_bytes);
+	ck_assert((strstr(rig.logged, "cannot") != NULL) == d->copies);
+	end();
+}
+END_TEST
+
+/* ---- many connections ---- */
+
+static const struct crowd {
+	const char *what;
+	bool no_resize;
+	int max_cqe, max_cq;
+	unsigned qps_max;
+	unsigned full;			/* at most so many have a queue pair; 0: all */
+} crowds[] = {
+	{ "one queue that grows", false, 1 << 20, 2 * CLIENTS, 1000, 0 },
+	{ "some that do not", true, 2048, 10 * CLIENTS, 1000, 0 },
+	{ "none to be had any more", true, 2048, CLIENTS + 2, 1000, 8 },
+	{ "no queue pairs any more", false, 1 << 20, 2 * CLIENTS, 2 * 10 + 1, 10 },
+};
+
+static struct net_hub *crowd_hubs[CLIENTS];
+static struct ask crowd_asks[CLIENTS];
+
+static void
+ask_all(bool together)
+{
+	struct msg_committed m = { .chunk = { 40, 2 } };
+	struct net_call_opts opts = { .deadline_ns = clock_now(rig.cclock) + 9 * NS_PER_S };
+	unsigned before = done;
+
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		crowd_asks[i].rc = 12345;
+		ck_assert_int_eq(net_call_start(&crowd_asks[i].call, crowd_hubs[i],
+		    &rig.addr, MSG_committed, &m, &opts, asked), 0);
+		if (!together)
+			rig_until(&rig, &done, before + i + 1);
+	}
+	rig_until(&rig, &done, before + CLIENTS);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		ck_assert_int_eq(crowd_asks[i].rc, 0);
+}
+
+START_TEST(many_connections)
+{
+	const struct crowd *c = &crowds[_i];
+	struct rdma_dev *d;
+	uint64_t cqes = 0;
+
+	verbs.no_resize = c->no_resize;
+	verbs.max_cqe = c->max_cqe;
+	verbs.max_cq = c->max_cq;
+	begin(RIG_RDMA);
+	memset(crowd_asks, 0, sizeof(crowd_asks));
+	for (unsigned i = 0; i < CLIENTS; i++)
+		crowd_hubs[i] = rig_hub(&rig, rig.cclock, 3 + i);
+	verbs.qps_max = c->qps_max;
+	for (unsigned k = 0; k < 20; k++)
+		ask_all(k > 0);
+	d = rdma_of(1)->devs[0];
+	if (c->full == 0)
+		ck_assert_msg(d->chans.n == CLIENTS, "%s: %zu\n%s", c->what, d->chans.n,
+		    rig.logged);
+	else {
+		ck_assert_uint_gt(d->chans.n, 0);
+		ck_assert_uint_le(d->chans.n, c->full);
+		ck_assert_msg(strstr(rig.logged, "over TCP") != NULL, "%s", rig.logged);
+	}
+	/* All that may complete has room. */
+	for (unsigned i = 0; i < d->cqs_n; i++)
+		cqes += (unsigned)d->cqs[i].cq->cqe;
+	ck_assert_uint_ge(cqes, d->chans.n * WRS + d->posted);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		net_hub_close(crowd_hubs[i]);
+	for (unsigned i = 0; i < 500 && d->chans.n > 0; i++)
+		rig_pass(&rig, 1);
+	ck_assert_uint_eq(d->chans.n, 0);
+	for (unsigned i = 0; i < d->cqs_n; i++)
+		ck_assert_uint_eq(d->cqs[i].qps_n, 0);
+	end();
+}
+END_TEST
+
+/* ---- devices that come and go ---- */
+
+/* Look for devices now. */
+static void
+look_for_devices(void)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		rdma_of(i)->scanned_ns = 0;
+		net_rdma_any(rig.rdma[i]);
+	}
+	rig_pass(&rig, 2);
+}
+
+/* The server is a new one: so are connections. */
+static void
+connect_anew(void)
+{
+	net_server_close(rig.server);
+	rig_pass(&rig, 2);
+	rig_serve(&rig, handler, NULL);
+	check_all_goes();
+}
+
+static uint64_t
+qps_up(void)
+{
+	struct net_rdma_port_stat sum;
+
+	net_rdma_traffic(rig.rdma[0], &sum);
+	return sum.connections;
+}
+
+static void
+take_out(bool says)
+{
+	verbs_plug(0, false);
+	if (says)
+		verbs_event(0, IBV_EVENT_DEVICE_FATAL);
+	else
+		look_for_devices();
+	rig_pass(&rig, 2);
+}
+
+START_TEST(comes_later)
+{
+	struct net_rdma_port_stat sum;
+
+	verbs_plug(0, false);
+	begin(RIG_ONE_SIDED);
+	ck_assert(!net_rdma_any(rig.rdma[0]));
+	check_all_goes();
+	ck_assert_uint_eq(verbs.sends, 0);
+	verbs_plug(0, true);
+	look_for_devices();
+	ck_assert(net_rdma_any(rig.rdma[0]) && net_rdma_any(rig.rdma[1]));
+	ck_assert_msg(strstr(rig.logged, "RDMA device has come") != NULL, "%s", rig.logged);
+	check_all_goes();
+	ck_assert_uint_eq(verbs.sends, 0);	/* what is connected stays as it is */
+	connect_anew();
+	ck_assert_uint_gt(verbs.reads, 0);
+	ck_assert_uint_gt(verbs.writes, 0);
+	net_rdma_traffic(rig.rdma[1], &sum);
+	ck_assert_uint_eq(sum.copied_bytes, 0);
+	end();
+}
+END_TEST
+
+/* At any moment of a call; what was lent is not touched once it has ended. */
+START_TEST(goes_anywhere)
+{
+	int (*const what[])(struct ask *) = { small_echo, some_read, some_write };
+
+	for (unsigned k = 0; k < 6; k++)
+		for (unsigned steps = 0; steps < 12; steps++) {
+			struct ask a = { .rc = 0 };
+
+			begin(RIG_ONE_SIDED);
+			check_alive();
+			ck_assert_uint_eq(qps_up(), 1);
+			ck_assert_int_eq(what[k % 3](&a), 0);
+			turns(steps);
+			take_out(k < 3);
+			rig_until(&rig, &done, 2);
+			memset(dst, 0x5a, SOME);
+			ck_assert_uint_eq(qps_up(), 0);
+			check_alive();
+			ck_assert_uint_eq(verbs.qps, 0);
+			ck_assert_uint_eq(verbs.mrs, 0);	/* it was closed */
+			ck_assert(untouched(dst, SOME));
+			check_all_goes();
+			verbs_plug(0, true);
+			look_for_devices();
+			connect_anew();
+			ck_assert_uint_eq(qps_up(), 1);
+			end();
+		}
+}
+END_TEST
+
+START_TEST(another_one)
+{
+	verbs_plug(1, true);
+	begin(RIG_ONE_SIDED);
+	check_all_goes();
+	take_out(true);
+	check_all_goes();
+	ck_assert_uint_eq(qps_up(), 1);		/* on the other device */
+	verbs_plug(0, true);
+	look_for_devices();
+	connect_anew();
+	ck_assert_uint_eq(qps_up(), 1);
+	end();
+}
+END_TEST
+
+START_TEST(port_down)
+{
+	uint64_t sends;
+
+	begin(RIG_ONE_SIDED);
+	check_all_goes();
+	verbs.dev[0].down = true;
+	verbs_event(0, IBV_EVENT_PORT_ERR);
+	rig_pass(&rig, 2);
+	ck_assert_msg(strstr(rig.logged, "RDMA port is down") != NULL, "%s", rig.logged);
+	sends = verbs.sends;
+	connect_anew();
+	ck_assert_uint_eq(verbs.sends, sends);
+	verbs.dev[0].down = false;
+	verbs_event(0, IBV_EVENT_PORT_ACTIVE);
+	rig_pass(&rig, 2);
+	connect_anew();
+	ck_assert_uint_gt(verbs.sends, sends);
+	end();
+}
+END_TEST
+
+/* ---- queue pairs that break ---- */
+
+static const enum ibv_wc_status ends[] = { IBV_WC_REM_ACCESS_ERR, IBV_WC_RETRY_EXC_ERR,
+	IBV_WC_LOC_PROT_ERR, IBV_WC_SUCCESS };
+
+START_TEST(breaks_anywhere)
+{
+	int (*const what[])(struct ask *) = { small_echo, some_read, some_write };
+
+	for (unsigned k = 0; k < 6; k++)
+		for (unsigned steps = 0; steps < 12; steps++) {
+			struct ask a = { .rc = 0 };
+			struct rdma_chan *c;
+
+			begin(RIG_ONE_SIDED);
+			check_alive();
+			c = chan_of(k / 3);
+			ck_assert_int_eq(what[k % 3](&a), 0);
+			turns(steps);
+			verbs_break_qp(c->qp->qp_num, ends[_i]);
+			rig_until(&rig, &done, 2);
+			ck_assert(a.rc == 0 || a.rc == -ECONNRESET);
+			memset(dst, 0x5a, SOME);
+			rig_pass(&rig, 2);
+			ck_assert(untouched(dst, SOME));
+			/* It may have broken at the answer, or breaks at the next one. */
+			(void)one(small_echo);
+			(void)one(small_echo);
+			check_all_goes();
+			end();
+		}
+}
+END_TEST
+
+/* ---- what a peer must not say ---- */
+
+static uint8_t word[SLOT];
+
+/* A message with @n bytes of @kind. */
+static uint32_t
+make_word(enum word_kind kind, uint32_t record, const void *p, uint32_t n)
+{
+	struct word_head h = { .kind = (uint8_t)kind, .record_len = record };
+
+	net_rdma_word_put(word, &h);
+	if (n > 0)
+		memcpy(word + PREFIX, p, n);
+	return PREFIX + n;
+}
+
+/* A request with a payload of @bulk bytes behind it. */
+static uint32_t
+stream_word(uint32_t bulk)
+{
+	struct net_frame f = { .kind = NET_FRAME_REQUEST, .method = MSG_fetch, .id = 77,
+	    .bulk_len = bulk, .arg = 9000 };
+	struct msg_fetch m = { .chain = 1 };
+	struct record r = { .kind = RECORD_FRAME, .flags = RECORD_STREAM, .bulk_len = bulk };
+	uint8_t bytes[RECORD + 600];
+	struct bytes_writer w;
+	int n = msg_encode(msg_method(MSG_fetch)->request, &m, bytes + RECORD + NET_HEAD,
+	    sizeof(bytes) - RECORD - NET_HEAD);
+
+	ck_assert_int_ge(n, 0);
+	f.msg_len = (uint32_t)n;
+	net_frame_encode(&f, bytes + RECORD);
+	r.head_len = NET_HEAD + (uint32_t)n;
+	bytes_writer_init(&w, bytes, RECORD);
+	net_rdma_record_put(&w, &r);
+	return make_word(WORD_FIRST, RECORD + r.head_len, bytes, RECORD + r.head_len);
+}
+
+static uint32_t
+tell_word(uint8_t kind, uint32_t number, uint32_t answers)
+{
+	struct record r = { .kind = kind, .number = number, .answers = answers };
+	uint8_t bytes[RECORD];
+	struct bytes_writer w;
+
+	bytes_writer_init(&w, bytes, RECORD);
+	net_rdma_record_put(&w, &r);
+	return make_word(WORD_TELL, 0, bytes, RECORD);
+}
+
+/* The server hears it, if it still listens. */
+static void
+say(uint32_t n)
+{
+	if (net_server_stats(rig.server)->connections > 0)
+		verbs_deliver(chan_of(1)->qp->qp_num, word, n);
+	turns(3);
+}
+
+/* Bytes that no record begins with. */
+static const uint8_t nonsense[SLOT - PREFIX] = { 99 };
+
+static void
+bulk_of_nothing(void)
+{
+	say(make_word(WORD_BULK, 0, nonsense, 100));
+}
+
+static void
+next_of_nothing(void)
+{
+	say(make_word(WORD_NEXT, 0, nonsense, 100));
+}
+
+static void
+no_record(void)
+{
+	say(make_word(WORD_FIRST, 100, nonsense, 100));
+}
+
+static void
+first_twice(void)
+{
+	say(make_word(WORD_FIRST, 5000, nonsense, 4000));
+	say(make_word(WORD_FIRST, 5000, nonsense, 4000));
+}
+
+static void
+done_with_nothing(void)
+{
+	say(tell_word(RECORD_DONE, 0, 5));
+}
+
+static void
+wants_back_nothing(void)
+{
+	say(tell_word(RECORD_REVOKE, 1000, 0));
+}
+
+static void
+tells_a_frame(void)
+{
+	uint32_t n = stream_word(100);
+
+	word[2] = WORD_TELL;
+	memset(word + 4, 0, 4);
+	say(n);
+}
+
+static void
+too_much_of_a_stream(void)
+{
+	say(stream_word(100));
+	say(make_word(WORD_BULK, 0, nonsense, 101));
+}
+
+static void
+credits_never_used(void)
+{
+	make_word(WORD_CREDIT, 0, NULL, 0);
+	word[0] = 200;
+	say(PREFIX);
+}
+
+static void
+frame_in_a_stream(void)
+{
+	say(stream_word(8000));
+	say(make_word(WORD_BULK, 0, nonsense, 4000));
+	say(stream_word(8000));
+	say(make_word(WORD_BULK, 0, nonsense, 4000));
+	say(make_word(WORD_BULK, 0, nonsense, 4000));
+}
+
+static void
+part_in_a_stream(void)
+{
+	say(stream_word(8000));
+	say(make_word(WORD_BULK, 0, nonsense, 4000));
+	say(make_word(WORD_FIRST, 5000, nonsense, 4000));
+}
+
+static const struct bad {
+	const char *what;
+	void (*say_it)(void);
+} bads[] = {
+	{ "a payload of nothing", bulk_of_nothing },
+	{ "a part of no record", next_of_nothing },
+	{ "not a record", no_record },
+	{ "a record within a record", first_twice },
+	{ "done with what was not offered", done_with_nothing },
+	{ "what was not offered is wanted back", wants_back_nothing },
+	{ "a frame that is told", tells_a_frame },
+	{ "more payload than there is", too_much_of_a_stream },
+	{ "credits that were not used", credits_never_used },
+	{ "a frame within a payload", frame_in_a_stream },
+	{ "a part of one within a payload", part_in_a_stream },
+};
+
+static void
+fetch_pulled(struct net_req *req, int rc)
+{
+	net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
+}
+
+static void
+pull_it(struct net_req *req)
+{
+	struct iovec to = { shelf, req->bulk_len };
+
+	net_pull_start(req, &to, 1, fetch_pulled);
+}
+
+START_TEST(bad_words)
+{
+	begin(RIG_ONE_SIDED);
+	on_fetch = pull_it;
+	check_alive();
+	verbs.still = true;		/* no answer to what nobody asked */
+	bads[_i].say_it();
+	rig_pass(&rig, 5);
+	ck_assert_msg(net_server_stats(rig.server)->connections == 0, "%s: it goes on",
+	    bads[_i].what);
+	ck_assert_uint_eq(net_server_inflight(rig.server), 0);
+	verbs.still = false;
+	check_all_goes();
+	end();
+}
+END_TEST
+
+/* What is not bad: as our own client would say it. */
+START_TEST(good_words)
+{
+	begin(RIG_ONE_SIDED);
+	on_fetch = pull_it;
+	check_alive();
+	verbs.still = true;		/* no answer to what nobody asked */
+	say(stream_word(5000));
+	say(make_word(WORD_BULK, 0, nonsense, 4000));
+	say(make_word(WORD_BULK, 0, nonsense, 1000));
+	turns(5);
+	ck_assert_uint_eq(net_server_inflight(rig.server), 0);
+	ck_assert_int_eq(memcmp(shelf, nonsense, 4000), 0);
+	ck_assert_int_eq(chan_of(1)->failed, 0);
+	end();
+}
+END_TEST
+
+int
+main(void)
+{
+	TCase *t = tcase_create("fake devices");
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, any_device, 0, sizeof(kinds) / sizeof(kinds[0]));
+	tcase_add_loop_test(t, many_connections, 0, sizeof(crowds) / sizeof(crowds[0]));
+	tcase_add_test(t, comes_later);
+	tcase_add_test(t, goes_anywhere);
+	tcase_add_test(t, another_one);
+	tcase_add_test(t, port_down);
+	tcase_add_loop_test(t, breaks_anywhere, 0, sizeof(ends) / sizeof(ends[0]));
+	tcase_add_loop_test(t, bad_words, 0, sizeof(bads) / sizeof(bads[0]));
+	tcase_add_test(t, good_words);
+	return suite_run("rdma", t);
+}

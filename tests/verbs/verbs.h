@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* verbs.h - RDMA devices that are not there, for tests on machines without one: a program that
+ * is linked with verbs.o has these instead of libibverbs (see the Makefile).
+ *
+ * What is posted is done later, in small steps of queue pairs chosen at random (FSD_SEED), when
+ * the loop looks for completions or for what the device has to say; payloads move in parts.
+ * Rules of verbs that hardware punishes late, or not at all, are asserted here: receives are
+ * posted before messages come, queues do not overflow, memory is registered and stays until
+ * what was posted has completed, what is freed is not used any more. */
+#ifndef TESTS_VERBS_H
+#define TESTS_VERBS_H
+
+#include <infiniband/verbs.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VERBS_DEVICES	2u
+
+struct verbs {
+	/* set by tests; verbs_reset() makes them what a good device has */
+	struct {
+		bool gone;		/* see verbs_plug() */
+		bool down;		/* its port */
+	} dev[VERBS_DEVICES];
+	bool	 no_srq, no_resize;
+	int	 max_cqe, max_cq;
+	unsigned mrs_max, qps_max;	/* more are refused with ENOMEM */
+	unsigned inline_max;
+	bool	 still;			/* nothing is done at all */
+	/* counted since then */
+	uint64_t sends, reads, writes, errors;
+	unsigned qps, mrs, cqs;		/* that there are */
+};
+
+extern struct verbs verbs;
+
+/* All are as new.  Nothing may be left of before. */
+void	verbs_reset(void);
+/* Device @i is put in, or taken out.  The first one is there. */
+void	verbs_plug(unsigned i, bool there);
+/* The queue pair numbered @n breaks with @status at its next work request, or at once when
+ * @status is a success: then an event says so. */
+void	verbs_break_qp(uint32_t n, enum ibv_wc_status status);
+/* All owners of device @i hear of @type. */
+void	verbs_event(unsigned i, enum ibv_event_type type);
+/* @p, @n bytes, comes as a message to the queue pair numbered @qpn. */
+void	verbs_deliver(uint32_t qpn, const void *p, uint32_t n);
+
+#endif
