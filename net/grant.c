@@ -264,6 +264,22 @@ net_grant_came(struct net_window *w, struct net_grant *g, uint32_t bytes)
 }
 
 void
+net_grant_move(struct net_window *w, struct net_grant *g, struct net_grant_peer *to)
+{
+	uint32_t bytes = g->bytes;
+	bool early = g->early;
+
+	assert(g->state != NET_GRANT_WAITING);
+	if (g->state == NET_GRANT_IDLE)
+		return;
+	uncharge(w, g, bytes);
+	w->peers += !is_active(to);
+	charge(w, to, g, bytes);
+	if (early)
+		set_early(w, g);
+}
+
+void
 net_grant_end(struct net_window *w, struct net_grant *g)
 {
 	if (g->state == NET_GRANT_WAITING)

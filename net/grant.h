@@ -90,6 +90,8 @@ void	net_grant_idle(struct net_window *w, struct net_grant *g);
 /* The reply has begun to come, @bytes of payload.  One that is WAITING gets none: the server
  * has given up. */
 void	net_grant_came(struct net_window *w, struct net_grant *g, uint32_t bytes);
+/* What is charged for @g is @to's from here on. One that is IDLE is fine. */
+void	net_grant_move(struct net_window *w, struct net_grant *g, struct net_grant_peer *to);
 /* Nothing comes any more.  One that is IDLE is fine. */
 void	net_grant_end(struct net_window *w, struct net_grant *g);
 

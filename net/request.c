@@ -15,7 +15,8 @@
  *    connection in this way would be more than OWED_MAX, or refused when they have a
  *    payload; so a caller who grants nothing holds no more of our memory than that.
  * 5. All replies together borrow no more than replies_max, fairly over connections by the
- *    rules of net/grant.h; who would borrow more is PARKED until others have left.
+ *    rules of net/grant.h; who would borrow more is PARKED until others have left, or refused
+ *    when it has a payload.  Whose connection has gone counts until its handler is done.
  * 6. Nothing after a handler, a pull's fn or sent() touches server, connection or
  *    request, except under s->held. */
 #include <assert.h>
@@ -110,17 +111,28 @@ net_req_next(struct net_server *s)
 		(void)give_room(s, NULL);
 }
 
+/* The payload of @r is under way: it would hold up all that is behind it. */
+static void
+come_again(struct req *r)
+{
+	net_reply(&r->pub, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
+}
+
+/* False: @r waits for its turn, or is at its end. */
 static bool
 has_memory(struct req *r)
 {
 	struct net_server *s = r->srv;
 
-	if (s->replies.size == 0 || r->rx != NULL)
+	if (s->replies.size == 0)
 		return true;
 	net_grant_wait(&s->replies, &r->conn->replies, &r->memory, r->pub.recv_len);
 	if (give_room(s, r))
 		return true;
-	park(r, true);
+	if (r->rx != NULL)
+		come_again(r);
+	else
+		park(r, true);
 	return false;
 }
 
@@ -138,8 +150,7 @@ net_req_admit(struct req *r)
 		return has_memory(r);
 	}
 	if (r->rx != NULL) {
-		/* Its payload is under way: it would hold up all that is behind it. */
-		net_reply(&r->pub, ERR_BUSY, NULL, NULL, 0, NULL, NULL);
+		come_again(r);
 		return false;
 	}
 	park(r, true);
@@ -201,6 +212,10 @@ net_req_free(struct req *r)
 	detach(r);
 	list_remove(&r->node);		/* an orphan */
 	list_remove(&r->ready);
+	if (s != NULL) {
+		net_req_leave(r);
+		net_req_next(s);
+	}
 	msg_arena_fini(&r->arena);
 	free(r->big);
 	if (s != NULL) {

@@ -47,12 +47,14 @@ net_server_close_conn(struct sconn *sc, bool linger)
 	for (struct list *l; (l = list_pop_front(&sc->reqs)) != NULL;) {
 		struct req *r = list_entry(l, struct req, node);
 
-		net_req_leave(r);
 		r->conn = NULL;
 		if (r->state == REQ_PARKED) {
+			net_req_leave(r);
 			net_req_free(r);
 			continue;
 		}
+		/* Its handler has memory for the reply until it gives that. */
+		net_grant_move(&s->replies, &r->memory, &s->gone);
 		if (r->state == REQ_ASKING)
 			net_req_unask(r);
 		if (r->state == REQ_REPLYING) {
@@ -394,6 +396,7 @@ net_server_open(struct net_server **out, const struct net_server_conf *c)
 	s->hub = c->hub;
 	s->transport = t;
 	net_window_init(&s->replies, c->replies_max);
+	net_grant_peer_init(&s->gone);
 	list_init(&s->fresh);
 	list_init(&s->conns);
 	list_init(&s->orphans);
@@ -458,6 +461,7 @@ net_server_close(struct net_server *s)
 		struct req *r = list_entry(l, struct req, node);
 
 		list_remove(&r->ready);
+		net_req_leave(r);
 		r->srv = NULL;
 	}
 	for (struct list *l; (l = list_pop_front(&s->spare)) != NULL;)

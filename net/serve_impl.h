@@ -55,6 +55,7 @@ struct net_server {
 	struct net_transport *transport;
 	struct net_listener *listener;
 	struct net_window   replies;	/* payload of replies, until they have left */
+	struct net_grant_peer gone;	/* what handlers hold of it for nobody */
 	struct list	    fresh, conns, orphans, ready, spare;
 	unsigned	    spare_n;
 	uint32_t	    conns_n, reqs_n;
@@ -104,7 +105,7 @@ void	net_req_unask(struct req *r);
 /* May @r, which has just come, go to its handler?  If not it will, when there is room for
  * its reply. */
 bool	net_req_admit(struct req *r);
-/* Its connection goes: it takes no room any more. */
+/* It takes no room any more. */
 void	net_req_leave(struct req *r);
 /* Room has come: whoever waits for it is next. */
 void	net_req_next(struct net_server *s);

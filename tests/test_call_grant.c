@@ -387,6 +387,75 @@ START_TEST(memory_is_shared)
 }
 END_TEST
 
+static void
+hold_pulled(struct net_req *req, int rc)
+{
+	ck_assert_int_eq(rc, 0);
+	hold_it(req);
+}
+
+static void
+pull_and_hold(struct net_req *req)
+{
+	struct iovec to = { shelf, req->bulk_len };
+
+	net_pull_start(req, &to, 1, hold_pulled);
+}
+
+/* Also by requests that have a payload, which cannot wait. */
+START_TEST(memory_for_those_with_a_payload)
+{
+	enum { N = 12 };
+	static struct ask a[N];
+	struct iovec from = { src, 1 };
+
+	memset(a, 0, sizeof(a));
+	replies_max = 2 * MIB;
+	open_window(_i, 0, 0);
+	on_fetch = pull_and_hold;
+	more_room = (struct iovec){ dst, 512 * KIB };
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(start_fetch(&a[i], &from, 1, &more_room, 1, 20000), 0);
+	rig_until(&rig, &done, N - 2);
+	rig_until(&rig, &held_n, 2);
+	ck_assert_uint_eq(served, 2);
+	ck_assert_uint_eq(srv()->busy, N - 2);
+	while (held_n > 0)
+		answer_some(held[--held_n]);
+	rig_until(&rig, &done, N);
+	for (unsigned i = 0; i < N; i++)
+		ck_assert(a[i].rc == 0 || a[i].rc == ERR_BUSY);
+	nothing_is_left();
+}
+END_TEST
+
+/* A client that has gone leaves no room before the handler gives back what it holds. */
+START_TEST(memory_of_the_gone)
+{
+	struct ask a = { .rc = 0 }, b = { .rc = 0 };
+
+	replies_max = MIB;
+	open_window(_i, 0, 0);
+	on_fetch = hold_it;
+	more_room = (struct iovec){ dst, MIB };
+	ck_assert_int_eq(start_fetch(&a, NULL, 0, &more_room, 1, 20000), 0);
+	rig_until(&rig, &served, 1);
+	close_client();
+	rig.chub = rig_hub(&rig, rig.cclock, 1);
+	for (unsigned i = 0; i < 400 && srv()->connections > 0; i++)
+		rig_pass(&rig, 20);
+	ck_assert_int_eq(start_fetch(&b, NULL, 0, &more_room, 1, 20000), 0);
+	rig_pass(&rig, 50);
+	ck_assert_uint_eq(served, 1);
+	answer_some(held[0]);
+	rig_until(&rig, &held_n, 2);
+	answer_some(held[1]);
+	rig_until(&rig, &done, 1);
+	ck_assert_int_eq(b.rc, 0);
+	nothing_is_left();
+}
+END_TEST
+
 /* A client that goes with its requests parked leaves the room to others. */
 START_TEST(parked_and_gone)
 {
@@ -566,7 +635,8 @@ main(void)
 		window_is_kept, nobody_asks_without_need, small_ones_pass,
 		cancel_while_it_waits, time_out_while_it_waits, late_question,
 		server_gives_up, what_waits_is_bounded, with_a_payload_too, window_and_memory,
-		memory_is_shared, parked_and_gone, larger_than_the_window,
+		memory_is_shared, memory_for_those_with_a_payload, memory_of_the_gone,
+		parked_and_gone, larger_than_the_window,
 		death_anywhere, always_more
 	};
 
