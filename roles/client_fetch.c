@@ -2,6 +2,7 @@
 /* client_fetch.c - a range of a file from storage into memory.
  *
  *	TODO -> SENT -> DONE		one piece; any failure: back to TODO
+ * All DONE, or one that no replica has: it is `ending` until no call has the reader's memory.
  * A piece is a part of one chunk.  Pieces of one chain go to one replica in one call.
  * `tried` replicas failed in a way that may pass: when all are tried there is a pause, and
  * they count as not tried again; `hard` ones said they never will: when all are, the whole
@@ -121,11 +122,34 @@ client_fetch_cancel(struct client_fetch *f, struct mem_buf *dst)
 	client_inode_put(f->inode);
 }
 
+/* Nothing of it is on its way any more. */
+static void
+finish(struct client_fetch *f)
+{
+	client_fetch_cancel(f, NULL);
+	f->fn(f, f->rc);
+}
+
+/* It ends with @rc, when those that have the reader's memory have let go of it. */
 static void
 complete(struct client_fetch *f, int rc)
 {
-	client_fetch_cancel(f, NULL);
-	f->fn(f, rc);
+	f->rc = rc;
+	f->ending = true;
+	client_pause_stop(f->c, &f->pause);
+	list_for_each_safe(l, next, &f->calls) {
+		struct client_rcall *r = list_entry(l, struct client_rcall, fetch_node);
+
+		if (r->buf.p != NULL) {
+			end_call(r, NULL);
+			continue;
+		}
+		list_remove(&r->late_node);
+		if (net_call_abandon(&r->call))
+			client_rcall_put(r);
+	}
+	if (list_empty(&f->calls))
+		finish(f);
 }
 
 static void
@@ -280,6 +304,12 @@ answered(struct net_call *call, int rc)
 
 	if (f == NULL) {		/* left */
 		client_rcall_put(r);
+		return;
+	}
+	if (f->ending) {
+		client_rcall_put(r);
+		if (list_empty(&f->calls))
+			finish(f);
 		return;
 	}
 	if (r->twin != NULL && r->twin->won) {

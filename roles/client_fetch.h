@@ -25,6 +25,7 @@ struct client_rcall {
 	struct mem_buf	     buf;	/* where a twin's answer goes; else none */
 	struct client_lent  *lent;	/* where it does when leaving, without that */
 	bool		     won;	/* has answered; its twin is leaving */
+	bool		     given_up;	/* a third one is asked when it has let go */
 	uint64_t	     sent_ns, late_ns;
 	chain_id	     chain;
 	uint32_t	     bit;	/* of the replica, as in tried */

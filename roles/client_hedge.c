@@ -38,22 +38,26 @@ client_hedge_watch(struct client_rcall *r)
 		    late_over);
 }
 
-/* @r has waited long enough for an answer that its twin may give as well. */
-static void
-abandon(struct client_rcall *r)
+/* @r has waited long enough for an answer that its twin may give as well.  False: it has the
+ * reader's memory, which must be free before another twin is; client_hedge_leave() follows. */
+static bool
+give_up(struct client_rcall *r)
 {
 	struct client_fetch *f = r->f;
 
+	if (r->given_up)
+		return false;
+	r->given_up = true;
 	client_health_failed(r->t, clock_now(f->c->clock));
 	for (uint32_t k = 0; k < r->n; k++)
 		client_fetch_failed(f, &f->pieces[r->pieces[k]], r->bit, -ETIMEDOUT);
-	/* The reader's memory must be free before another answer is taken. */
-	if (r->buf.p == NULL)
-		net_call_cancel(&r->call);
 	if (net_call_abandon(&r->call))
 		client_rcall_put(r);
-	else
+	else if (r->buf.p != NULL)
 		client_rcall_leave(r, NULL);
+	else
+		return false;
+	return true;
 }
 
 /* @r is late: ask another replica the same. If it is the twin of one that has not been
@@ -85,8 +89,9 @@ twin_start(struct client_rcall *r)
 	}
 	slot = client_rcall_pick(c, chain, not, addrs, &well);
 	/* One that is known to be gone need not be late to be given up. */
-	if (well == 0 || (r->t->fails == 0 && !client_health_extra(&c->health)) ||
-	    mem_get(c->pool, bytes, &buf) != 0)
+	if (well == 0 || (r->t->fails == 0 && !client_health_extra(&c->health)))
+		return false;
+	if ((r->twin != NULL && !give_up(r->twin)) || mem_get(c->pool, bytes, &buf) != 0)
 		return false;
 	if ((twin = client_rcall_get(f, chain, slot)) == NULL) {
 		client_mem_put(c, &buf);
@@ -105,8 +110,6 @@ twin_start(struct client_rcall *r)
 		client_rcall_put(twin);
 		return false;
 	}
-	if (r->twin != NULL)
-		abandon(r->twin);
 	twin->twin = r;
 	r->twin = twin;
 	stat_add(&c->stat.hedges, 1);
@@ -174,7 +177,10 @@ void
 client_hedge_leave(struct client_rcall *r)
 {
 	struct client_rcall *twin = r->twin;
+	bool third = r->given_up;
 
 	client_rcall_put(r);
-	client_hedge_watch(twin);
+	list_remove(&twin->late_node);
+	if (!third || !twin_start(twin))
+		client_hedge_watch(twin);
 }

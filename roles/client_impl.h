@@ -470,7 +470,7 @@ struct client_fetch {
 	struct client_fpiece *pieces, few[CLIENT_PIECES_INLINE];
 	unsigned	     n, left;
 	int		     rc;
-	bool		     active, starting;
+	bool		     active, starting, ending;
 	bool		     missing;	/* some bytes were not there: zeros */
 	uint64_t	     start_ns;
 	struct list	     calls;

@@ -72,6 +72,7 @@ static struct {
 	uint64_t server_run;
 	bool	 ended;			/* sessions of earlier runs have */
 	bool	 left;
+	unsigned cut_off;		/* reads whose memory was taken by force */
 } saw;
 
 /* ---- the world ---- */
@@ -495,6 +496,7 @@ net_call_cancel(struct net_call *call)
 			slots[i].call = NULL;
 			if (slots[i].method == MSG_write)
 				saw.writes_now--;
+			saw.cut_off += slots[i].method == MSG_read;
 		}
 	call->id = 0;
 }

@@ -380,6 +380,57 @@ START_TEST(rerouted_before_a_loser_lets_go)
 }
 END_TEST
 
+/* Two say nothing: a third one is asked when the first has let go, and no connection is given
+ * up for that. */
+START_TEST(a_third_is_asked)
+{
+	struct client_file *f = hedge_file();
+	const struct routing_chain *ch = routing_chain(routing,
+	    client_inode_chain(f->inode, 0));
+
+	lend_ns = 30 * NS_PER_MS;
+	c->turn = 0;
+	read_ns[ch->targets[0] % 10] = read_ns[ch->targets[1] % 10] = STOPPED;
+	saw.cut_off = 0;
+	client_read(f, &reqs[2].io, io_done, 0, 1000);
+	ck_assert_int_eq(wait_for(&reqs[2]), 0);
+	ck_assert_mem_eq(reqs[2].io.iov[0].iov_base, pattern, 1000);
+	ck_assert_uint_eq(saw.cut_off, 0);
+	client_read_done(c, &reqs[2].io);
+	sim_clock_run(world, 31 * NS_PER_MS);
+	ck_assert_uint_eq(calls_now(), 0);
+	ck_assert_uint_eq(saw.cut_off, 0);
+}
+END_TEST
+
+/* A read that fails in one chain while the other one's server has its memory. */
+START_TEST(failed_when_it_lets_go)
+{
+	struct client_file *f = hedge_file();
+	static const uint32_t t1[] = { 11 }, t2[] = { 22 };
+	uint64_t begun;
+
+	set_chain(1, 2, CHAIN_SERVING, t1, 1);
+	set_chain(2, 2, CHAIN_SERVING, t2, 1);
+	routing_told();
+	sim_clock_run(world, NS_PER_MS);
+	lend_ns = 30 * NS_PER_MS;
+	read_ns[2] = STOPPED;
+	bad.method = MSG_read;
+	bad.node = 1;
+	bad.times = 1;
+	bad.rc = -EIO;
+	saw.cut_off = 0;
+	begun = clock_now(clk);
+	client_read(f, &reqs[2].io, io_done, 0, sizeof(pattern));
+	ck_assert_int_eq(wait_for(&reqs[2]), -EIO);
+	ck_assert_uint_ge(clock_now(clk) - begun, lend_ns);
+	ck_assert_uint_eq(calls_now(), 0);
+	ck_assert_uint_eq(saw.cut_off, 0);
+	client_read_done(c, &reqs[2].io);
+}
+END_TEST
+
 /* Routing says which replicas serve; the others are not asked. */
 START_TEST(only_serving_replicas_are_asked)
 {
@@ -544,6 +595,8 @@ main(void)
 	LOOP(a_loser_lets_go_first, lenders);
 	LOOP(closed_before_a_loser_lets_go, lenders);
 	tcase_add_test(tc, rerouted_before_a_loser_lets_go);
+	tcase_add_test(tc, a_third_is_asked);
+	tcase_add_test(tc, failed_when_it_lets_go);
 	tcase_add_loop_test(tc, rerouted_when_it_lets_go, 0, 2);
 	tcase_add_test(tc, only_serving_replicas_are_asked);
 	tcase_add_loop_test(tc, new_routing_ends_pauses, 0, 2);
