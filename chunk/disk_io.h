@@ -13,6 +13,7 @@
 #include "net/loop.h"
 
 #define DISK_IO_DEPTH	256u	/* requests at the kernel; more wait in a list */
+#define DISK_IO_PATIENCE_NS (500 * NS_PER_MS)	/* of who closes with some under way */
 
 struct disk_io;			/* the queue of one loop, shared by its disks */
 struct disk_threads;
@@ -75,15 +76,16 @@ typedef void disk_threads_fn(void *ctx);
 /* @wake runs on @clock when something has ended. */
 int	disk_threads_open(struct disk_threads **out, struct clock *clock,
 	    disk_threads_fn *wake, void *ctx);
-/* Nothing may be in flight. */
+/* Nothing may be in flight, but what was left: those threads go on by themselves. */
 void	disk_threads_close(struct disk_threads *t);
 /* Hand all of @reqs (by node) over; they come back with rc set, see reap. */
 void	disk_threads_submit(struct disk_threads *t, struct list *reqs);
 /* Append what has ended to @done. */
 void	disk_threads_reap(struct disk_threads *t, struct list *done);
-/* Take back what no thread has begun (appended to @done with -ECANCELED), and wait for
- * the others: afterwards reap has all requests of @f. */
-void	disk_threads_cancel(struct disk_threads *t, struct disk_file *f,
+/* Take back what no thread has begun (appended to @done with -ECANCELED), and give the others
+ * DISK_IO_PATIENCE_NS to end: then reap has them.  Returns how many were left: those belong to
+ * their threads, which do not touch the request any more, but its bytes and its descriptor. */
+unsigned disk_threads_cancel(struct disk_threads *t, struct disk_file *f,
 	    struct list *done);
 
 #endif

@@ -19,25 +19,40 @@ struct wake {
 	struct disk_threads *pool;	/* NULL: closed; free me */
 };
 
+/* What one thread works on: all that it touches but the bytes.  Whoever asked may have been
+ * told that it is over, and be gone. */
+struct work {
+	struct disk_threads *t;
+	pthread_t	 thread;
+	struct disk_req	*r;		/* NULL: idle, or nobody waits for it any more */
+	struct disk_file *f;
+	bool		 busy;
+	int		 fd;
+	struct disk_req	 copy;
+	struct iovec	 iov[DISK_IOV_MAX];
+};
+
 struct disk_threads {
 	struct clock	*clock;
 	disk_threads_fn *fn;
 	void		*ctx;
 	struct wake	*wake;
-	pthread_t	 threads[THREADS];
+	struct work	 works[THREADS];
 	unsigned	 thread_n;
 	pthread_mutex_t	 lock;		/* over all that follows */
 	pthread_cond_t	 work;		/* queue or stop changed */
 	pthread_cond_t	 ended;		/* a request ended */
 	struct list	 queue, done;
-	struct disk_file *running[THREADS];
 	bool		 woken;		/* the wake-up is on its way */
 	bool		 stop;
+	unsigned	 orphans;	/* threads that go on after the pool was closed; the
+					 * last of them frees it */
 };
 
 static int
-move_bytes(struct disk_req *r, int fd)
+move_bytes(struct work *w)
 {
+	struct disk_req *r = &w->copy;
 	bool whole = false;
 
 	while (!whole) {
@@ -47,16 +62,16 @@ move_bytes(struct disk_req *r, int fd)
 		ssize_t n;
 
 		if (inner > 0 && r->op == DISK_READ)
-			n = pread(fd, (char *)v->iov_base + inner,
+			n = pread(w->fd, (char *)v->iov_base + inner,
 			    v->iov_len - inner, off);
 		else if (inner > 0)
-			n = pwrite(fd, (char *)v->iov_base + inner,
+			n = pwrite(w->fd, (char *)v->iov_base + inner,
 			    v->iov_len - inner, off);
 		else if (r->op == DISK_READ)
-			n = preadv(fd, v, (int)(r->iov_n -
+			n = preadv(w->fd, v, (int)(r->iov_n -
 			    (unsigned)r->impl[DISK_IO_PIECE]), off);
 		else
-			n = pwritev(fd, v, (int)(r->iov_n -
+			n = pwritev(w->fd, v, (int)(r->iov_n -
 			    (unsigned)r->impl[DISK_IO_PIECE]), off);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -68,19 +83,17 @@ move_bytes(struct disk_req *r, int fd)
 }
 
 static int
-perform(struct disk_req *r)
+perform(struct work *w)
 {
-	int fd = disk_io_file_of(r)->fd;
-
-	switch (r->op) {
+	switch (w->copy.op) {
 	case DISK_READ:
 	case DISK_WRITE:
-		return move_bytes(r, fd);
+		return move_bytes(w);
 	case DISK_SYNC:
-		return fdatasync(fd) != 0 ? -errno : 0;
+		return fdatasync(w->fd) != 0 ? -errno : 0;
 	case DISK_DISCARD:
-		return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		    (off_t)r->off, (off_t)r->len) != 0 ? -errno : 0;
+		return fallocate(w->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		    (off_t)w->copy.off, (off_t)w->copy.len) != 0 ? -errno : 0;
 	}
 	return -EINVAL;
 }
@@ -101,66 +114,117 @@ woken(struct clock_post *p)
 	t->fn(t->ctx);
 }
 
-struct start {
-	struct disk_threads *t;
-	unsigned	     i;
-};
+static void
+pool_free(struct disk_threads *t)
+{
+	pthread_cond_destroy(&t->work);
+	pthread_cond_destroy(&t->ended);
+	pthread_mutex_destroy(&t->lock);
+	free(t);
+}
+
+/* With the lock. */
+static void
+begin(struct work *w, struct disk_req *r)
+{
+	w->r = r;
+	w->f = disk_io_file_of(r);
+	w->fd = w->f->fd;
+	w->busy = true;
+	w->copy = *r;
+	for (unsigned i = 0; i < r->iov_n && (r->op == DISK_READ ||
+	    r->op == DISK_WRITE); i++)
+		w->iov[i] = r->iov[i];
+	w->copy.iov = w->iov;
+}
+
+/* With the lock. */
+static void
+end(struct work *w, int rc)
+{
+	struct disk_threads *t = w->t;
+
+	w->busy = false;
+	if (w->r == NULL)
+		return;			/* it was left to us */
+	w->r->rc = rc;
+	list_push_back(&t->done, &w->r->node);
+	w->r = NULL;
+	pthread_cond_broadcast(&t->ended);
+	if (!t->woken) {
+		t->woken = true;
+		clock_post(t->clock, &t->wake->post, woken);
+	}
+}
 
 static void *
 thread_main(void *arg)
 {
-	struct start s = *(struct start *)arg;
-	struct disk_threads *t = s.t;
+	struct work *w = arg;
+	struct disk_threads *t = w->t;
 	struct list *n;
+	bool last = false;
 
-	free(arg);
 	pthread_setname_np(pthread_self(), "disk");
 	pthread_mutex_lock(&t->lock);
 	for (;;) {
-		struct disk_req *r;
+		int rc;
 
 		while ((n = list_pop_front(&t->queue)) == NULL && !t->stop)
 			pthread_cond_wait(&t->work, &t->lock);
 		if (n == NULL)
 			break;
-		r = list_entry(n, struct disk_req, node);
-		t->running[s.i] = disk_io_file_of(r);
+		begin(w, list_entry(n, struct disk_req, node));
 		pthread_mutex_unlock(&t->lock);
-		r->rc = perform(r);
+		rc = perform(w);
 		pthread_mutex_lock(&t->lock);
-		t->running[s.i] = NULL;
-		list_push_back(&t->done, &r->node);
-		pthread_cond_broadcast(&t->ended);
-		if (!t->woken) {
-			t->woken = true;
-			clock_post(t->clock, &t->wake->post, woken);
-		}
+		end(w, rc);
 	}
+	last = t->orphans > 0 && --t->orphans == 0;
 	pthread_mutex_unlock(&t->lock);
+	if (last)
+		pool_free(t);
 	return NULL;
 }
 
+/* All that is under way belongs to nobody any more. */
 void
 disk_threads_close(struct disk_threads *t)
 {
+	bool left[THREADS] = { false };
+	unsigned n = 0;
+
 	if (t == NULL)
 		return;
 	pthread_mutex_lock(&t->lock);
 	t->stop = true;
 	pthread_cond_broadcast(&t->work);
-	pthread_mutex_unlock(&t->lock);
 	for (unsigned i = 0; i < t->thread_n; i++)
-		pthread_join(t->threads[i], NULL);
+		n += left[i] = t->works[i].busy;
+	/* Those that end now count themselves as well. */
+	t->orphans = n > 0 ? t->thread_n + 1 : 0;
 	assert(list_empty(&t->queue));
 	assert(list_empty(&t->done));
 	if (t->woken)
 		t->wake->pool = NULL;
 	else
 		free(t->wake);
-	pthread_cond_destroy(&t->work);
-	pthread_cond_destroy(&t->ended);
-	pthread_mutex_destroy(&t->lock);
-	free(t);
+	pthread_mutex_unlock(&t->lock);
+	for (unsigned i = 0; i < t->thread_n; i++) {
+		if (left[i])
+			pthread_detach(t->works[i].thread);
+		else
+			pthread_join(t->works[i].thread, NULL);
+	}
+	if (n == 0) {
+		pool_free(t);
+		return;
+	}
+	pthread_mutex_lock(&t->lock);
+	n = --t->orphans;
+	pthread_mutex_unlock(&t->lock);
+	if (n == 0)
+		pool_free(t);
 }
 
 int
@@ -168,6 +232,7 @@ disk_threads_open(struct disk_threads **out, struct clock *clock,
     disk_threads_fn *wake, void *ctx)
 {
 	struct disk_threads *t = calloc(1, sizeof(*t));
+	pthread_condattr_t attr;
 	int rc = -ENOMEM;
 
 	*out = NULL;
@@ -178,23 +243,22 @@ disk_threads_open(struct disk_threads **out, struct clock *clock,
 	t->ctx = ctx;
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->work, NULL);
-	pthread_cond_init(&t->ended, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&t->ended, &attr);
+	pthread_condattr_destroy(&attr);
 	list_init(&t->queue);
 	list_init(&t->done);
 	if ((t->wake = calloc(1, sizeof(*t->wake))) == NULL)
 		goto fail;
 	t->wake->pool = t;
 	while (t->thread_n < THREADS) {
-		struct start *s = malloc(sizeof(*s));
+		struct work *w = &t->works[t->thread_n];
 
-		if (s == NULL)
+		w->t = t;
+		rc = -pthread_create(&w->thread, NULL, thread_main, w);
+		if (rc != 0)
 			goto fail;
-		*s = (struct start){ t, t->thread_n };
-		rc = -pthread_create(&t->threads[t->thread_n], NULL, thread_main, s);
-		if (rc != 0) {
-			free(s);
-			goto fail;
-		}
 		t->thread_n++;
 	}
 	*out = t;
@@ -225,15 +289,37 @@ static bool
 runs(const struct disk_threads *t, const struct disk_file *f)
 {
 	for (unsigned i = 0; i < THREADS; i++)
-		if (t->running[i] == f)
+		if (t->works[i].r != NULL && t->works[i].f == f)
 			return true;
 	return false;
 }
 
-void
+/* Those that still run belong to nobody from now on. */
+static unsigned
+leave(struct disk_threads *t, const struct disk_file *f)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < THREADS; i++) {
+		if (t->works[i].r == NULL || t->works[i].f != f)
+			continue;
+		t->works[i].r = NULL;
+		n++;
+	}
+	return n;
+}
+
+unsigned
 disk_threads_cancel(struct disk_threads *t, struct disk_file *f,
     struct list *done)
 {
+	struct timespec until;
+	unsigned left;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)DISK_IO_PATIENCE_NS;
+	until.tv_sec += until.tv_nsec / (long)NS_PER_S;
+	until.tv_nsec %= (long)NS_PER_S;
 	pthread_mutex_lock(&t->lock);
 	list_for_each_safe(it, tmp, &t->queue) {
 		struct disk_req *r = list_entry(it, struct disk_req, node);
@@ -244,7 +330,9 @@ disk_threads_cancel(struct disk_threads *t, struct disk_file *f,
 		list_remove(&r->node);
 		list_push_back(done, &r->node);
 	}
-	while (runs(t, f))
-		pthread_cond_wait(&t->ended, &t->lock);
+	while (runs(t, f) && pthread_cond_timedwait(&t->ended, &t->lock, &until) == 0)
+		;
+	left = leave(t, f);
 	pthread_mutex_unlock(&t->lock);
+	return left;
 }

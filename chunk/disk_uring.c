@@ -11,12 +11,15 @@
  * Invariants:
  *  1. A request is in exactly one of todo, flying (the kernel or a thread has it) and
  *     done; inflight counts flying, file->flying those of one file.
- *  2. No callback runs from start() or close(); a closed file has no request anywhere.
+ *  2. No callback runs from start() or close(); a closed file has no request anywhere.  What
+ *     the kernel or a thread does not give back in time is left to it, with its bytes and
+ *     its descriptor: a dying device must not stop the loop.
  *  3. The queue lives while a file or directory refers to it, or it is delivering. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -27,6 +30,12 @@
 #include "conf/err.h"
 
 #define RETRY_NS	NS_PER_MS	/* when the kernel has no memory just now */
+
+/* What the kernel knows of a request.  When nobody waits for it any more, it outlives that. */
+struct flight {
+	struct disk_req	 *r;		/* NULL: free, or nobody waits */
+	struct flight	 *next;		/* free */
+};
 
 struct disk_io {
 	struct loop	  *loop;
@@ -40,17 +49,25 @@ struct disk_io {
 	struct clock_timer retry;
 	struct list	   todo, flying, done;
 	unsigned	   inflight;
+	struct flight	   flights[DISK_IO_DEPTH], *free;
 };
 
 static const struct log *say_to;
 static bool threads_only;
 static atomic_bool said;		/* loops of several threads open disks */
+static atomic_uint left;		/* requests that were never given back */
 
 void
 disk_uring_setup(const struct log *log, bool use_threads_only)
 {
 	say_to = log;
 	threads_only = use_threads_only;
+}
+
+unsigned
+disk_uring_left(void)
+{
+	return atomic_load(&left);
 }
 
 /* ---- one request ---- */
@@ -68,8 +85,9 @@ disk_io_advance(struct disk_req *r, uint64_t n)
 }
 
 static void
-prepare(struct io_uring_sqe *sqe, struct disk_req *r)
+prepare(struct io_uring_sqe *sqe, struct flight *fl)
 {
+	struct disk_req *r = fl->r;
 	int fd = disk_io_file_of(r)->fd;
 	unsigned piece = (unsigned)r->impl[DISK_IO_PIECE];
 	uint64_t inner = r->impl[DISK_IO_INNER];
@@ -101,16 +119,24 @@ prepare(struct io_uring_sqe *sqe, struct disk_req *r)
 		    (off_t)r->len);
 		break;
 	}
-	io_uring_sqe_set_data(sqe, r);
+	io_uring_sqe_set_data(sqe, fl);
 }
 
-/* The kernel is through with @r; @res is what its call returned. */
+/* The kernel is through with @fl; @res is what its call returned. */
 static void
-settle(struct disk_io *io, struct disk_req *r, int res)
+settle(struct disk_io *io, struct flight *fl, int res)
 {
-	struct disk_file *f = disk_io_file_of(r);
-	bool moves = r->op == DISK_READ || r->op == DISK_WRITE;
+	struct disk_req *r = fl->r;
+	struct disk_file *f;
+	bool moves;
 
+	fl->r = NULL;
+	fl->next = io->free;
+	io->free = fl;
+	if (r == NULL)
+		return;
+	f = disk_io_file_of(r);
+	moves = r->op == DISK_READ || r->op == DISK_WRITE;
 	list_remove(&r->node);
 	f->flying--;
 	io->inflight--;
@@ -143,10 +169,10 @@ reap_ring(struct disk_io *io)
 	unsigned head, n = 0;
 
 	io_uring_for_each_cqe(&io->ring, head, cqe) {
-		struct disk_req *r = io_uring_cqe_get_data(cqe);
+		struct flight *fl = io_uring_cqe_get_data(cqe);
 
-		if (r != NULL)		/* NULL: a cancel */
-			settle(io, r, cqe->res);
+		if (fl != NULL)		/* NULL: a cancel */
+			settle(io, fl, cqe->res);
 		n++;
 	}
 	io_uring_cq_advance(&io->ring, n);
@@ -188,15 +214,16 @@ submit_ring(struct disk_io *io)
 	struct io_uring_sqe *sqe;
 	int rc;
 
-	while (io->inflight < DISK_IO_DEPTH && !list_empty(&io->todo)) {
-		struct disk_req *r;
+	while (io->free != NULL && !list_empty(&io->todo)) {
+		struct flight *fl = io->free;
 
 		if ((sqe = io_uring_get_sqe(&io->ring)) == NULL)
 			break;		/* what is in the ring must go first */
-		r = list_entry(list_pop_front(&io->todo), struct disk_req, node);
-		prepare(sqe, r);
-		list_push_back(&io->flying, &r->node);
-		disk_io_file_of(r)->flying++;
+		io->free = fl->next;
+		fl->r = list_entry(list_pop_front(&io->todo), struct disk_req, node);
+		prepare(sqe, fl);
+		list_push_back(&io->flying, &fl->r->node);
+		disk_io_file_of(fl->r)->flying++;
 		io->inflight++;
 	}
 	if (io_uring_sq_ready(&io->ring) == 0)
@@ -308,33 +335,82 @@ drop_of(struct list *from, const struct disk_file *f)
 			list_remove(it);
 }
 
-/* Ask the kernel to give up what it has of @f, and wait until it has let go: some
- * operations can only be waited for. */
-static void
+static bool
+flies(const struct flight *fl, const struct disk_file *f)
+{
+	return fl->r != NULL && disk_io_file_of(fl->r) == f;
+}
+
+/* Whatever the kernel has of @f still is left to it. */
+static unsigned
+leave_ring(struct disk_io *io, struct disk_file *f)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < DISK_IO_DEPTH; i++) {
+		struct flight *fl = &io->flights[i];
+
+		if (!flies(fl, f))
+			continue;
+		list_remove(&fl->r->node);
+		fl->r = NULL;
+		n++;
+	}
+	return n;
+}
+
+/* Ask the kernel to give up what it has of @f, and wait a while until it has let go: some
+ * operations can only be waited for.  Returns how many it has kept. */
+static unsigned
 cancel_ring(struct disk_io *io, struct disk_file *f)
 {
+	uint64_t until = clock_now(clock_of(io)) + DISK_IO_PATIENCE_NS, now;
 	struct io_uring_sqe *sqe;
+	uint64_t count;
 
-	list_for_each(it, &io->flying) {
-		struct disk_req *r = list_entry(it, struct disk_req, node);
+	for (unsigned i = 0; i < DISK_IO_DEPTH; i++) {
+		struct flight *fl = &io->flights[i];
 
-		if (disk_io_file_of(r) != f)
+		if (!flies(fl, f))
 			continue;
 		if ((sqe = io_uring_get_sqe(&io->ring)) == NULL) {
 			io_uring_submit(&io->ring);
 			if ((sqe = io_uring_get_sqe(&io->ring)) == NULL)
 				break;	/* then just wait */
 		}
-		io_uring_prep_cancel(sqe, r, 0);
+		io_uring_prep_cancel(sqe, fl, 0);
 		io_uring_sqe_set_data(sqe, NULL);
 	}
-	while (f->flying > 0) {
-		int rc = io_uring_submit_and_wait(&io->ring, 1);
+	for (;;) {
+		struct pollfd p = { .fd = io->event_fd, .events = POLLIN };
 
-		if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY)
-			abort();	/* the buffers could never be given back */
+		io_uring_submit(&io->ring);
 		reap_ring(io);
+		now = clock_now(clock_of(io));
+		if (f->flying == 0 || now >= until)
+			break;
+		if (poll(&p, 1, (int)((until - now) / NS_PER_MS) + 1) > 0 &&
+		    read(io->event_fd, &count, sizeof(count)) < 0 &&
+		    errno != EAGAIN && errno != EINTR)
+			abort();	/* an eventfd cannot fail otherwise */
 	}
+	return f->flying == 0 ? 0 : leave_ring(io, f);
+}
+
+static unsigned
+cancel_threads(struct disk_io *io, struct disk_file *f)
+{
+	struct list ended;
+	unsigned n;
+
+	list_init(&ended);
+	n = disk_threads_cancel(io->threads, f, &ended);
+	while (list_pop_front(&ended) != NULL) {
+		f->flying--;
+		io->inflight--;
+	}
+	reap(io);
+	return n;
 }
 
 static void
@@ -342,27 +418,26 @@ close_file(struct disk *d)
 {
 	struct disk_file *f = container_of(d, struct disk_file, disk);
 	struct disk_io *io = f->io;
-	struct list ended;
+	unsigned n = 0;
 
 	f->closing = true;
 	drop_of(&io->todo, f);
-	if (f->flying > 0 && io->threads == NULL)
-		cancel_ring(io, f);
-	else if (f->flying > 0) {
-		list_init(&ended);
-		disk_threads_cancel(io->threads, f, &ended);
-		while (list_pop_front(&ended) != NULL) {
-			f->flying--;
-			io->inflight--;
-		}
-		reap(io);
-	}
+	if (f->flying > 0)
+		n = io->threads == NULL ? cancel_ring(io, f) : cancel_threads(io, f);
+	f->flying -= n;
+	io->inflight -= n;
 	assert(f->flying == 0);
 	drop_of(&io->done, f);
 	/* Others' requests may have ended meanwhile, or may go now. */
 	if (!list_empty(&io->done) || !list_empty(&io->todo))
 		clock_defer(clock_of(io), &io->flush, flush);
-	close(f->fd);
+	if (n > 0) {
+		atomic_fetch_add(&left, n);
+		log_error(say_to, "disk closed with requests that it never answered, their "
+		    "memory is left to them", "requests=%u fd=%d", n, f->fd);
+	} else {
+		close(f->fd);
+	}
 	free(f);
 	disk_io_put(io);
 }
@@ -444,6 +519,10 @@ disk_io_get(struct disk_io **out, struct loop *loop)
 	list_init(&io->todo);
 	list_init(&io->flying);
 	list_init(&io->done);
+	for (unsigned i = DISK_IO_DEPTH; i-- > 0;) {
+		io->flights[i].next = io->free;
+		io->free = &io->flights[i];
+	}
 	if (!threads_only && (rc = open_ring(io)) != 0)
 		close_ring(io);
 	if (!atomic_exchange(&said, true)) {

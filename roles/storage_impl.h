@@ -66,6 +66,7 @@ struct storage_disk {
 	bool		open;		/* engine is usable; set before workers serve */
 	uint64_t	storing_bytes;	/* payload of stores in flight */
 	/* for the main loop */
+	bool		flushed;	/* while stopping */
 	atomic_bool	failed;		/* I/O error: refuse everything */
 	atomic_uint_least64_t capacity, used;
 	atomic_uint_least32_t damaged;	/* chunks */

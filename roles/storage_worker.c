@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "chunk/disk_uring.h"
 #include "conf/err.h"
 #include "roles/storage_impl.h"
 
@@ -12,6 +13,7 @@ STAT_DEFINE(storage, STORAGE_STATS)
 
 #define DRAIN_NS	NS_PER_S	/* requests may take this long to end at a stop */
 #define DRAIN_POLL_NS	(2 * NS_PER_MS)
+#define FLUSH_NS	(10 * NS_PER_S)	/* and a disk may take so long then */
 
 int
 storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
@@ -281,14 +283,40 @@ flushed(void *ctx, int rc)
 {
 	struct storage_disk *d = ctx;
 
+static void
+end_flush(struct storage_worker *w)
+{
+	clock_timer_stop(w->clock, &w->beat);
+	storage_worker_stopped(w);
+}
+
 	if (rc != 0)
 		log_warn(&d->w->env->log, "disk not flushed", "disk=%s rc=%s",
 		    d->path, err_name(rc));
 	if (--d->w->flushing == 0)
-		storage_worker_stopped(d->w);
+		end_flush(d->w);
+}
+
+/* A disk that does not answer must not keep the process: what it was asked to make durable was
+ * acknowledged to nobody. */
+static void
+flush_over(struct clock_timer *timer)
+{
+	struct storage_worker *w = container_of(timer, struct storage_worker,
+	    beat);
+
+	for (unsigned i = 0; i < w->disk_n; i++)
+		if (w->disks[i].open && !w->disks[i].flushed)
+			log_error(&w->env->log, "disk does not answer, stops without it",
+			    "disk=%s", w->disks[i].path);
+	w->flushing = 0;
+	end_flush(w);
+	if (d->w->flushing == 0)
+		return;			/* too late */
 }
 
 static void
+	d->flushed = true;
 flush_all(struct storage_worker *w)
 {
 	w->flushing = 1;
@@ -299,10 +327,12 @@ flush_all(struct storage_worker *w)
 		chunk_engine_flush(w->disks[i].engine, flushed, &w->disks[i]);
 	}
 	if (--w->flushing == 0)
-		storage_worker_stopped(w);
+		end_flush(w);
 }
 
 static void
+	clock_timer_start(w->clock, &w->beat, clock_now(w->clock) + FLUSH_NS,
+	    flush_over);
 drain(struct clock_timer *timer)
 {
 	struct storage_worker *w = container_of(timer, struct storage_worker,
@@ -356,7 +386,12 @@ storage_worker_close(struct storage_worker *w)
 	net_server_close(w->server);
 	storage_targets_close(w);
 	chunk_craq_close(w->craq);
-	mem_pool_close(w->pool);
+	/* What a dying disk has not given back it may still write to. */
+	if (disk_uring_left() == 0)
+		mem_pool_close(w->pool);
+	else
+		log_error(&w->env->log, "buffers are left to disks that never answered",
+		    "loop=%u bytes=%llu", w->loop, (unsigned long long)mem_used_bytes(w->pool));
 	for (unsigned i = 0; i < w->disk_n; i++) {
 		if (w->disks[i].dir != NULL)
 			w->disks[i].dir->ops->close(w->disks[i].dir);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "chunk/disk_io.h"
@@ -482,6 +483,73 @@ END_TEST
 static atomic_bool hangs, was_let_go;
 static sem_t hanging, let_go;
 
+/* In place of the library's, likewise. */
+static atomic_bool sync_hangs;
+static atomic_uint syncs_back;
+
+int
+fdatasync(int fd)
+{
+	bool mine = atomic_load(&sync_hangs);
+	int rc;
+
+	if (mine) {
+		sem_post(&hanging);
+		sem_wait(&let_go);
+	}
+	rc = (int)syscall(SYS_fdatasync, fd);
+	if (mine)
+		atomic_fetch_add(&syncs_back, 1);
+	return rc;
+}
+
+/* A device that never answers: closing does not wait for it, nor does anything else; its thread
+ * keeps what it has, and ends by itself when the device is there again. */
+START_TEST(never_answers)
+{
+	struct disk_req *r = calloc(2, sizeof(*r));
+	struct disk *other;
+	struct disk_req w = { .op = DISK_WRITE, .len = DISK_ALIGN, .iov_n = 1 };
+	unsigned before = disk_uring_left();
+	struct iovec iov = { blocks(1), DISK_ALIGN };
+
+	if (!ways[_i].threads)
+		return;			/* nobody can hold up the kernel for us */
+	setup(_i);
+	ck_assert_int_eq(dir->ops->open(dir, "other", true, BLOCKS * DISK_ALIGN,
+	    &other), 0);
+	atomic_store(&syncs_back, 0);
+	atomic_store(&sync_hangs, true);
+	for (unsigned i = 0; i < 2; i++) {
+		r[i].op = DISK_SYNC;
+		disk_start(disk, &r[i], never);
+	}
+	loop_turn(loop, false);
+	for (unsigned i = 0; i < 2; i++)
+		sem_wait(&hanging);
+	atomic_store(&sync_hangs, false);
+	alarm(20);
+	disk_close(disk);
+	alarm(0);
+	memset(r, 0xff, 2 * sizeof(*r));	/* nobody looks at them any more */
+	free(r);
+	ck_assert_uint_eq(disk_uring_left(), before + 2);
+	/* Another file of the same threads goes on. */
+	disk = other;
+	w.iov = &iov;
+	memset(iov.iov_base, 7, DISK_ALIGN);
+	ck_assert_int_eq(run_one(&w), 0);
+	ck_assert_int_eq(sync_now(), 0);
+	teardown();
+	ck_assert_uint_eq(atomic_load(&syncs_back), 0);
+	for (unsigned i = 0; i < 2; i++)
+		sem_post(&let_go);
+	while (atomic_load(&syncs_back) < 2)
+		sched_yield();
+	free(iov.iov_base);
+}
+END_TEST
+
 /* In place of the library's: a dying device lets whoever asks wait. */
 int
 fstatvfs(int fd, struct statvfs *out)
@@ -547,6 +615,7 @@ main(void)
 	sem_init(&hanging, 0, 0);
 	sem_init(&let_go, 0, 0);
 	tcase_add_loop_test(tc, hangs_for_ever, 0, WAYS);
+	tcase_add_loop_test(tc, never_answers, 0, WAYS);
 	tcase_add_loop_test(tc, advance, 0, 7);
 	suite_add_tcase(s, tc);
 	srunner_set_fork_status(sr, CK_NOFORK);

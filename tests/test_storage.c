@@ -520,7 +520,8 @@ START_TEST(disk_is_stuck)
 
 	cluster_open(11, 1);
 	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
-	x = sim_box_conf(T.nodes[node_of(chain_of(0)->targets[1]) - 1].box);
+	h = &T.nodes[node_of(chain_of(0)->targets[1]) - 1];
+	x = sim_box_conf(h->box);
 	x->write_min_ns = x->write_max_ns = 1000 * NS_PER_S;
 	began = sim_clock_now(T.world);
 	while ((rc = put(0, 0, a, sizeof(a), 2, 0)) != 0) {
@@ -552,6 +553,7 @@ START_TEST(disk_fails)
 	began = sim_clock_now(T.world);
 	/* Chain 1 is on the first disk: its client has to come again, no more. */
 	for (unsigned tries = 0; (rc = put(0, 0, b, sizeof(b), 20, 0)) != 0; tries++) {
+	struct host *h;
 		ck_assert_msg(err_next(rc) == ERR_NEXT_REFRESH || err_next(rc) ==
 		    ERR_NEXT_RETRY, "%s", err_name(rc));
 		ck_assert_uint_lt(tries, 100);
@@ -566,6 +568,13 @@ START_TEST(disk_fails)
 	ck_assert_uint_eq(routing_serving_n(chain_of(1)), NODES);
 	for (uint32_t i = 0; i < 2; i++)
 		for (unsigned k = 0; k < NODES - 1 + i; k++) {
+	/* Who stops does not wait for it either. */
+	began = sim_clock_now(T.world);
+	storage_stop(h->storage, role_stopped, h);
+	while (!h->stopped) {
+		ck_assert_uint_lt(sim_clock_now(T.world) - began, 15 * NS_PER_S);
+		sim_clock_run(T.world, 100 * NS_PER_MS);
+	}
 			ck_assert_int_eq(get(k, i, 0, a, sizeof(a)), 0);
 			ck_assert_int_eq(R.item_rc, 0);
 			ck_assert_uint_eq(a[0], i == 0 ? 'b' : 'a');
