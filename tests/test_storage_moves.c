@@ -786,6 +786,91 @@ START_TEST(places_go_on)
 }
 END_TEST
 
+static unsigned
+all_synced(unsigned n)
+{
+	const struct storage_worker *w = &T.nodes[2].storage->workers[0];
+	unsigned most = 0;
+
+	for (unsigned i = 0; T.m.synced < n; i++) {
+		ck_assert_uint_lt(i, 200000);
+		sim_clock_run(T.world, 100 * NS_PER_US);
+		ck_assert_uint_le(w->syncing, STORAGE_SYNCS);
+		if (w->syncing > most)
+			most = w->syncing;
+	}
+	return most;
+}
+
+/* More replicas than places come back: those that wait get theirs as others end, all of them.
+ * Likewise when everyone who gets a place gives it up at once, as there is no lease: they come
+ * again until there is one. */
+START_TEST(places_in_turn)
+{
+	static uint8_t a[1 << SHIFT];
+	const struct storage_worker *w;
+
+	cluster_open_with(91, 1, 15);
+	w = &T.nodes[2].storage->workers[0];
+	for (uint32_t i = 0; i < 90; i++)
+		ck_assert_int_eq(put(i, 0, a, sizeof(a), i + 1, 0), 0);
+	T.m.by_hand = true;
+	node_1_is(TARGET_OFFLINE, 10);
+	sim_clock_run(T.world, 100 * NS_PER_MS);
+	node_1_is(TARGET_SYNCING, 10);
+	ck_assert_uint_eq(all_synced(10), STORAGE_SYNCS);
+	node_1_is(TARGET_OFFLINE, 10);
+	T.m.deaf = true;
+	sim_clock_run(T.world, 2 * LEASE_MS * NS_PER_MS);
+	T.m.synced = 0;
+	node_1_is(TARGET_SYNCING, 10);
+	sim_clock_run(T.world, 300 * NS_PER_MS);
+	ck_assert_uint_eq(T.m.synced, 0);
+	ck_assert_uint_eq(w->syncing, 0);
+	ck_assert(!w->sync_pumping);
+	T.m.deaf = false;
+	(void)all_synced(10);
+	cluster_close();
+}
+END_TEST
+
+/* Two chains that are copied from one node take turns: neither is done while the other has not
+ * begun. */
+START_TEST(chains_in_turn)
+{
+	static uint8_t a[1 << SHIFT];
+	uint64_t done[2] = { 0 }, apart = 0;
+	struct msg_sync_status rows[STORAGE_PROGRESS];
+	struct storage_worker *w;
+
+	cluster_open_with(92, 1, 6);
+	w = &T.nodes[2].storage->workers[0];
+	T.m.by_hand = true;
+	node_1_is(TARGET_OFFLINE, 2);
+	sim_clock_run(T.world, 100 * NS_PER_MS);
+	sim_clock_run(T.world, 2 * LEASE_MS * NS_PER_MS);
+	for (uint32_t i = 0; i < 6 * 40; i++)
+		if (routing_serving_n(chain_of(i)) < NODES)
+			ck_assert_int_eq(put(i, 0, a, sizeof(a), i + 1, 0), 0);
+	node_1_is(TARGET_SYNCING, 2);
+	for (unsigned i = 0; T.m.synced < 2; i++) {
+		unsigned n = storage_sync_rows(w, rows, STORAGE_PROGRESS);
+
+		ck_assert_uint_lt(i, 200000);
+		for (unsigned k = 0; k < n && n == 2; k++)
+			done[k] = rows[k].copied;
+		if (n == 2 && done[0] + done[1] > 0 && (done[0] > done[1] ? done[0] -
+		    done[1] : done[1] - done[0]) > apart)
+			apart = done[0] > done[1] ? done[0] - done[1] :
+			    done[1] - done[0];
+		sim_clock_run(T.world, 100 * NS_PER_US);
+	}
+	ck_assert_uint_gt(done[0] + done[1], 20);
+	ck_assert_uint_le(apart, 12);
+	cluster_close();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -810,6 +895,8 @@ main(void)
 	tcase_add_loop_test(tc, pending_is_settled, 0, 2);
 	tcase_add_test(tc, wrong_place);
 	tcase_add_test(tc, places_go_on);
+	tcase_add_test(tc, places_in_turn);
+	tcase_add_test(tc, chains_in_turn);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_set_fork_status(sr, CK_NOFORK);

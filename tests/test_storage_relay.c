@@ -194,11 +194,34 @@ START_TEST(head_out_of_reach)
 	begun = clock_now(T.client.clock);
 	ck_assert_int_eq(put_via(replica(2), replica(2), 1), ERR_CHAIN_RECOVERING);
 	ck_assert_uint_lt(clock_now(T.client.clock) - begun, 1300 * NS_PER_MS);
+	if (_i == 0)			/* silence may pass */
+		ck_assert_uint_gt(clock_now(T.client.clock) - begun, 850 * NS_PER_MS);
 	ck_assert_int_eq(put_via(replica(1), replica(1), 1), 0);
 	sim_net_heal(T.net);
 	sim_clock_run(T.world, 2 * NS_PER_S);
 	ck_assert_int_eq(put_via(replica(2), replica(2), 1), 0);
 	ck_assert_uint_eq(R.version, 1);
+	cluster_close();
+}
+END_TEST
+
+/* A head that is slow answers pings: who passes on waits for it as long as who asked. */
+START_TEST(slow_head)
+{
+	struct sim_disk_conf *x;
+	uint64_t begun, was;
+
+	open_with_data(8);
+	T.m.no_part = true;
+	x = sim_box_conf(T.nodes[node_at(0) - 1].box);
+	was = x->sync_max_ns;
+	x->sync_min_ns = x->sync_max_ns = 3 * NS_PER_S;
+	begun = clock_now(T.client.clock);
+	ck_assert_int_eq(put_via(replica(2), replica(2), 1), 0);
+	ck_assert_uint_gt(clock_now(T.client.clock) - begun, 2 * NS_PER_S);
+	ck_assert_uint_eq(R.version, 1);
+	x->sync_min_ns = 0;
+	x->sync_max_ns = was;
 	cluster_close();
 }
 END_TEST
@@ -372,6 +395,7 @@ main(void)
 	tcase_add_test(tc, acts_once);
 	tcase_add_test(tc, refusals);
 	tcase_add_loop_test(tc, head_out_of_reach, 0, 2);
+	tcase_add_test(tc, slow_head);
 	tcase_add_loop_test(tc, relay_dies, 0, 16);
 	tcase_add_test(tc, bounds);
 	tcase_add_test(tc, chain_moves);
