@@ -56,7 +56,9 @@ MSG_DECLARE(attr, MSG_ATTR)
 #define MSG_ENTRY_REP(F) \
 	F(attr, attr,    "the inode")                                           \
 	F(u32,  ttl_ms,  "how long it may be cached")                           \
-	F(u8,   created, "create: 1 when it was not there before")
+	F(u8,   created, "create: 1 when it was not there before")               \
+	F(u64,  at,      "last command of its group before which the inode had this epoch; "  \
+	    "1: not known; 0: not told")
 MSG_DECLARE(entry_rep, MSG_ENTRY_REP)
 
 #define MSG_LOOKUP(F) \

@@ -48,7 +48,8 @@ MSG_DECLARE(read_rep, MSG_READ_REP)
 	F(u32,   len,           "bytes of payload, over 0")                     \
 	F(u32,   crc,           "crc32c of the payload")                        \
 	F(u32,   epoch_at,      "version of the chain that the asker knew when it asked for the epoch; 1: an older one; 0: not told") \
-	F(u32,   via,           "replica that passes it on to the head; 0: none")
+	F(u32,   via,           "replica that passes it on to the head; 0: none") \
+	F(u64,   at,            "command of the metadata group by which the inode still had this epoch; 0: not told")
 #define MSG_WRITE_REP(F) \
 	F(u64, version, "committed version that holds it")                      \
 	F(u32, len,     "length of the chunk now")
@@ -128,7 +129,8 @@ MSG_DECLARE(committed_rep, MSG_COMMITTED_REP)
 	F(u32, keep,          "bytes of that chunk that stay")                  \
 	F(u32, epoch,         "new epoch; all ones: the inode is gone")         \
 	F(u32, max,           "most chunks in one call")                        \
-	F(u32, via,           "replica that passes it on to the head; 0: none")
+	F(u32, via,           "replica that passes it on to the head; 0: none") \
+	F(u64, at,            "command of the metadata group by which the inode had the epoch; 0: not told")
 #define MSG_CUT_REP(F) \
 	F(u32, chunks, "how many were touched")                                 \
 	F(u8,  more,   "1: call again")

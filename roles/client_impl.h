@@ -218,6 +218,7 @@ struct client_inode {
 	uint32_t	 refs;
 	struct msg_attr	 attr;		/* newest we heard; ino 0: nothing yet */
 	uint64_t	 epoch_routing;	/* routing we had when we asked for its epoch */
+	uint64_t	 epoch_at;	/* and the command by which it had that; 0: not told */
 	struct layout	 layout;
 	chain_id	*chains;	/* of chunks 0..chain_n-1; 0: not looked up */
 	uint32_t	 chain_n;	/* they repeat after this many */

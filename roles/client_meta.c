@@ -302,6 +302,8 @@ client_mcall_entry(struct client_mcall *m, const struct msg_entry_rep *rep)
 		client_inode_adopt(i, &rep->attr);
 		if (i->attr.epoch == rep->attr.epoch && m->routing > i->epoch_routing)
 			i->epoch_routing = m->routing;
+		if (i->attr.epoch == rep->attr.epoch && rep->at > i->epoch_at)
+			i->epoch_at = rep->at;
 		client_inode_merge(i, &m->entry.attr);
 	}
 	if (m->op != NULL) {

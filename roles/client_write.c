@@ -250,7 +250,7 @@ ext_send(struct client_ext *e)
 			.len = e->len, .crc = e->crc,
 			.epoch_at = chain->changed <= i->epoch_routing ?
 			    chain->version : 1,
-			.via = e->way.via };
+			.via = e->way.via, .at = i->epoch_at };
 		rc = net_call_start(&e->call, c->env.hub, &e->way.addr, MSG_write, &req,
 		    &opts, sent);
 		if (rc == 0) {

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "conf/err.h"
 #include "roles/metadata_impl.h"
@@ -94,9 +95,24 @@ metadata_client(const struct metadata_op *op)
 	return &ctx->client;
 }
 
+/* The last command by which the epoch that @attr names is surely the inode's: who writes in it
+ * says so to storage. */
+static uint64_t
+epoch_at(struct metadata *m, const struct msg_attr *attr)
+{
+	struct inode in;
+
+	/* What is told may be the record of an old answer, or a truncation under way. */
+	if (!S_ISREG(attr->mode) || fs_inode(m->fs, attr->ino, &in) != 0 ||
+	    in.epoch != attr->epoch || inode_cutting(&in))
+		return 1;
+	return group_applied(m->group);
+}
+
 void
 metadata_reply_entry(struct metadata_op *op)
 {
+	op->rep.at = epoch_at(op->m, &op->rep.attr);
 	op->rep.ttl_ms = metadata_session_grant(op->m, metadata_client(op));
 	metadata_reply(op, 0, &op->rep);
 }

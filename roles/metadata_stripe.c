@@ -152,6 +152,7 @@ send(struct metadata_lane *l)
 		.chain = id, .chain_version = c->version, .target = w->target,
 		.ino = s->ino, .index = s->index, .keep = s->keep,
 		.epoch = s->epoch, .max = CUT_MAX, .via = w->via,
+		.at = group_applied(m->group),
 	    }, &opts, answered);
 }
 

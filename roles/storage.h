@@ -23,6 +23,7 @@ struct storage_conf {
 	const struct net_addr *managers;
 	unsigned	 manager_n;
 	const char	*name;
+	unsigned	 cuts;		/* that a loop remembers; 0: as many as usual */
 };
 
 /* Disks must be formatted (chunk_engine_format()).  ready(ctx, 0) on the main loop when

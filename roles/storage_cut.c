@@ -6,9 +6,10 @@
  *
  * A chunk that is gone remembers no epoch.  So that a writer who has not heard of the cut
  * does not bring it back, a worker keeps the last cuts in a table that forgets by
- * overwriting; a removal, whose inode nobody comes to again, does not overwrite a truncation.
- * A write may make anew what fell out of it: of a truncation only one that was answered before
- * it, and comes a second time, late, does harm; of a removal that is garbage.
+ * overwriting, removals first, whose inodes nobody comes to again.  What it keeps of those is
+ * the last command of the metadata group by which one of them had been made: a writer makes a
+ * chunk that is absent only when it knows the epoch of a later one.  Else it asks, and comes
+ * again.
  *
  * The table is that of one head.  The next one has none: there a writer makes a chunk that is
  * absent only when it asked for the epoch under a version of the chain that had this head
@@ -20,7 +21,6 @@
 #include "conf/err.h"
 #include "roles/storage_impl.h"
 
-#define CUT_WAYS	4u	/* rows of the table that an inode may be in */
 #define CUT_OPS		8u	/* chunks of one cut in work at once */
 #define CUT_CHASE	64u	/* writes under way that one call waits for */
 #define CUT_SCAN	512u	/* index rows looked at in one turn of the loop */
@@ -44,16 +44,16 @@ set_of(const struct storage_worker *w, target_id target, ino_id ino)
 {
 	uint64_t h = (ino ^ (uint64_t)target << 40) * 0x9e3779b97f4a7c15ull;
 
-	return &w->cut_rows[(h >> 40) % (STORAGE_CUTS / CUT_WAYS) * CUT_WAYS];
+	return &w->cut_rows[(h >> 40) % (w->cut_row_n / STORAGE_CUT_WAYS) * STORAGE_CUT_WAYS];
 }
 
-/* CUT_WAYS: in none. */
+/* STORAGE_CUT_WAYS: in none. */
 static unsigned
 find(const struct storage_cut_row *set, target_id target, ino_id ino)
 {
 	unsigned i = 0;
 
-	while (i < CUT_WAYS && (set[i].target != target || set[i].ino != ino))
+	while (i < STORAGE_CUT_WAYS && (set[i].target != target || set[i].ino != ino))
 		i++;
 	return i;
 }
@@ -65,43 +65,93 @@ storage_cut_floor(const struct storage_worker *w, target_id target,
 	const struct storage_cut_row *set = set_of(w, target, id.ino);
 	unsigned i = find(set, target, id.ino);
 
-	return i < CUT_WAYS && id.index >= set[i].index ? set[i].epoch : 0;
+	return i < STORAGE_CUT_WAYS && id.index >= set[i].index ? set[i].epoch : 0;
 }
 
 /* The row that is given up for another: one that is free, the oldest removal, or else the oldest
- * truncation; but for a removal that one stays: CUT_WAYS. */
+ * truncation; but for a removal one stays of which nobody said by which command it was:
+ * STORAGE_CUT_WAYS. */
 static unsigned
 oldest(const struct storage_cut_row *set, bool removal)
 {
-	unsigned i = CUT_WAYS;
+	unsigned i = STORAGE_CUT_WAYS;
 
 	while (i-- > 0)
 		if (set[i].target == 0 || set[i].epoch == UINT32_MAX)
 			return i;
-	return removal ? CUT_WAYS : CUT_WAYS - 1;
+	i = STORAGE_CUT_WAYS - 1;
+	return removal && set[i].at == 0 ? STORAGE_CUT_WAYS : i;
+}
+
+static uint32_t
+group_of(ino_id ino)
+{
+	return (uint32_t)(ino >> 48);
+}
+
+static unsigned
+past_of(const struct storage_worker *w, ino_id ino)
+{
+	unsigned i = 0;
+
+	while (i < w->cut_past_n && w->cut_pasts[i].group != group_of(ino))
+		i++;
+	return i;
+}
+
+bool
+storage_cut_forgotten(const struct storage_worker *w, ino_id ino, uint64_t at)
+{
+	unsigned i = past_of(w, ino);
+
+	return at != 0 && i < w->cut_past_n && at < w->cut_pasts[i].at;
+}
+
+/* False: there are too many groups. */
+static bool
+forget(struct storage_worker *w, const struct storage_cut_row *row)
+{
+	unsigned i = past_of(w, row->ino);
+
+	if (row->target == 0 || row->at == 0)
+		return true;
+	if (i == STORAGE_CUT_GROUPS)
+		return false;
+	if (i == w->cut_past_n)
+		w->cut_pasts[w->cut_past_n++] = (struct storage_cut_past){
+		    group_of(row->ino), 0 };
+	if (row->at > w->cut_pasts[i].at)
+		w->cut_pasts[i].at = row->at;
+	return true;
 }
 
 /* One row has one epoch for all chunks from one index on.  Cuts of one inode that begin at
  * different chunks share it: the lowest index, the newest epoch.  That asks more of writers
- * than was cut (they come again in the new epoch), never less. */
-static void
+ * than was cut (they come again in the new epoch), never less.
+ * False: it cannot be remembered. */
+static bool
 remember(struct storage_worker *w, const struct msg_cut *m)
 {
 	struct storage_cut_row *set = &w->cut_rows[set_of(w, m->target, m->ino) -
 	    w->cut_rows];
-	struct storage_cut_row row = { m->target, m->ino, m->index, m->epoch };
+	struct storage_cut_row row = { m->target, m->ino, m->index, m->epoch, m->at };
 	unsigned i = find(set, m->target, m->ino);
 
-	if (i < CUT_WAYS) {
+	if (i < STORAGE_CUT_WAYS) {
 		if (set[i].index < row.index)
 			row.index = set[i].index;
 		if (set[i].epoch > row.epoch)
 			row.epoch = set[i].epoch;
-	} else if ((i = oldest(set, m->epoch == UINT32_MAX)) == CUT_WAYS) {
-		return;
+		if (set[i].at > row.at)
+			row.at = set[i].at;
+	} else if ((i = oldest(set, m->epoch == UINT32_MAX)) == STORAGE_CUT_WAYS) {
+		return true;
+	} else if (!forget(w, &set[i])) {
+		return false;
 	}
 	memmove(set + 1, set, i * sizeof(*set));
 	set[0] = row;
+	return true;
 }
 
 static void
@@ -265,13 +315,14 @@ storage_cut_call(struct storage_worker *w, struct net_req *req)
 	if (rc == 0 && (m->ino == 0 || m->max == 0 || m->epoch == 0 ||
 	    m->keep > 1u << LAYOUT_SHIFT_MAX))
 		rc = -EINVAL;
+	if (rc == 0 && !remember(w, m))
+		rc = ERR_BUSY;
 	if (rc == 0 && (cut = calloc(1, sizeof(*cut))) == NULL)
 		rc = -ENOMEM;
 	if (rc != 0) {
 		net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
 		return;
 	}
-	remember(w, m);
 	cut->w = w;
 	cut->t = t;
 	cut->req = req;

@@ -41,7 +41,9 @@
 #include "roles/storage_scrub.h"
 
 #define STORAGE_OPS_KEEP	256u	/* free operations kept by a worker */
-#define STORAGE_CUTS		16384u	/* recent cuts a worker remembers, 24 bytes each */
+#define STORAGE_CUTS		16384u	/* recent cuts a worker remembers, 32 bytes each */
+#define STORAGE_CUT_WAYS	4u	/* rows of them that an inode may be in */
+#define STORAGE_CUT_GROUPS	64u	/* metadata groups of those it has forgotten */
 #define STORAGE_LEFT_BUCKETS	1024u	/* chunks to settle, by their ids */
 #define STORAGE_SYNCS		8u	/* replicas a worker brings up to date at once */
 #define STORAGE_NEIGHBOURS	16u	/* nodes out of reach that a worker tells of */
@@ -64,9 +66,9 @@ struct storage_disk {
 	struct storage_repair *repair;
 	struct uid128	id;
 	bool		open;		/* engine is usable; set before workers serve */
+	bool		flushed;	/* while stopping */
 	uint64_t	storing_bytes;	/* payload of stores in flight */
 	/* for the main loop */
-	bool		flushed;	/* while stopping */
 	atomic_bool	failed;		/* I/O error: refuse everything */
 	atomic_uint_least64_t capacity, used;
 	atomic_uint_least32_t damaged;	/* chunks */
@@ -153,6 +155,12 @@ struct storage_cut_row {
 	target_id target;
 	ino_id	  ino;
 	uint32_t  index, epoch;
+	uint64_t  at;			/* command of the group */
+};
+/* Of a metadata group: truncations up to that command may have been forgotten. */
+struct storage_cut_past {
+	uint32_t  group;
+	uint64_t  at;
 };
 
 #define STORAGE_STATS(X) \
@@ -214,7 +222,10 @@ struct storage_worker {
 	unsigned	 relay_n;
 	size_t		 relay_bytes;	/* buffers of them */
 	struct list	 cuts;
-	struct storage_cut_row cut_rows[STORAGE_CUTS];
+	struct storage_cut_row *cut_rows;
+	unsigned	 cut_row_n;	/* a multiple of STORAGE_CUT_WAYS */
+	struct storage_cut_past cut_pasts[STORAGE_CUT_GROUPS];
+	unsigned	 cut_past_n;
 	struct list	 left, left_trying;	/* chunks to settle (storage_left.c) */
 	struct storage_left	*left_buckets[STORAGE_LEFT_BUCKETS];
 	unsigned	 left_n, left_busy;
@@ -439,7 +450,8 @@ struct storage_op {
 	/* what is asked for */
 	uint8_t		 shift;
 	uint32_t	 offset, len, crc;
-	uint32_t	 epoch_at;	/* WRITE: as in the message */
+	uint32_t	 epoch_at;	/* WRITE: as in the message, and so is the next */
+	uint64_t	 at;
 	struct mem_buf	 buf;		/* owned */
 	struct mem_buf	 lent;		/* buf, or the asker's */
 	uint8_t		*data;
@@ -523,6 +535,9 @@ void	storage_cut_call(struct storage_worker *w, struct net_req *req);
 /* Writes of older epochs than this to that chunk have been cut off. */
 uint32_t storage_cut_floor(const struct storage_worker *w, target_id target,
 	    struct chunk_id id);
+/* A cut of @ino may be forgotten that was made after command @at of its group; 0: who asks
+ * does not know. */
+bool	storage_cut_forgotten(const struct storage_worker *w, ino_id ino, uint64_t at);
 void	storage_cuts_close(struct storage_worker *w);
 
 /* ---- storage_left.c ---- */

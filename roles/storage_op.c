@@ -143,10 +143,11 @@ look(struct storage_op *op)
 	if (op->craq.kind == CRAQ_WRITE)
 		ev.epoch_floor = storage_cut_floor(w, op->t->v.target,
 		    op->craq.id);
-	/* A chunk that is not here may have been cut off before we were the head: who makes
-	 * it has to have asked for the epoch since. */
-	if (op->craq.kind == CRAQ_WRITE && rc == -ENOENT && op->epoch_at != 0 &&
-	    op->epoch_at < op->t->head_since)
+	/* A chunk that is not here may have been cut off before we were the head, or by a cut
+	 * that is forgotten: who makes it has to have asked for the epoch since. */
+	if (op->craq.kind == CRAQ_WRITE && rc == -ENOENT && ((op->epoch_at != 0 &&
+	    op->epoch_at < op->t->head_since) || storage_cut_forgotten(w, op->craq.id.ino,
+	    op->at)))
 		ev.epoch_floor = UINT32_MAX;
 	step(op, &ev);
 }

@@ -46,6 +46,11 @@ storage_worker_init(struct storage_worker *w, struct storage *st, unsigned loop,
 		rc = net_mem_pool(w->env->hub, w->pool);
 	if (rc != 0)
 		return rc;
+	w->cut_row_n = conf->cuts > 0 ? (conf->cuts + STORAGE_CUT_WAYS - 1) /
+	    STORAGE_CUT_WAYS * STORAGE_CUT_WAYS : STORAGE_CUTS;
+	w->cut_rows = calloc(w->cut_row_n, sizeof(*w->cut_rows));
+	if (w->cut_rows == NULL)
+		return -ENOMEM;
 	/* A request is at most one chunk in work, a cut CUT_OPS and more of them. */
 	rc = chunk_craq_open(&w->craq, (unsigned)c->net_requests_max + 4096);
 	if (rc != 0)
@@ -279,20 +284,23 @@ storage_worker_disks(const struct storage_worker *w)
 /* ---- stopping ---- */
 
 static void
-flushed(void *ctx, int rc)
-{
-	struct storage_disk *d = ctx;
-
-static void
 end_flush(struct storage_worker *w)
 {
 	clock_timer_stop(w->clock, &w->beat);
 	storage_worker_stopped(w);
 }
 
+static void
+flushed(void *ctx, int rc)
+{
+	struct storage_disk *d = ctx;
+
+	if (d->w->flushing == 0)
+		return;			/* too late */
 	if (rc != 0)
 		log_warn(&d->w->env->log, "disk not flushed", "disk=%s rc=%s",
 		    d->path, err_name(rc));
+	d->flushed = true;
 	if (--d->w->flushing == 0)
 		end_flush(d->w);
 }
@@ -311,12 +319,9 @@ flush_over(struct clock_timer *timer)
 			    "disk=%s", w->disks[i].path);
 	w->flushing = 0;
 	end_flush(w);
-	if (d->w->flushing == 0)
-		return;			/* too late */
 }
 
 static void
-	d->flushed = true;
 flush_all(struct storage_worker *w)
 {
 	w->flushing = 1;
@@ -326,13 +331,13 @@ flush_all(struct storage_worker *w)
 		w->flushing++;
 		chunk_engine_flush(w->disks[i].engine, flushed, &w->disks[i]);
 	}
+	clock_timer_start(w->clock, &w->beat, clock_now(w->clock) + FLUSH_NS,
+	    flush_over);
 	if (--w->flushing == 0)
 		end_flush(w);
 }
 
 static void
-	clock_timer_start(w->clock, &w->beat, clock_now(w->clock) + FLUSH_NS,
-	    flush_over);
 drain(struct clock_timer *timer)
 {
 	struct storage_worker *w = container_of(timer, struct storage_worker,
@@ -398,5 +403,6 @@ storage_worker_close(struct storage_worker *w)
 		free(w->disks[i].path);
 	}
 	free(w->disks);
+	free(w->cut_rows);
 	w->env = NULL;
 }

@@ -110,6 +110,7 @@ storage_write_call(struct storage_worker *w, struct net_req *req)
 	op->craq.update = UPDATE_WRITE;
 	op->craq.epoch = m->epoch;
 	op->epoch_at = m->epoch_at;
+	op->at = m->at;
 	op->craq.client = m->client;
 	op->craq.seq = m->seq;
 	op->craq.deadline_ns = req->deadline_ns;

@@ -333,7 +333,7 @@ cut(uint32_t chain, uint32_t index, uint32_t keep, uint32_t epoch, uint32_t max)
 {
 	const struct routing_chain *c = chain_of(chain);
 	struct msg_cut m = { c->id, c->version, c->targets[0], INO, index, keep,
-	    epoch, max, 0 };
+	    epoch, max, 0, 0 };
 
 	return call(m.target, MSG_cut, &m, NULL, 0, NULL, 0);
 }

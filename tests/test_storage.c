@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* test_storage.c - storage nodes, call by call. */
+#include "roles/storage_impl.h"
 #include "tests/storage_rig.h"
 
 START_TEST(write_and_read)
@@ -312,18 +313,26 @@ START_TEST(cut_after_cut)
 }
 END_TEST
 
-/* Cut @ino, of which nothing is stored, and then write to it as if that were not known. */
+/* Cut @ino, of which nothing is stored, by command @at of its group. */
 static int
-cut_and_put(uint64_t ino, uint32_t epoch, bool put_only)
+cut_ino(uint64_t ino, uint32_t epoch, uint64_t at)
 {
 	const struct routing_chain *c = chain_of(0);
 	struct msg_cut q = { c->id, c->version, c->targets[0], ino, 0, 0, epoch, 100,
-	    0 };
-	struct msg_write m = write_msg(0, 0, &epoch, sizeof(epoch), ino, 1);
+	    0, at };
+
+	return call(q.target, MSG_cut, &q, NULL, 0, NULL, 0);
+}
+
+/* Write to it in epoch 1, which it had by command @at. */
+static int
+put_ino(uint64_t ino, uint64_t at)
+{
+	struct msg_write m = write_msg(0, 0, &ino, sizeof(ino), ino, 1);
 
 	m.chunk.ino = ino;
-	return put_only ? call(m.target, MSG_write, &m, &epoch, sizeof(epoch), NULL,
-	    0) : call(q.target, MSG_cut, &q, NULL, 0, NULL, 0);
+	m.at = at;
+	return call(m.target, MSG_write, &m, &ino, sizeof(ino), NULL, 0);
 }
 
 /* It stays cut when other files are, thousands of them, and when more are removed. */
@@ -331,11 +340,39 @@ START_TEST(many_cuts)
 {
 	cluster_open(3, 1);
 	for (uint64_t ino = 10; ino < 10010; ino++)
-		ck_assert_int_eq(cut_and_put(ino, 2, false), 0);
+		ck_assert_int_eq(cut_ino(ino, 2, 0), 0);
 	for (uint64_t ino = 20000; ino < 24000; ino++)
-		ck_assert_int_eq(cut_and_put(ino, UINT32_MAX, false), 0);
+		ck_assert_int_eq(cut_ino(ino, UINT32_MAX, 0), 0);
 	for (uint64_t ino = 10; ino < 10010; ino++)
-		ck_assert_int_eq(cut_and_put(ino, 2, true), ERR_STALE_EPOCH);
+		ck_assert_int_eq(put_ino(ino, 0), ERR_STALE_EPOCH);
+	cluster_close();
+}
+END_TEST
+
+/* More than can be remembered: whoever has not asked for the epoch since what was forgotten
+ * makes no chunk; who has, does.  Of other groups that says nothing. */
+START_TEST(forgotten_cuts)
+{
+	const uint64_t n = 2 * STORAGE_CUTS, other = (uint64_t)7 << 48;
+	uint64_t forgotten = 0;
+
+	cluster_open(3, 1);
+	ck_assert_int_eq(put_ino(5, 1), 0);		/* nothing was forgotten yet */
+	for (uint64_t i = 0; i < n; i++)
+		ck_assert_int_eq(cut_ino(100 + i, 2, 1000 + i), 0);
+	/* A late write of before, wherever it goes. */
+	for (uint64_t i = 0; i < n; i++)
+		ck_assert_int_eq(put_ino(100 + i, 999 + i), ERR_STALE_EPOCH);
+	ck_assert_int_eq(put_ino(6, 999), ERR_STALE_EPOCH);
+	ck_assert_int_eq(put_ino(7, 1000 + n), 0);
+	ck_assert_int_eq(put_ino(8, 0), 0);	/* by a client that cannot know */
+	ck_assert_int_eq(put_ino(5, 1), 0);	/* that one is there */
+	ck_assert_int_eq(put_ino(other | 9, 1), 0);
+	/* Those that are not remembered: somebody who has asked since then. */
+	for (uint64_t i = 0; i < 1000; i++)
+		forgotten += put_ino(100 + i, 1000 + n) == 0;
+	ck_assert_uint_gt(forgotten, 500);
+	ck_assert_int_eq(put_ino(100 + n - 1, 1000 + n), ERR_STALE_EPOCH);
 	cluster_close();
 }
 END_TEST
@@ -515,6 +552,7 @@ START_TEST(disk_is_stuck)
 {
 	struct sim_disk_conf *x;
 	uint8_t a[4096] = { 0 };
+	struct host *h;
 	uint64_t began;
 	int rc;
 
@@ -530,6 +568,13 @@ START_TEST(disk_is_stuck)
 	}
 	ck_assert_uint_gt(sim_clock_now(T.world) - began, 29 * NS_PER_S);
 	ck_assert_uint_eq(routing_serving_n(chain_of(0)), NODES - 1);
+	/* Who stops does not wait for it either. */
+	began = sim_clock_now(T.world);
+	storage_stop(h->storage, role_stopped, h);
+	while (!h->stopped) {
+		ck_assert_uint_lt(sim_clock_now(T.world) - began, 15 * NS_PER_S);
+		sim_clock_run(T.world, 100 * NS_PER_MS);
+	}
 	cluster_close();
 }
 END_TEST
@@ -553,7 +598,6 @@ START_TEST(disk_fails)
 	began = sim_clock_now(T.world);
 	/* Chain 1 is on the first disk: its client has to come again, no more. */
 	for (unsigned tries = 0; (rc = put(0, 0, b, sizeof(b), 20, 0)) != 0; tries++) {
-	struct host *h;
 		ck_assert_msg(err_next(rc) == ERR_NEXT_REFRESH || err_next(rc) ==
 		    ERR_NEXT_RETRY, "%s", err_name(rc));
 		ck_assert_uint_lt(tries, 100);
@@ -568,13 +612,6 @@ START_TEST(disk_fails)
 	ck_assert_uint_eq(routing_serving_n(chain_of(1)), NODES);
 	for (uint32_t i = 0; i < 2; i++)
 		for (unsigned k = 0; k < NODES - 1 + i; k++) {
-	/* Who stops does not wait for it either. */
-	began = sim_clock_now(T.world);
-	storage_stop(h->storage, role_stopped, h);
-	while (!h->stopped) {
-		ck_assert_uint_lt(sim_clock_now(T.world) - began, 15 * NS_PER_S);
-		sim_clock_run(T.world, 100 * NS_PER_MS);
-	}
 			ck_assert_int_eq(get(k, i, 0, a, sizeof(a)), 0);
 			ck_assert_int_eq(R.item_rc, 0);
 			ck_assert_uint_eq(a[0], i == 0 ? 'b' : 'a');
@@ -630,6 +667,7 @@ main(void)
 	tcase_add_test(tc, cut_and_last);
 	tcase_add_test(tc, cut_after_cut);
 	tcase_add_test(tc, many_cuts);
+	tcase_add_test(tc, forgotten_cuts);
 	tcase_add_test(tc, clean_stop);
 	tcase_add_test(tc, two_loops);
 	tcase_add_test(tc, no_lease);

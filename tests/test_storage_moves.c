@@ -477,7 +477,7 @@ START_TEST(cut_before_the_head_changed)
 		ck_assert_int_eq(call(w.target, MSG_write, &w, a, sizeof(a), NULL, 0),
 		    0);
 	}
-	cut = (struct msg_cut){ c->id, c->version, c->targets[0], INO, 1, 0, 5, 10, 0 };
+	cut = (struct msg_cut){ c->id, c->version, c->targets[0], INO, 1, 0, 5, 10, 0, 0 };
 	ck_assert_int_eq(call(cut.target, MSG_cut, &cut, NULL, 0, NULL, 0), 0);
 	host_down(&T.nodes[node_at(0, 0) - 1], KILL);
 	wait_serving(NODES - 1);
@@ -678,7 +678,7 @@ START_TEST(wrong_place)
 		uint32_t v = c->version;
 		struct msg_read rd = { c->id, v, t, { &item, 1 } };
 		struct msg_write wr = write_msg(0, 0, a, sizeof(a), 100 + i, 0);
-		struct msg_cut ct = { c->id, v, t, INO, 1000, 0, 1, 10, 0 };
+		struct msg_cut ct = { c->id, v, t, INO, 1000, 0, 1, 10, 0, 0 };
 		struct msg_last la = { c->id, v, t, INO, 0 };
 		struct msg_committed co = { c->id, v, t, { INO, 0 } };
 		struct msg_list li = { c->id, v, t, 1, { 0, 0 }, 100 };

@@ -101,7 +101,7 @@ START_TEST(passes_on)
 		ck_assert_uint_eq(R.len, sizeof(data));
 	}
 	cut_msg = (struct msg_cut){ chain_of(0)->id, chain_of(0)->version,
-	    replica(0), INO, 0, 100, 7, 10, replica(2) };
+	    replica(0), INO, 0, 100, 7, 10, replica(2), 0 };
 	ck_assert_int_eq(call(replica(2), MSG_cut, &cut_msg, NULL, 0, NULL, 0), 0);
 	ck_assert_uint_eq(R.chunks, 1);
 	ck_assert_int_eq(get(1, 0, 0, got, sizeof(got)), 0);

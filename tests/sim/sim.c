@@ -270,6 +270,7 @@ open_role(struct sim_node *n)
 			.envs = &n->env, .loop_n = 1, .listen = &at,
 			.dir_path = "/node", .disks = disks, .disk_n = n->disk_n,
 			.managers = s->managers, .manager_n = all, .name = name,
+			.cuts = s->seed % 3 == 0 ? 4 : 0,	/* most are forgotten */
 		};
 
 		return storage_open(&n->storage, &sc, node_ready, n);
