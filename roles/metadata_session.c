@@ -318,6 +318,16 @@ metadata_session_hears(struct metadata *m)
 
 /* ---- who may cache ---- */
 
+/* How long we wait for the end of a time to live: clocks may differ in speed by a tenth, and
+ * an answer may be long on its way, so all of it counts. */
+static uint64_t
+grant_ns(uint32_t ttl_ms)
+{
+	uint64_t ns = ttl_ms * NS_PER_MS;
+
+	return ns + ns / 8;
+}
+
 /* Serve what was held, from the loop. */
 static void
 release_held(struct clock_defer *d)
@@ -456,7 +466,7 @@ metadata_session_grant(struct metadata *m, const struct uid128 *client)
 	    struct metadata_session, node)->client))
 		return 0;
 	t->grant_to = *client;
-	t->grant_end_ns = metadata_now(m) + ttl_ms * NS_PER_MS;
+	t->grant_end_ns = metadata_now(m) + grant_ns(ttl_ms);
 	return ttl_ms;
 }
 
@@ -655,7 +665,7 @@ metadata_session_lead(struct metadata *m)
 		return rc;
 	if (!uid128_zero(&t->holder)) {
 		t->grant_to = t->holder;
-		t->grant_end_ns = metadata_now(m) + ttl_ms * NS_PER_MS;
+		t->grant_end_ns = metadata_now(m) + grant_ns(ttl_ms);
 	}
 	t->scanning = true;
 	ghosts_arm(m, metadata_now(m));

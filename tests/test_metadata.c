@@ -393,7 +393,7 @@ START_TEST(second_client_waits)
 	c = create(2, "g", 0);
 	a = lookup(1, "f");
 	ck_assert_uint_eq(entry(a)->ttl_ms, 0);
-	run_ms(ttl / 2 - 20);
+	run_ms(ttl / 2 + ttl / 8 - 20);		/* clocks may differ */
 	ck_assert(!b->answered && !c->answered);
 	run_ms(30);
 	ck_assert(b->answered && c->answered);

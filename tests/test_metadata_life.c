@@ -284,7 +284,7 @@ START_TEST(holder_outlives_us)
 	b = lookup(2, "f");
 	run_ms(10);
 	ck_assert_uint_eq(entry(lookup(1, "f"))->ttl_ms, 0);
-	run_ms(ttl - 100);
+	run_ms(ttl + ttl / 8 - 100);		/* clocks may differ */
 	ck_assert(!b->answered);
 	run_ms(200);
 	ck_assert(b->answered);
