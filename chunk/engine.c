@@ -424,8 +424,9 @@ chunk_engine_close(struct chunk_engine *e)
 	clock_undefer(e->conf.clock, &e->turn);
 	disk_close(e->data);		/* first: it holds our buffers */
 	chunk_presence_close(e);
-	if (e->table != NULL)
-		table_close(e->table);
+	if (e->table != NULL && !table_close(e->table))
+		log_error(e->conf.log, "index closed with changes that it never answered, their "
+		    "memory is left to it", "disk=%s", e->conf.path != NULL ? e->conf.path : "");
 	chunk_commit_fini(e);
 	chunk_get_abandon(e);
 	chunk_put_abandon(e);

@@ -72,14 +72,20 @@ table_open(struct table **out, struct table_store *store, struct clock *clock)
 	return 0;
 }
 
-void
+bool
 table_close(struct table *t)
 {
+	bool whole;
+
 	if (t == NULL)
-		return;
-	t->store->ops->close(t->store);		/* the batch ends here */
+		return true;
+	whole = t->store->ops->close(t->store);	/* the batch ends here */
 	clock_undefer(t->clock, &t->call_ready);
 	clock_undefer(t->clock, &t->free_trash);
+	if (t->closed != NULL)
+		*t->closed = true;
+	if (!whole)
+		return false;
 	omap_fini(&t->trash);
 	for (unsigned i = 0; i < 2; i++) {
 		omap_fini(&t->overlays[i].map);
@@ -91,9 +97,8 @@ table_close(struct table *t)
 		;
 	while (list_pop_front(&t->ready) != NULL)
 		;
-	if (t->closed != NULL)
-		*t->closed = true;
 	free(t);
+	return true;
 }
 
 /* ---- reads ---- */

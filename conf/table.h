@@ -69,9 +69,10 @@ struct table_store_ops {
 	 * @max_bytes of space had to be kept for it.  0, -ENOMEM, -EIO. */
 	int  (*image)(struct table_store *, uint64_t max_bytes,
 	    struct table_image **out);
-	/* Blocks until a batch in flight is done (its fn does not run).  Images are
-	 * closed before. */
-	void (*close)(struct table_store *);
+	/* Blocks until a batch in flight is done (its fn does not run), but not for more
+	 * than some seconds.  Images are closed before.  False: it is not, the device may
+	 * never answer; the batch and what it refers to are never to be freed. */
+	bool (*close)(struct table_store *);
 };
 
 struct table_image_ops {
@@ -108,8 +109,9 @@ struct table_commit {
  * Returns 0 or -ENOMEM. */
 int	table_open(struct table **out, struct table_store *store,
 	    struct clock *clock);
-/* Drop what was not committed; waiting commits never call back. NULL is fine. */
-void	table_close(struct table *t);
+/* Drop what was not committed; waiting commits never call back. NULL is fine.
+ * False: its device has not answered for seconds; memory is left to it. */
+bool	table_close(struct table *t);
 
 /* Value of @key: 0, -ENOENT, -EIO.  What is returned is borrowed until the next
  * call on this table or return to the loop. */

@@ -34,6 +34,7 @@
 #include "conf/table_lmdb_file.h"
 
 #define FULL_TRIES	50u		/* a batch that finds no space: 10 s */
+#define PATIENCE_S	3	/* of who closes, with a batch under way */
 #define FULL_PAUSE_NS	(200 * 1000 * 1000)
 
 /* What a look-up found, out of the map. */
@@ -87,7 +88,9 @@ struct store {
 	pthread_mutex_t	   lock;
 	pthread_cond_t	   wake;
 	struct completion *todo;	/* under lock */
-	bool		   stop;	/* under lock */
+	bool		   stop;	/* under lock, and so are the next two */
+	bool		   writing;
+	bool		   left;	/* nobody waits any more: touch nothing */
 };
 
 static struct store *
@@ -503,13 +506,17 @@ writer(void *arg)
 		if ((c = s->todo) == NULL)
 			break;			/* stopped, and nothing is left */
 		s->todo = NULL;
+		s->writing = true;
 		pthread_mutex_unlock(&s->lock);
 		c->batch->rc = write_batch(s, c->batch);
 		for (unsigned i = 0; c->batch->rc == -ENOSPC && s->no_space &&
 		    i < FULL_TRIES && !pause_full(s); i++)
 			c->batch->rc = write_batch(s, c->batch);
-		clock_post(c->batch->clock, &c->post, completed);
 		pthread_mutex_lock(&s->lock);
+		s->writing = false;
+		if (s->left)
+			break;
+		clock_post(c->batch->clock, &c->post, completed);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return NULL;
@@ -546,18 +553,38 @@ close_env(void *arg)
 	return 0;
 }
 
-static void
+/* The thread has ended; false: it may never, and keeps all that it has. */
+static bool
+join(struct store *s)
+{
+	struct timespec until;
+	bool left;
+
+	pthread_mutex_lock(&s->lock);
+	s->stop = true;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += PATIENCE_S;
+	if (pthread_timedjoin_np(s->thread, NULL, &until) == 0)
+		return true;
+	pthread_mutex_lock(&s->lock);
+	left = s->left = s->writing;
+	pthread_mutex_unlock(&s->lock);
+	if (left)
+		pthread_detach(s->thread);
+	else
+		pthread_join(s->thread, NULL);
+	return !left;
+}
+
+static bool
 close_store(struct table_store *ts)
 {
 	struct store *s = of(ts);
 
-	if (s->started) {
-		pthread_mutex_lock(&s->lock);
-		s->stop = true;
-		pthread_cond_signal(&s->wake);
-		pthread_mutex_unlock(&s->lock);
-		pthread_join(s->thread, NULL);
-	}
+	if (s->started && !join(s))
+		return false;
 	if (s->done_posted)
 		s->done->store = NULL;		/* it frees itself on arrival */
 	else
@@ -570,6 +597,7 @@ close_store(struct table_store *ts)
 	pthread_cond_destroy(&s->wake);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
+	return true;
 }
 
 static const struct table_store_ops ops = {

@@ -49,10 +49,11 @@ used(struct table_store *ts)
 	return 0;
 }
 
-static void
+static bool
 close_store(struct table_store *ts)
 {
 	(void)ts;			/* it is a part of the shadow */
+	return true;
 }
 
 /* No image is made of it. */

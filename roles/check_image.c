@@ -134,7 +134,7 @@ run_used(struct table_store *s)
 	return run_of(s)->n * (uint64_t)BLOCK_BYTES;
 }
 
-static void
+static bool
 run_close(struct table_store *store)
 {
 	struct check_run *s = run_of(store);
@@ -142,6 +142,7 @@ run_close(struct table_store *store)
 	scratch_close(s->bytes);
 	free(s->blocks);
 	free(s);
+	return true;
 }
 
 /* Nothing is ever committed, and no image is made of it. */

@@ -5,11 +5,15 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -284,6 +288,55 @@ END_TEST
 
 enum damage { CUT_ALL, CUT_META, CUT_TAIL, BAD_MAGIC, ZEROS, NEWER };
 
+static atomic_bool hangs, was_let_go;
+static sem_t hanging, let_go;
+
+/* In place of the library's: a device that does not answer. */
+int
+fdatasync(int fd)
+{
+	bool mine = atomic_load(&hangs);
+	int rc;
+
+	if (mine) {
+		sem_post(&hanging);
+		sem_wait(&let_go);
+	}
+	rc = (int)syscall(SYS_fdatasync, fd);
+	if (mine)
+		atomic_store(&was_let_go, true);
+	return rc;
+}
+
+/* Closing does not wait for it for ever; what it had stays where it is, and nothing happens when
+ * it answers after all. */
+START_TEST(never_answers)
+{
+	struct wait w = { 0 };
+
+	sem_init(&hanging, 0, 0);
+	sem_init(&let_go, 0, 0);
+	setup();
+	ck_assert_int_eq(open_table(MIB), 0);
+	ck_assert_int_eq(table_put(table, "a", 1, "b", 1), 0);
+	ck_assert_int_eq(commit(), 0);
+	atomic_store(&hangs, true);
+	ck_assert_int_eq(table_put(table, "a", 1, "c", 1), 0);
+	table_commit(table, &w.commit, called);
+	while (sem_trywait(&hanging) != 0)
+		loop_turn(loop, false);
+	atomic_store(&hangs, false);
+	ck_assert(!table_close(table));
+	table = NULL;
+	ck_assert(!atomic_load(&was_let_go));
+	sem_post(&let_go);
+	while (!atomic_load(&was_let_go))
+		sched_yield();
+	ck_assert_uint_eq(w.called, 0);
+	teardown();
+}
+END_TEST
+
 START_TEST(damaged)
 {
 	static const struct {
@@ -542,6 +595,7 @@ main(void)
 	tcase_add_test(tc, one_owner);
 	tcase_add_test(tc, full);
 	tcase_add_test(tc, close_in_flight);
+	tcase_add_test(tc, never_answers);
 	tcase_add_loop_test(tc, damaged, 0, 6);
 	tcase_add_test(tc, images);
 	tcase_add_loop_test(tc, cleared, 0, 2);

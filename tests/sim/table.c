@@ -249,7 +249,7 @@ write_batch(struct table_store *s, struct table_batch *b)
 	    c->write_max_ns - c->write_min_ns + 1), finish);
 }
 
-static void
+static bool
 close_handle(struct table_store *s)
 {
 	struct handle *h = container_of(s, struct handle, store);
@@ -263,6 +263,7 @@ close_handle(struct table_store *s)
 		h->data->handle = NULL;
 	}
 	free(h);
+	return true;
 }
 
 void
