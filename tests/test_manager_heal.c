@@ -133,7 +133,7 @@ START_TEST(no_space_for_what_others_have)
 	q = (struct msg_synced){ .node = nodes[1].id, .boot = nodes[1].boot, .chain = 1,
 	    .version = 2, .target = 2, .rc = -ENOSPC };
 	ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
-	ck_assert_str_eq(shape(), "1v3:3.1o.2o t1v1:1 1+ 2+ 3+");
+	ck_assert_str_eq(shape(), "1v3:3.2o.1o t1v1:1 1+ 2+ 3+");
 	q = (struct msg_synced){ .node = nodes[2].id, .boot = nodes[2].boot, .chain = 1,
 	    .version = 3, .target = 3, .rc = -ENOSPC };
 	ck_assert_int_eq(call(MSG_synced, &q)->rc, ERR_STALE_CHAIN);
