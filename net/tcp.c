@@ -15,6 +15,8 @@
 #include "conf/err.h"
 #include "net/tcp_chan.h"
 
+STAT_DEFINE(net_tcp, NET_TCP_STATS)
+
 #define BACKLOG		1024
 #define ACCEPTS		64u		/* in one turn */
 #define ACCEPT_PAUSE_NS	(100 * NS_PER_MS)
@@ -520,6 +522,7 @@ tcp_close(struct net_transport *transport)
 	struct tcp *t = container_of(transport, struct tcp, t);
 
 	assert(t->open_n == 0 && list_empty(&t->dirty));
+	stat_remove(&t->stat_set);
 	clock_undefer(t->clock, &t->work);
 	t->closed = true;
 	t->held++;
@@ -532,7 +535,8 @@ static const struct net_transport_ops tcp_ops = {
 };
 
 int
-net_tcp_open(struct net_transport **out, struct loop *loop, const struct log *log)
+net_tcp_open(struct net_transport **out, struct loop *loop, const struct log *log,
+    struct stat_registry *stats)
 {
 	struct tcp *t = calloc(1, sizeof(*t));
 
@@ -543,6 +547,15 @@ net_tcp_open(struct net_transport **out, struct loop *loop, const struct log *lo
 	t->clock = loop_clock(loop);
 	t->log = log;
 	list_init(&t->dirty);
+	stat_attach(stats, &t->stat_set, "fsd_net_tcp", log->who, net_tcp_stat_rows,
+	    &t->stat);
 	*out = &t->t;
 	return 0;
+}
+
+const struct net_tcp_stat *
+net_tcp_stats(const struct net_transport *transport)
+{
+	assert(transport->ops == &tcp_ops);
+	return &container_of((struct net_transport *)(uintptr_t)transport, struct tcp, t)->stat;
 }

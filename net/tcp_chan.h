@@ -15,6 +15,7 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 #include "net/loop.h"
+#include "net/tcp.h"
 #include "net/transport.h"
 
 #define READ_BYTES	(16u << 10)	/* the loop's receive buffer */
@@ -34,6 +35,8 @@ struct tcp {
 	unsigned       open_n;		/* listeners and channels */
 	unsigned       held;
 	bool	       closed;
+	struct net_tcp_stat stat;
+	struct stat_set stat_set;
 	uint8_t	      *spare_run;
 	uint8_t	       buf[READ_BYTES];
 };

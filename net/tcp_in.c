@@ -64,8 +64,11 @@ take_payload(struct tcp_chan *c)
 
 	if (n > c->rx_left)
 		n = c->rx_left;
-	if (c->rx_state == RX_PULL)
+	if (c->rx_state == RX_PULL) {
 		fill(c, c->cur, n);
+		stat_add(&c->tcp->stat.recv_bytes, n);
+		stat_add(&c->tcp->stat.copied_bytes, n);
+	}
 	c->cur += n;
 	c->rx_left -= (uint32_t)n;
 	return c->rx_left == 0;
@@ -193,6 +196,7 @@ receive(struct tcp_chan *c, struct iovec *iov, size_t n)
 	do
 		got = recvmsg(c->fd, &m, 0);
 	while (got < 0 && errno == EINTR);
+	stat_add(&c->tcp->stat.reads, 1);
 	loop_touch(c->tcp->loop);
 	return got < 0 ? -errno : got;
 }
@@ -227,6 +231,7 @@ read_pull(struct tcp_chan *c, size_t *want)
 		room = (size_t)got;
 	}
 	fill(c, NULL, room);
+	stat_add(&c->tcp->stat.recv_bytes, room);
 	c->rx_left -= (uint32_t)room;
 	return got;
 }
@@ -240,6 +245,7 @@ read_drop(struct tcp_chan *c, size_t *want)
 	do		/* tcp(7): thrown away in the kernel, nothing is copied */
 		got = recv(c->fd, c->tcp->buf, *want, MSG_TRUNC);
 	while (got < 0 && errno == EINTR);
+	stat_add(&c->tcp->stat.reads, 1);
 	if (got > 0)
 		c->rx_left -= (uint32_t)got;
 	return got < 0 ? -errno : got;

@@ -59,6 +59,7 @@ net_tcp_send(struct net_chan *chan, struct net_tx *tx)
 	if (chan->out_bytes == 0)
 		chan->tx_since_ns = clock_now(c->tcp->clock);
 	chan->out_bytes += length(tx);
+	stat_add(&c->tcp->stat.sent_bytes, tx->bulk_len);
 	taken = tx->bulk_len == 0 && tx->head_len <= COPY_BYTES &&
 	    append(c, tx->head, tx->head_len);
 	if (!taken) {
@@ -208,6 +209,7 @@ net_tcp_flush(struct tcp_chan *c, size_t turn)
 		do
 			n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
 		while (n < 0 && errno == EINTR);
+		stat_add(&c->tcp->stat.writes, 1);
 		if (n < 0 && errno != EAGAIN)
 			return -errno;
 		if (n > 0)

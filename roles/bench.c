@@ -23,6 +23,7 @@
 
 #include "conf/err.h"
 #include "net/loop.h"
+#include "net/tcp.h"
 #include "roles/bench_bare.h"
 #include "roles/bench_raw.h"
 #include "roles/client.h"
@@ -80,6 +81,7 @@ struct bench {
 	unsigned	 clean;		/* names of prepare() that are gone */
 	uint64_t	 begin_ns, end_ns, measure_ns;
 	uint64_t	 ops, cpu_us;
+	struct net_tcp_stat tcp;	/* when the case began */
 	uint32_t	*lat_us;	/* one per operation, bounded */
 	size_t		 lat_n, lat_cap;
 	ino_id		 dir, files[FILES], stats[STAT_FILES];
@@ -287,6 +289,29 @@ line(struct bench *b, const char *name, double ops, double bytes)
 	    bytes / (1 << 20), ops, percentile(b, 50), percentile(b, 99));
 }
 
+static const struct net_tcp_stat *
+tcp_stats(const struct bench *b)
+{
+	return net_tcp_stats(net_hub_transport(b->env->hub, NET_ADDR_TCP4));
+}
+
+/* What the case cost here, of which the payload's way through TCP. */
+static void
+report_costs(const struct bench *b)
+{
+	double mib = (double)b->ops * current(b)->bytes / (1u << 20);
+	const struct net_tcp_stat *now = tcp_stats(b);
+	uint64_t calls = now->reads + now->writes - b->tcp.reads - b->tcp.writes;
+	uint64_t moved = now->recv_bytes + now->sent_bytes - b->tcp.recv_bytes -
+	    b->tcp.sent_bytes;
+
+	printf("  CPU %.3f s/GiB here", (double)b->cpu_us / 1e6 / (mib / 1024));
+	if (moved > 0)
+		printf(", %.1f calls/MiB and %.2f %% of the bytes copied by TCP",
+		    (double)calls / mib, (double)(now->copied_bytes -
+		    b->tcp.copied_bytes) * 100 / (double)moved);
+}
+
 static void
 report(struct bench *b)
 {
@@ -304,8 +329,7 @@ report(struct bench *b)
 	if (c->floor > 0 && (limit || c->limit < 0))
 		printf("  %s", got >= c->floor ? "ok" : "below floor");
 	if (c->bytes > 0 && b->ops > 0)
-		printf("  CPU %.3f s/GiB here", (double)b->cpu_us / 1e6 /
-		    ((double)b->ops * c->bytes / (1u << 30)));
+		report_costs(b);
 	printf("  (%s)\n", c->what);
 	fflush(stdout);
 }
@@ -374,6 +398,7 @@ case_begin(struct bench *b)
 	b->ops = 0;
 	b->lat_n = 0;
 	b->cpu_us = bench_cpu_us();
+	b->tcp = *tcp_stats(b);
 	b->begin_ns = clock_now(b->env->clock);
 	b->end_ns = b->begin_ns + b->measure_ns;
 	b->running = current(b)->workers;

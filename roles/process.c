@@ -145,7 +145,7 @@ hub_open(struct process_loop *l)
 	memcpy(hc.key, p->key, NET_KEY_BYTES);
 	if ((rc = net_hub_open(&l->hub, &hc)) != 0)
 		return rc;
-	if ((rc = net_tcp_open(&t, l->loop, &l->env.log)) != 0)
+	if ((rc = net_tcp_open(&t, l->loop, &l->env.log, &p->stats)) != 0)
 		return rc;
 	net_hub_add(l->hub, t);
 	if ((rc = net_local_open(&t, loop_clock(l->loop))) != 0)

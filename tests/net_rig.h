@@ -114,7 +114,7 @@ rig_hub(struct rig *r, struct clock *clock, uint32_t node)
 	else if (r->kind == RIG_LOCAL)
 		ck_assert_int_eq(net_local_open(&t, clock), 0);
 	else
-		ck_assert_int_eq(net_tcp_open(&t, r->loop, &r->log), 0);
+		ck_assert_int_eq(net_tcp_open(&t, r->loop, &r->log, NULL), 0);
 	net_hub_add(hub, t);
 	if (r->kind >= RIG_RDMA) {
 		struct net_rdma_conf rdma = { .credits = 16,

@@ -94,6 +94,36 @@ START_TEST(stranger_who_has_listened)
 }
 END_TEST
 
+/* Large payloads are sent from where they are and received into place: nothing is copied but
+ * what comes along with a head, less than the loop's small buffer. */
+START_TEST(payload_goes_straight)
+{
+	const struct net_tcp_stat *c, *s;
+	struct msg_read m = { .chain = 1 };
+	struct ask asks[8] = { { .rc = 1 } };
+	struct iovec room[8];
+
+	check_alive();
+	c = net_tcp_stats(net_hub_transport(rig.chub, NET_ADDR_TCP4));
+	s = net_tcp_stats(net_hub_transport(rig.shub, NET_ADDR_TCP4));
+	ck_assert_uint_eq(c->recv_bytes, 0);
+	done = 0;
+	for (unsigned i = 0; i < 8; i++) {
+		room[i] = (struct iovec){ mine + i * MIB, MIB };
+		start(&asks[i], MSG_read, &m, &room[i], 30000);
+	}
+	rig_until(&rig, &done, 8);
+	for (unsigned i = 0; i < 8; i++)
+		ck_assert(asks[i].rc == 0 && asks[i].bulk == MIB);
+	ck_assert(memcmp(mine, shelf, MIB) == 0);
+	ck_assert_uint_eq(s->sent_bytes, 8 * MIB);
+	ck_assert_uint_eq(c->recv_bytes, 8 * MIB);
+	ck_assert_uint_le(c->copied_bytes, 8 * (16u << 10));
+	ck_assert_uint_eq(s->copied_bytes, 0);
+	ck_assert(c->reads > 0 && s->writes > 0);
+}
+END_TEST
+
 START_TEST(silence)
 {
 	int fd = raw_connect(0);
@@ -530,6 +560,7 @@ main(void)
 	tcase_add_loop_test(t, stranger, 0, N(strangers));
 	tcase_add_loop_test(t, stranger_with_lengths, 0, 4);
 	tcase_add_test(t, stranger_who_has_listened);
+	tcase_add_test(t, payload_goes_straight);
 	tcase_add_test(t, silence);
 	tcase_add_test(t, crowd);
 	tcase_add_test(t, wrong_keys_are_logged_once);
