@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/rand.h"
+#include "net/call.h"
 #include "net/frame.h"
 #include "net/transport.h"
 #include "tests/sim/clock.h"
@@ -584,6 +586,26 @@ swt_transport(struct swt *s, uint32_t id)
 	h->port_rate = s->bytes_per_us;
 	s->hosts[id] = h;
 	return &h->t;
+}
+
+static void
+swt_nonce(void *ctx, void *out, size_t n)
+{
+	rand_bytes(ctx, out, n);
+}
+
+/* The hub of a new host. */
+static struct net_hub *
+swt_hub(struct swt *s, uint32_t id, struct rand *rnd, uint32_t calls_max, uint64_t window)
+{
+	struct net_hub_conf conf = { .clock = s->clock, .rand = rnd, .nonce = swt_nonce,
+		.nonce_ctx = rnd, .calls_max = calls_max, .receive_window = window };
+	struct net_hub *hub;
+
+	if (net_hub_open(&hub, &conf) != 0)
+		abort();
+	net_hub_add(hub, swt_transport(s, id));
+	return hub;
 }
 
 static void

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "net/addr.h"
+#include "tests/suite.h"
 
 static const struct good_case {
 	const char *text;
@@ -110,19 +111,11 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("addr");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_loop_test(t, good, 0, N(goods));
 	tcase_add_loop_test(t, bad, 0, N(bads));
 	tcase_add_test(t, length);
 	tcase_add_test(t, equality);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("addr", t);
 }

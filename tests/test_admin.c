@@ -3,6 +3,7 @@
  * text and as JSON, what is asked for, and what becomes of wrong arguments. */
 #include "roles/admin.h"
 #include "tests/net_rig.h"
+#include "tests/suite.h"
 
 static struct {
 	struct rig rig;
@@ -499,10 +500,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("admin");
 	TCase *tc = tcase_create("commands");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, golden, 0, N(shows));
@@ -512,11 +510,5 @@ main(void)
 	tcase_add_test(tc, changes);
 	tcase_add_loop_test(tc, refused, 0, N(refusals));
 	tcase_add_test(tc, closed);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("admin", tc);
 }

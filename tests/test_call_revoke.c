@@ -3,6 +3,7 @@
  * deadline, or because nobody wants the answer any more.  The connection stays, and nothing
  * of what was lent is touched afterwards. */
 #include "tests/call_rig.h"
+#include "tests/suite.h"
 
 /* What is on its way when memory is wanted back: a guest that emulates its processor must
  * have moved it in a fraction of the time that a peer is given. */
@@ -478,10 +479,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("call_revoke");
 	TCase *t = tcase_create("every transport"), *one = tcase_create("one");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -489,14 +487,8 @@ main(void)
 	tcase_add_loop_test(t, abandon_anywhere, rig_first(), rig_kinds());
 	tcase_add_loop_test(t, abandon_many, rig_first(), rig_kinds());
 	tcase_add_loop_test(t, held_behind_a_payload, rig_first(), rig_kinds());
-	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(one, setup, teardown);
 	tcase_add_loop_test(one, peer_does_not_let_go, 0, 2);
 	tcase_add_loop_test(one, while_it_is_revoked, 0, 4);
-	suite_add_tcase(s, one);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run_all("call_revoke", t, one, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* test_client_io.c - data of files: written, truncated, written back. */
 #include "tests/client_rig.h"
+#include "tests/suite.h"
 
 /* ---- data ---- */
 
@@ -384,10 +385,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("client_io");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, written_data_is_read);
@@ -409,11 +407,5 @@ main(void)
 	tcase_add_test(tc, unchanged_content_is_known);
 	tcase_add_test(tc, release_settles);
 	tcase_add_test(tc, stop_writes_back);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("client_io", tc);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* test_client_meta.c - metadata calls of the client: retries, and servers that change. */
 #include "tests/client_rig.h"
+#include "tests/suite.h"
 
 /* ---- metadata calls ---- */
 
@@ -269,10 +270,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("client_meta");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 #define LOOP(t, rows) tcase_add_loop_test(tc, t, 0, sizeof(rows) / sizeof(rows[0]))
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -286,11 +284,5 @@ main(void)
 	tcase_add_test(tc, gives_up_when_told_to);
 	tcase_add_test(tc, names_are_checked);
 	tcase_add_test(tc, ttl_is_what_is_left);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("client_meta", tc);
 }

@@ -2,6 +2,7 @@
 /* test_client_relay.c - the client when a server does not answer it, though others reach it:
  * chain 1 is nodes 1, 2, 3 and chain 2 nodes 2, 3, 1. */
 #include "tests/client_rig.h"
+#include "tests/suite.h"
 
 static uint64_t
 relayed_n(void)
@@ -409,10 +410,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("client_relay");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, writes_go_round, 0, sizeof(cuts) / sizeof(cuts[0]));
@@ -430,11 +428,5 @@ main(void)
 	tcase_add_test(tc, a_leader_that_is_not_up);
 	tcase_add_test(tc, calls_wait_for_an_election);
 	tcase_add_loop_test(tc, closes, 0, 30);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("client_relay", tc);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* test_client_session.c - sessions of the client: told again, ended, closed at any time. */
 #include "tests/client_rig.h"
+#include "tests/suite.h"
 
 /* ---- several metadata servers ---- */
 
@@ -318,10 +319,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("client_session");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 #define LOOP(t, rows) tcase_add_loop_test(tc, t, 0, sizeof(rows) / sizeof(rows[0]))
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -334,11 +332,5 @@ main(void)
 	tcase_add_test(tc, a_new_run_takes_nothing_away);
 	tcase_add_loop_test(tc, close_at_any_time, 0, 60);
 	tcase_add_loop_test(tc, close_from_a_callback, 0, 3);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("client_session", tc);
 }

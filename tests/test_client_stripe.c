@@ -6,6 +6,7 @@
 
 #include "roles/client_pick.h"
 #include "roles/client_stripe.h"
+#include "tests/suite.h"
 
 #define KB 1024ull
 
@@ -100,18 +101,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("client_stripe");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_loop_test(tc, pieces, 0, sizeof(walks) / sizeof(walks[0]));
 	tcase_add_loop_test(tc, picking, 0, sizeof(picks) / sizeof(picks[0]));
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("client_stripe", tc);
 }

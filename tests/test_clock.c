@@ -9,6 +9,7 @@
 
 #include "conf/heap.h"
 #include "conf/rand.h"
+#include "tests/suite.h"
 
 static char trace[512];			/* what ran, in order */
 
@@ -238,10 +239,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("clock");
 	TCase *tc = tcase_create("clock");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_loop_test(tc, heap_order, 0, 20);
 	tcase_add_test(tc, timers);
@@ -249,10 +247,5 @@ main(void)
 	tcase_add_test(tc, defers);
 	tcase_add_test(tc, killed);
 	tcase_add_test(tc, paused);
-	suite_add_tcase(s, tc);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("clock", tc);
 }

@@ -11,6 +11,7 @@
 #include "conf/err.h"
 #include "conf/parse.h"
 #include "conf/rand.h"
+#include "tests/suite.h"
 
 #define MANUAL "man/fsd.conf.5"
 
@@ -413,10 +414,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("conf");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, files, 1, file_count() + 1);
@@ -432,10 +430,5 @@ main(void)
 	tcase_add_test(t, flags);
 	tcase_add_test(t, manual_page);
 	tcase_add_test(t, help_text);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("conf", t);
 }

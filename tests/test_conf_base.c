@@ -16,6 +16,7 @@
 #include "conf/map.h"
 #include "conf/mem.h"
 #include "conf/rand.h"
+#include "tests/suite.h"
 
 /* ---- map ---- */
 
@@ -505,10 +506,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("conf_base");
 	TCase *tc = tcase_create("conf_base");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_loop_test(tc, map_model, 0, 4);
 	tcase_add_test(tc, bytes_round);
@@ -524,10 +522,5 @@ main(void)
 	tcase_add_test(tc, lists);
 	tcase_add_test(tc, logs);
 	tcase_add_loop_test(tc, log_lines, 0, 3);
-	suite_add_tcase(s, tc);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("conf_base", tc);
 }

@@ -6,6 +6,7 @@
  * back SYNCING and serve again, by the manager's rules.
  * SEED=n runs one seed, N=n so many, VERBOSE=1 tells the story. */
 #include "tests/craq_model_chain.h"
+#include "tests/suite.h"
 
 static void report(void);
 
@@ -633,18 +634,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("craq_model");
 	TCase *tc = tcase_create("model");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 600);
 	tcase_add_test(tc, any_seed);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("craq_model", tc);
 }

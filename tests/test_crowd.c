@@ -11,6 +11,7 @@
 #include "conf/rand.h"
 #include "net/msg_all.h"
 #include "net/serve.h"
+#include "tests/suite.h"
 #include "tests/switch_rig.h"
 
 #define MIB		(1u << 20)
@@ -69,25 +70,6 @@ static uint8_t *shelf, *floor_of;
 static uint64_t disk_free_ns, lent, lent_peak;
 static bool counts, over;
 static unsigned active;
-
-static void
-nonce(void *ctx, void *out, size_t n)
-{
-	rand_bytes(ctx, out, n);
-}
-
-static struct net_hub *
-make_hub(uint32_t id, uint64_t window)
-{
-	struct net_hub_conf conf = { .clock = sim_clock_world(world), .rand = &rnd,
-		.nonce = nonce, .nonce_ctx = &rnd, .calls_max = REQS_MAX,
-		.receive_window = window };
-	struct net_hub *hub;
-
-	ck_assert_int_eq(net_hub_open(&hub, &conf), 0);
-	net_hub_add(hub, swt_transport(&swt, id));
-	return hub;
-}
 
 /* ---- the server: one disk, requests in the order in which they come ---- */
 
@@ -210,7 +192,7 @@ begin(const struct crowd_case *c)
 		struct asker *a = &askers[i];
 		bool other = i < OTHERS;
 
-		a->hub = make_hub(i + 1, RECEIVE_WINDOW);
+		a->hub = swt_hub(&swt, i + 1, &rnd, REQS_MAX, RECEIVE_WINDOW);
 		a->depth = other ? c->depth : DEPTH;
 		a->bytes = other ? c->bytes : MIB;
 		a->asks = swt_must(calloc(a->depth, sizeof(*a->asks)));
@@ -266,7 +248,7 @@ START_TEST(each_gets_as_much)
 	uint64_t sum = 0, mean = 0, refused = 0, speed, ns = 200 * NS_PER_MS;
 
 	begin(c);
-	conf.hub = make_hub(SERVER, 0);
+	conf.hub = swt_hub(&swt, SERVER, &rnd, REQS_MAX, 0);
 	ck_assert_int_eq(net_server_open(&server, &conf), 0);
 	net_server_handle(server, MSG_fetch >> 8, handler, NULL);
 	ask_all();
@@ -309,22 +291,15 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("crowd");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int bad;
+	int rc;
 
 	shelf = swt_must(calloc(1, 4 * MIB));
 	floor_of = swt_must(calloc(1, 4 * MIB));
 	tcase_set_timeout(t, 120);
-	tcase_add_loop_test(t, each_gets_as_much, 0,
-	    (int)(sizeof(cases) / sizeof(cases[0])));
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	bad = srunner_ntests_failed(sr);
-	srunner_free(sr);
+	tcase_add_loop_test(t, each_gets_as_much, 0, (int)(sizeof(cases) / sizeof(cases[0])));
+	rc = suite_run("crowd", t);
 	free(shelf);
 	free(floor_of);
-	return bad != 0;
+	return rc;
 }

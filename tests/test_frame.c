@@ -9,6 +9,7 @@
 #include "conf/err.h"
 #include "conf/rand.h"
 #include "net/frame.h"
+#include "tests/suite.h"
 
 /* "FSD1", crc, msg_len 3 + 8, bulk_len 0x01020304, id, method 0x0301, kind, pieces, arg,
  * message, piece {0, 0x11223344}. */
@@ -250,10 +251,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("frame");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_test(t, golden_bytes);
 	tcase_add_loop_test(t, golden_words, 0, N(words));
@@ -262,10 +260,5 @@ main(void)
 	tcase_add_loop_test(t, peek_bounds, 0, N(peeks));
 	tcase_add_loop_test(t, kinds, 0, N(sounds));
 	tcase_add_loop_test(t, scatter, 0, N(scatters));
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("frame", t);
 }

@@ -14,6 +14,7 @@
 #include "meta/log.h"
 #include "tests/sim/clock.h"
 #include "tests/sim/disk.h"
+#include "tests/suite.h"
 
 #define INDEX_MAX	100000u
 #define REQS		64u
@@ -635,11 +636,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("group");
 	TCase *calm = tcase_create("calm"), *any = tcase_create("any");
-	SRunner *sr = srunner_create(s);
 	const char *n = getenv("N"), *seed = getenv("SEED");
-	int failed, seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 100;
+	int seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 100;
 
 	tcase_add_checked_fixture(calm, setup, teardown);
 	tcase_add_test(calm, applied_in_order_once_durable);
@@ -653,13 +652,7 @@ main(void)
 	tcase_add_loop_test(calm, failures_break_it_once, 0, 5);
 	tcase_add_test(calm, a_log_that_lacks_what_the_table_has);
 	tcase_add_test(calm, entries_of_a_newer_release);
-	suite_add_tcase(s, calm);
 	tcase_add_loop_test(any, any_end, 0,
 	    seed != NULL && *seed != '\0' ? 1 : seeds);
-	suite_add_tcase(s, any);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run_all("group", calm, any, NULL);
 }

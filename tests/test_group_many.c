@@ -4,6 +4,7 @@
  * stays, and reads are linearizable, whatever is cut or loses power.  N=n runs n seeds,
  * SEED=n just that one. */
 #include "tests/group_rig.h"
+#include "tests/suite.h"
 
 /* ---- calm ---- */
 
@@ -582,11 +583,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("group_many");
 	TCase *calm = tcase_create("calm"), *any = tcase_create("any");
-	SRunner *sr = srunner_create(s);
 	const char *n = getenv("N"), *seed = getenv("SEED");
-	int failed, seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 12;
+	int seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 12;
 
 	tcase_set_timeout(calm, 120);
 	tcase_set_timeout(any, 120);
@@ -607,13 +606,7 @@ main(void)
 	tcase_add_test(calm, the_leader_leaves);
 	tcase_add_test(calm, another_group_is_refused);
 	tcase_add_test(calm, founds_when_told);
-	suite_add_tcase(s, calm);
 	tcase_add_loop_test(any, any_trouble, 0,
 	    seed != NULL && *seed != '\0' ? 1 : seeds);
-	suite_add_tcase(s, any);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run_all("group_many", calm, any, NULL);
 }

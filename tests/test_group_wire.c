@@ -4,6 +4,7 @@
 #include "conf/crc32c.h"
 #include "meta/group_impl.h"
 #include "tests/group_rig.h"
+#include "tests/suite.h"
 
 #define LONG	(META_LOG_PAYLOAD_MAX + 1)
 
@@ -208,19 +209,11 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("group_wire");
 	TCase *tc = tcase_create("wire");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, step, 0, N(steps));
 	tcase_add_loop_test(tc, piece, 0, N(pieces));
-	suite_add_tcase(s, tc);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("group_wire", tc);
 }

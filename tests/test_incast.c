@@ -10,6 +10,7 @@
 #include "conf/rand.h"
 #include "net/msg_all.h"
 #include "net/serve.h"
+#include "tests/suite.h"
 #include "tests/switch_rig.h"
 
 #define KIB		(1u << 10)
@@ -59,25 +60,6 @@ static uint8_t *shelf, *floor_of;
 static unsigned done, failed;
 static uint64_t times[SERVERS * CALLS];
 static struct result *now;
-
-static void
-nonce(void *ctx, void *out, size_t n)
-{
-	rand_bytes(ctx, out, n);
-}
-
-static struct net_hub *
-make_hub(uint32_t id, uint64_t window)
-{
-	struct net_hub_conf conf = { .clock = sim_clock_world(world), .rand = &rnd,
-		.nonce = nonce, .nonce_ctx = &rnd, .calls_max = SERVERS * CALLS,
-		.receive_window = window };
-	struct net_hub *hub;
-
-	ck_assert_int_eq(net_hub_open(&hub, &conf), 0);
-	net_hub_add(hub, swt_transport(&swt, id));
-	return hub;
-}
 
 /* ---- servers ---- */
 
@@ -203,7 +185,7 @@ run(struct result *r, uint64_t queue_max, uint64_t window)
 	rand_seed(&rnd, 1);
 	world = sim_clock_open();
 	swt_init(&swt, sim_clock_world(world), RATE, DELAY_NS, queue_max);
-	client = make_hub(0, window);
+	client = swt_hub(&swt, 0, &rnd, SERVERS * CALLS, window);
 	for (unsigned i = 0; i < SERVERS; i++) {
 		struct server *s = &servers[i];
 		struct net_server_conf conf = {
@@ -211,7 +193,7 @@ run(struct result *r, uint64_t queue_max, uint64_t window)
 			.conns_max = 8, .reqs_max = 64, .conn_reqs_max = 64,
 			.hello_ms = 60000, .payload_ms = 60000 };
 
-		conf.hub = s->hub = make_hub(i + 1, 0);
+		conf.hub = s->hub = swt_hub(&swt, i + 1, &rnd, SERVERS * CALLS, 0);
 		ck_assert_int_eq(net_server_open(&s->server, &conf), 0);
 		net_server_handle(s->server, MSG_fetch >> 8, handler, NULL);
 		s->addr = conf.listen;
@@ -288,22 +270,15 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("incast");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int bad;
+	int rc;
 
 	shelf = swt_must(calloc(1, BYTES));
 	floor_of = swt_must(calloc(1, BYTES));
 	tcase_set_timeout(t, 120);
-	tcase_add_loop_test(t, two_hundred_to_one, 0,
-	    (int)(sizeof(cases) / sizeof(cases[0])));
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	bad = srunner_ntests_failed(sr);
-	srunner_free(sr);
+	tcase_add_loop_test(t, two_hundred_to_one, 0, (int)(sizeof(cases) / sizeof(cases[0])));
+	rc = suite_run("incast", t);
 	free(shelf);
 	free(floor_of);
-	return bad != 0;
+	return rc;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "net/routing.h"
+#include "tests/suite.h"
 
 static const struct golden {
 	const char *what;
@@ -112,10 +113,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("layout");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_loop_test(t, golden_slots, 0,
 	    (int)(sizeof(goldens) / sizeof(goldens[0])));
@@ -123,10 +121,5 @@ main(void)
 	tcase_add_test(t, odd_stripes);
 	tcase_add_test(t, chain_of_chunk);
 	tcase_add_test(t, from_attributes);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("layout", t);
 }

@@ -16,6 +16,7 @@
 #include "net/loop.h"
 #include "net/msg_all.h"
 #include "net/serve.h"
+#include "tests/suite.h"
 
 #define CALLS	12u
 #define BYTES	(640u << 10)
@@ -345,20 +346,12 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("local");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int bad;
 
 	log_init(&quiet, "local");
 	quiet.level = LOG_ERROR;
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, number_in_use);
 	tcase_add_test(t, two_threads);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	bad = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return bad != 0;
+	return suite_run("local", t);
 }

@@ -2,6 +2,7 @@
 /* test_log_any.c - the durable log over a disk that turns bits, tears and forgets.  N=n runs n
  * seeds of crashes, SEED=n just that one. */
 #include "tests/log_rig.h"
+#include "tests/suite.h"
 
 /* ---- damage ---- */
 
@@ -200,23 +201,15 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("log_any");
 	TCase *damaged = tcase_create("damage"), *any = tcase_create("any");
-	SRunner *sr = srunner_create(s);
 	const char *n = getenv("N"), *seed = getenv("SEED");
-	int failed, seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 120;
+	int seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 120;
 
 	tcase_add_checked_fixture(damaged, setup, teardown);
 	tcase_add_loop_test(damaged, damage, 0,
 	    (int)(sizeof(damages) / sizeof(damages[0])));
 	tcase_add_loop_test(damaged, one_header_is_enough, 0, 2);
-	suite_add_tcase(s, damaged);
 	tcase_add_loop_test(any, any_end, 0,
 	    seed != NULL && *seed != '\0' ? 1 : seeds);
-	suite_add_tcase(s, any);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run_all("log_any", damaged, any, NULL);
 }

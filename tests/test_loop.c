@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "conf/list.h"
+#include "tests/suite.h"
 
 static char trace[256];
 static struct loop *loop;
@@ -427,10 +428,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("loop");
 	TCase *tc = tcase_create("loop");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_test(tc, timers);
 	tcase_add_test(tc, defers);
@@ -445,10 +443,5 @@ main(void)
 	tcase_add_test(tc, spin_starves_nobody);
 	tcase_add_test(tc, threads);
 	tcase_add_test(tc, stop_first);
-	suite_add_tcase(s, tc);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("loop", tc);
 }

@@ -3,6 +3,7 @@
  * N=n runs n seeds of crashes, SEED=n just that one. */
 #include "roles/manager_state.h"
 #include "tests/manager_rig.h"
+#include "tests/suite.h"
 
 /* ---- chains ---- */
 
@@ -645,11 +646,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("manager");
 	TCase *calm = tcase_create("calm"), *any = tcase_create("any");
-	SRunner *sr = srunner_create(s);
 	const char *n = getenv("N"), *seed = getenv("SEED");
-	int failed, seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 60;
+	int seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 60;
 
 	tcase_add_checked_fixture(calm, setup, teardown);
 	tcase_add_test(calm, three_nodes_make_chains);
@@ -676,15 +675,9 @@ main(void)
 	tcase_add_test(calm, a_disk_may_move_from_a_live_node);
 	tcase_add_test(calm, disks_are_bounded);
 	tcase_add_loop_test(calm, wrong_registrations, 0, N(wrongs));
-	suite_add_tcase(s, calm);
 	tcase_set_timeout(calm, 60);
 	tcase_add_checked_fixture(any, NULL, teardown);
 	tcase_add_loop_test(any, any_end, 0,
 	    seed != NULL && *seed != '\0' ? 1 : seeds);
-	suite_add_tcase(s, any);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run_all("manager", calm, any, NULL);
 }

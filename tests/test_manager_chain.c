@@ -12,6 +12,7 @@
 
 #include "conf/err.h"
 #include "conf/rand.h"
+#include "tests/suite.h"
 
 /* A chain as text: targets 1.. with S L Y W O A for its states, in chain order. */
 static const char letters[] = "?SLYWOA";
@@ -582,10 +583,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("manager_chain");
 	TCase *t = tcase_create("pure");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_loop_test(t, named_cases, 0, N(cases));
 	tcase_add_loop_test(t, every_chain, 1, 5);
@@ -594,12 +592,6 @@ main(void)
 	tcase_add_test(t, held);
 	tcase_add_test(t, new_chains_serve);
 	tcase_add_test(t, every_line_was_taken);
-	suite_add_tcase(s, t);
 	tcase_set_timeout(t, 60);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("manager_chain", t);
 }

@@ -9,6 +9,7 @@
 #define ASK_NS	 (2 * NS_PER_S)
 
 #include "tests/host_rig.h"
+#include "tests/suite.h"
 
 static unsigned listed;			/* managers that are configured */
 static bool mixed;			/* the third lists them the other way round */
@@ -414,11 +415,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("manager_group");
 	TCase *calm = tcase_create("calm"), *any = tcase_create("any");
-	SRunner *sr = srunner_create(s);
 	const char *n = getenv("N"), *seed = getenv("SEED");
-	int failed, seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 30;
+	int seeds = n != NULL && atoi(n) > 0 ? atoi(n) : 30;
 
 	tcase_add_checked_fixture(calm, setup, teardown);
 	tcase_add_test(calm, failover);
@@ -426,19 +425,13 @@ main(void)
 	tcase_add_test(calm, no_majority_no_answer);
 	tcase_add_test(calm, managers_are_changed);
 	tcase_add_test(calm, a_wiped_manager_is_replaced);
-	suite_add_tcase(s, calm);
 	tcase_add_checked_fixture(any, NULL, teardown);
 	tcase_add_test(any, founded_together);
 	tcase_add_test(any, a_deposed_leader_extends_no_lease);
 	tcase_add_loop_test(any, founded_in_any_order, 0, 200);
 	tcase_add_loop_test(any, any_weather, 0,
 	    seed != NULL && *seed != '\0' ? 1 : seeds);
-	suite_add_tcase(s, any);
 	tcase_set_timeout(calm, 120);
 	tcase_set_timeout(any, 120);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run_all("manager_group", calm, any, NULL);
 }

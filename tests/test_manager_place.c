@@ -10,6 +10,7 @@
 
 #include "conf/err.h"
 #include "conf/rand.h"
+#include "tests/suite.h"
 
 #define SLOTS_MAX 4096u
 
@@ -217,19 +218,10 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("manager_place");
 	TCase *t = tcase_create("pure");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_loop_test(t, formation, 0, N(cases));
 	tcase_add_loop_test(t, any_cluster, 0, 60);
 	tcase_add_test(t, load_of_a_failed_node_spreads);
-	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("manager_place", t);
 }

@@ -4,6 +4,7 @@
 #include "tests/meta_harness.h"
 
 #include "meta/dirent.h"
+#include "tests/suite.h"
 
 static struct harness H, *h = &H;
 
@@ -581,10 +582,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("meta_fs");
 	TCase *t = tcase_create("rules");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, name_rules, 0, (int)(sizeof(names) / sizeof(*names)));
@@ -606,11 +604,5 @@ main(void)
 	tcase_add_test(t, symlinks);
 	tcase_add_test(t, listing);
 	tcase_add_test(t, listing_rights);
-	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("meta_fs", t);
 }

@@ -4,6 +4,7 @@
  * nothing is lost that another row shows, and doing it again changes nothing. */
 #include "conf/bytes.h"
 #include "tests/meta_repair_rig.h"
+#include "tests/suite.h"
 
 /* Until nothing is wrong; how often it was asked for. */
 static unsigned
@@ -725,10 +726,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("meta_repair");
 	TCase *t = tcase_create("planted");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, mends, 0, (int)(sizeof(cases) / sizeof(*cases)));
@@ -741,11 +739,5 @@ main(void)
 	tcase_add_test(t, large);
 	tcase_add_loop_test(t, one_bad_inode, 0, 7);
 	tcase_add_test(t, in_the_way);
-	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("meta_repair", t);
 }

@@ -5,6 +5,7 @@
 
 #include "meta/dirent.h"
 #include "meta/once.h"
+#include "tests/suite.h"
 
 static struct harness H, *h = &H;
 
@@ -407,10 +408,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("meta_rows");
 	TCase *t = tcase_create("rules"), *f = tcase_create("faults");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, root);
@@ -422,15 +420,8 @@ main(void)
 	tcase_add_test(t, holder);
 	tcase_add_test(t, golden);
 	tcase_add_test(t, golden_rows);
-	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(f, setup, close_only);
 	tcase_add_loop_test(f, tree_faults, 0,
 	    (int)(sizeof(faults) / sizeof(*faults)));
-	suite_add_tcase(s, f);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run_all("meta_rows", t, f, NULL);
 }

@@ -16,6 +16,7 @@
 #include "conf/rand.h"
 #include "net/msg_all.h"
 #include "net/msg_define.h"
+#include "tests/suite.h"
 
 #define GOLDEN "tests/golden/msg.1"
 #define MANUAL "man/fsd-proto.7"
@@ -761,10 +762,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("msg");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, integers, 0, N(ints));
@@ -784,10 +782,5 @@ main(void)
 	tcase_add_test(t, golden_read);
 	tcase_add_test(t, call_table);
 	tcase_add_test(t, manual_page);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("msg", t);
 }

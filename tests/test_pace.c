@@ -7,6 +7,7 @@
 
 #include "chunk/pace.h"
 #include "conf/clock.h"
+#include "tests/suite.h"
 
 #define CHUNK	(1u << 20)
 #define JOBS	256u
@@ -273,10 +274,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("pace");
 	TCase *tc = tcase_create("pace");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_add_loop_test(tc, beside, 0, (int)(sizeof(loads) / sizeof(loads[0])));
@@ -284,11 +282,5 @@ main(void)
 	    (int)(sizeof(alone_rows) / sizeof(alone_rows[0])));
 	tcase_add_test(tc, catching_up);
 	tcase_set_timeout(tc, 60);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("pace", tc);
 }

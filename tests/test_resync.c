@@ -8,6 +8,7 @@
 #include "chunk/resync.h"
 #include "conf/err.h"
 #include "conf/rand.h"
+#include "tests/suite.h"
 
 /* A replica's row as "committed/pending:check", "-": has none; pending with an r in front
  * is a removal. */
@@ -182,20 +183,11 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("resync");
 	TCase *tc = tcase_create("resync");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_loop_test(tc, one_chunk, 0,
 	    (int)(sizeof(chunks) / sizeof(chunks[0])));
 	tcase_add_loop_test(tc, bad_pages, 0, 9);
 	tcase_add_loop_test(tc, pages, 0, 20);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("resync", tc);
 }

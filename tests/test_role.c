@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "roles/role.h"
+#include "tests/suite.h"
 
 static struct {
 	bool	there;
@@ -62,16 +63,8 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("role");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_test(t, uid_file);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("role", t);
 }

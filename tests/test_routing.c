@@ -8,6 +8,7 @@
 #include "conf/err.h"
 #include "conf/rand.h"
 #include "net/routing.h"
+#include "tests/suite.h"
 
 static struct routing *r;
 static struct msg_arena arena;
@@ -514,10 +515,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("routing");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, sorted_and_found);
@@ -534,10 +532,5 @@ main(void)
 	tcase_add_test(t, put_bounds);
 	tcase_add_loop_test(t, group_rows, 0, sizeof(groups) / sizeof(groups[0]));
 	tcase_add_test(t, out_of_arena);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("routing", t);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "tests/sim/sim_impl.h"
+#include "tests/suite.h"
 
 #define OPS	30u		/* of everybody in the load before that */
 #define FILES	5u
@@ -286,18 +287,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("sim_full");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 0);
 	tcase_add_loop_test(tc, no_space, 0, 2);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("sim_full", tc);
 }

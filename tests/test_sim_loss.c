@@ -13,6 +13,7 @@
 #include "net/msg_all.h"
 #include "net/routing.h"
 #include "tests/sim/sim_impl.h"
+#include "tests/suite.h"
 
 #define OPS	40u		/* of everybody in the load */
 #define QUIET_S	60u		/* what is unlinked is gone by then */
@@ -262,18 +263,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("sim_loss");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 0);
 	tcase_add_loop_test(tc, last_disks_gone, 0, 2);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("sim_loss", tc);
 }

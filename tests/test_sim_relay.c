@@ -10,6 +10,7 @@
 #include "meta/group.h"
 #include "net/routing.h"
 #include "tests/sim/sim_impl.h"
+#include "tests/suite.h"
 
 #define LOAD_S	60u		/* virtual; the longest takes 20 without any cut */
 #define OPS	150u		/* of everybody in the load */
@@ -198,18 +199,9 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("sim_relay");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 0);
 	tcase_add_loop_test(tc, two_apart, 0, sizeof(pairs) / sizeof(pairs[0]));
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("sim_relay", tc);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* test_spin.c - when to look, when to sleep, and how much looking in vain there is at most. */
 #include "net/spin.h"
+#include "tests/suite.h"
 
 #include <check.h>
 
@@ -86,18 +87,10 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("spin");
 	TCase *tc = tcase_create("spin");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_loop_test(tc, tries, 0, (int)(sizeof(rows) / sizeof(rows[0])));
 	tcase_add_test(tc, woken_by_others);
 	tcase_add_loop_test(tc, bounded, 0, 20);
-	suite_add_tcase(s, tc);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("spin", tc);
 }

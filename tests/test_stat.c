@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "conf/stat.h"
+#include "tests/suite.h"
 
 #define THING_STATS(X) \
 	X(counter, reads,    "reads that were answered") \
@@ -197,10 +198,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("stat");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_add_test(t, two_loops);
 	tcase_add_test(t, no_labels);
@@ -208,10 +206,5 @@ main(void)
 	tcase_add_test(t, long_name);
 	tcase_add_test(t, buckets);
 	tcase_add_test(t, quantiles);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("stat", t);
 }

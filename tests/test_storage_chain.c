@@ -5,6 +5,7 @@
  * writer alone: what was acknowledged, and perhaps the one write that was not.
  * SEED=n runs one seed, N=n so many, VERBOSE=1 tells the story. */
 #include "tests/storage_rig.h"
+#include "tests/suite.h"
 
 struct writer {
 	unsigned  id;
@@ -646,21 +647,12 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("storage_chain");
 	TCase *tc = tcase_create("faults");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 600);
 	tcase_add_loop_test(tc, one_leaves, 0, 6);
 	tcase_add_loop_test(tc, neighbours_apart, 0, sizeof(cuts) / sizeof(cuts[0]));
 	tcase_add_test(tc, slow_is_not_apart);
 	tcase_add_test(tc, any_seed);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("storage_chain", tc);
 }

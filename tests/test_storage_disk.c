@@ -4,6 +4,7 @@
 #include "chunk/state.h"
 #include "roles/storage_impl.h"
 #include "tests/storage_rig.h"
+#include "tests/suite.h"
 
 #define LEN	30000u
 
@@ -600,10 +601,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("storage_disk");
 	TCase *tc = tcase_create("disks");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, read_finds_rot, 0, NODES);
@@ -622,11 +620,5 @@ main(void)
 	    2 * sizeof(broken) / sizeof(broken[0]));
 	tcase_add_loop_test(tc, wrong_bytes_are_not_taken, 0,
 	    sizeof(lies) / sizeof(lies[0]));
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("storage_disk", tc);
 }

@@ -4,6 +4,7 @@
 #include "chunk/craq.h"
 #include "chunk/state.h"
 #include "tests/storage_rig.h"
+#include "tests/suite.h"
 
 #define LEN	30000u
 #define CHUNK	3u
@@ -171,20 +172,11 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("storage_mend");
 	TCase *tc = tcase_create("mend");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, takes, 0, 2 * NODES);
 	tcase_add_test(tc, takes_from_that_one);
 	tcase_add_test(tc, refuses);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("storage_mend", tc);
 }

@@ -6,6 +6,7 @@
 
 #include "roles/storage_impl.h"
 #include "tests/sim/clock.h"
+#include "tests/suite.h"
 
 #define CHUNK	(1u << 20)
 #define MIB_S	100u		/* what the disk can do */
@@ -242,21 +243,12 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("storage_pace");
 	TCase *tc = tcase_create("pace");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, shares, 0, (int)(sizeof(rows) / sizeof(rows[0])));
 	tcase_add_loop_test(tc, beside, 0, (int)(sizeof(loads) / sizeof(loads[0])));
 	tcase_add_test(tc, ramps);
 	tcase_add_test(tc, begins_busy);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("storage_pace", tc);
 }

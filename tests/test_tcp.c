@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* test_tcp.c - TCP against strangers, broken servers and the limits of the system. */
+#include "tests/suite.h"
 #include "tests/tcp_rig.h"
 
 /* ---- strangers ---- */
@@ -548,10 +549,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("tcp");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	if (sodium_init() < 0)
 		return 1;
@@ -572,10 +570,5 @@ main(void)
 	tcase_add_test(t, no_descriptors);
 	tcase_add_test(t, port_in_use);
 	tcase_add_test(t, ip_version_6);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("tcp", t);
 }

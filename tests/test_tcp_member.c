@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* test_tcp_member.c - TCP against members that hold the key and are broken or slow. */
+#include "tests/suite.h"
 #include "tests/tcp_rig.h"
 
 /* ---- members that are broken ---- */
@@ -294,10 +295,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("tcp_member");
 	TCase *t = tcase_create("all");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	if (sodium_init() < 0)
 		return 1;
@@ -314,10 +312,5 @@ main(void)
 	tcase_add_loop_test(t, never_reads, 0, 2);
 	tcase_add_test(t, slow_reader);
 	tcase_add_test(t, pings);
-	suite_add_tcase(s, t);
-	srunner_set_fork_status(sr, CK_NOFORK);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run("tcp_member", t);
 }
