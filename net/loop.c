@@ -9,7 +9,8 @@
  * Invariants:
  *  1. The poll sleeps only when no deferred call is pending, no timer is due and nobody
  *     spins.
- *  2. clock_now() changes only between prepare and the first look after it.
+ *  2. clock_now() changes only between prepare and the first look after it, and between
+ *     looks of spins.
  *  3. posts is empty, or a wake-up is on its way. */
 #include "net/loop.h"
 
@@ -223,22 +224,26 @@ look(struct loop *l, uint64_t now_ns)
 static void
 run_spins(struct loop *l)
 {
-	uint64_t now_ns, end_ns;
+	bool found = false;
+	uint64_t end_ns;
 
 	if (list_empty(&l->spins))
 		return;
-	now_ns = read_clock(CLOCK_BOOTTIME);
-	end_ns = now_ns + LOOP_SPIN_NS;
+	l->now_stale = true;
+	end_ns = now(&l->clock) + LOOP_SPIN_NS;
 	do {
 		for (unsigned i = 0; i < LOOKS && !list_empty(&l->spins); i++)
-			if (look(l, now_ns)) {
+			if (look(l, l->now_ns)) {
+				found = true;
 				run_defers(l);
 				break;
 			}
-		now_ns = read_clock(CLOCK_BOOTTIME);
-	} while (now_ns < end_ns && !list_empty(&l->spins) && !atomic_load(&l->stop));
+		l->now_stale = true;
+	} while (now(&l->clock) < end_ns && !list_empty(&l->spins) &&
+	    !atomic_load(&l->stop));
 	/* Whom we wait for may be another thread of this processor. */
-	sched_yield();
+	if (!found)
+		sched_yield();
 }
 
 static void

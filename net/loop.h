@@ -76,7 +76,8 @@ struct loop_spin {			/* zero it before the first use */
 
 /* Do not sleep, but call @fn again and again, until stopped; from @fn or anywhere on the loop.
  * Descriptors, timers and posts have their turn every LOOP_SPIN_NS, and so have other threads
- * of this processor.  Twice is once. */
+ * of this processor when no look found anything meanwhile.  In @fn clock_now() is @now_ns, read
+ * a few looks ago.  Twice is once. */
 #define LOOP_SPIN_NS	(20 * NS_PER_US)
 void	loop_spin_start(struct loop *l, struct loop_spin *s, loop_spin_fn *fn);
 void	loop_spin_stop(struct loop_spin *s);	/* idle is fine */

@@ -154,6 +154,8 @@ poll_one(struct rdma_dev *d, struct ibv_cq *cq, bool *found)
 			handle(d, &wcs[k]);
 		if (d->stash_n > 0)	/* taken behind this batch, before the next */
 			return 1;
+		if (n < (int)POLL_N)	/* those were all */
+			return 0;
 	}
 	return 1;
 }
@@ -217,7 +219,6 @@ look(struct loop_spin *s, uint64_t now_ns)
 {
 	struct rdma_dev *d = container_of(s, struct rdma_dev, spin);
 
-	loop_touch(d->r->loop);
 	if (net_rdma_poll(d))		/* may free @d */
 		return true;
 	if (net_spin_on(&d->spin_for, now_ns))
