@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "conf/bytes.h"
 #include "conf/err.h"
 
 #define CONNECT_MS	1500u		/* connect and hello */
@@ -43,8 +44,10 @@ hash_addr(const struct net_addr *a)
 
 	h = (h ^ a->port) * 1099511628211ull;
 	h = (h ^ a->id) * 1099511628211ull;
-	for (unsigned i = 0; i < sizeof(a->ip); i++)
-		h = (h ^ a->ip[i]) * 1099511628211ull;
+	for (unsigned i = 0; i < sizeof(a->ip); i += 4) {
+		h = (h ^ bytes_le32(a->ip + i)) * 1099511628211ull;
+		h ^= h >> 32;
+	}
 	return h;
 }
 

@@ -14,17 +14,12 @@
 bool
 net_rdma_word_get(const uint8_t *p, uint32_t n, struct word_head *out)
 {
-	struct bytes_reader b;
-	uint8_t zero;
-
 	if (n < PREFIX || n > SLOT)
 		return false;
-	bytes_reader_init(&b, p, PREFIX);
-	out->credits = bytes_get_u16(&b);
-	out->kind = bytes_get_u8(&b);
-	zero = bytes_get_u8(&b);
-	out->record_len = bytes_get_u32(&b);
-	return zero == 0 && out->kind >= WORD_FIRST && out->kind <= WORD_TELL &&
+	out->credits = (uint16_t)(p[0] | p[1] << 8);
+	out->kind = p[2];
+	out->record_len = bytes_le32(p + 4);
+	return p[3] == 0 && out->kind >= WORD_FIRST && out->kind <= WORD_TELL &&
 	    (out->kind == WORD_FIRST || out->record_len == 0) &&
 	    (out->kind == WORD_CREDIT) == (n == PREFIX);
 }
@@ -32,13 +27,11 @@ net_rdma_word_get(const uint8_t *p, uint32_t n, struct word_head *out)
 void
 net_rdma_word_put(uint8_t p[PREFIX], const struct word_head *h)
 {
-	struct bytes_writer w;
-
-	bytes_writer_init(&w, p, PREFIX);
-	bytes_put_u16(&w, h->credits);
-	bytes_put_u8(&w, h->kind);
-	bytes_put_u8(&w, 0);
-	bytes_put_u32(&w, h->record_len);
+	p[0] = (uint8_t)h->credits;
+	p[1] = (uint8_t)(h->credits >> 8);
+	p[2] = h->kind;
+	p[3] = 0;
+	bytes_le32_put(p + 4, h->record_len);
 }
 
 /* ---- records ---- */
@@ -67,20 +60,19 @@ bool
 net_rdma_record_get(const uint8_t *p, uint32_t n, uint32_t head_max, uint32_t bulk_max,
     struct record *r)
 {
-	struct bytes_reader b;
-	uint32_t zero, rows;
+	uint32_t rows;
 
-	bytes_reader_init(&b, p, n);
-	r->kind = bytes_get_u8(&b);
-	r->iov_n = bytes_get_u8(&b);
-	r->room_n = bytes_get_u8(&b);
-	r->flags = bytes_get_u8(&b);
-	r->head_len = bytes_get_u32(&b);
-	r->bulk_len = bytes_get_u32(&b);
-	r->number = bytes_get_u32(&b);
-	r->answers = bytes_get_u32(&b);
-	zero = bytes_get_u32(&b);
-	if (b.failed || zero != 0 || r->iov_n > ROWS_MAX || r->room_n > ROWS_MAX)
+	if (n < RECORD)
+		return false;
+	r->kind = p[0];
+	r->iov_n = p[1];
+	r->room_n = p[2];
+	r->flags = p[3];
+	r->head_len = bytes_le32(p + 4);
+	r->bulk_len = bytes_le32(p + 8);
+	r->number = bytes_le32(p + 12);
+	r->answers = bytes_le32(p + 16);
+	if (bytes_le32(p + 20) != 0 || r->iov_n > ROWS_MAX || r->room_n > ROWS_MAX)
 		return false;
 	rows = (r->iov_n + (uint32_t)r->room_n) * ROW;
 	if (n - RECORD < rows || n - RECORD - rows != r->head_len)
