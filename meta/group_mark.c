@@ -4,8 +4,8 @@
  *
  *   applied -> (a batch in flight ends) -> written up to here and no further -> image
  *
- * Nothing is applied between the mark and the beginning of its batch, for some tens of
- * milliseconds at most; everything goes on as soon as that is on its way. */
+ * Nothing is applied between the mark and the beginning of its batch, for as long as one takes
+ * at most; everything goes on as soon as that is on its way. */
 #include "meta/group_impl.h"
 
 #include <errno.h>

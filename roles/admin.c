@@ -22,12 +22,12 @@
 #include "net/msg_all.h"
 #include "net/routing.h"
 #include "roles/admin_counters.h"
+#include "roles/admin_pieces.h"
 #include "roles/admin_show.h"
 
 #define ATTEMPT_MS	2000u
 #define GIVE_UP_MS	10000u
 #define PAUSE_MS	100u
-#define COPIES_MAX	(1ull << 30)	/* bytes of all answers */
 
 enum { NEED_ROUTING = 1, NEED_STATUS = 2, NEED_CLIENTS = 4, NEED_DONE = 8,
 	NEED_MANAGERS = 16 };
@@ -231,11 +231,7 @@ struct admin {
 	struct net_call	 call;
 	struct clock_timer pause;
 	int		 last_rc;
-	struct msg_arena arena;			/* copies of the answers */
-	struct msg_routing_rep routing;		/* all pieces; version 0: none yet */
-	struct msg_status_rep status;		/* likewise; its lists are ours */
-	struct msg_clients_rep clients;
-	uint32_t	 nodes_cap, syncs_cap, clients_cap;
+	struct admin_pieces pieces;
 	struct admin_facts facts;
 	char		 node[128];		/* asked for; "": all */
 	struct admin_counters *counters;
@@ -251,181 +247,26 @@ admin_help(FILE *out)
 		    commands[i].help);
 }
 
-/* Deep copy by the codec: encode what was borrowed, decode it into our arena. */
-static const void *
-keep(struct admin *a, const struct msg_type *t, const void *msg)
-{
-	uint8_t *bytes = malloc(NET_MSG_MAX), *own = NULL;
-	void *copy = msg_arena_get(&a->arena, t->size);
-	int n = bytes == NULL ? -ENOMEM : msg_encode(t, msg, bytes, NET_MSG_MAX);
-
-	if (n >= 0 && copy != NULL && (own = msg_arena_get(&a->arena, (size_t)n + 1)) != NULL)
-		memcpy(own, bytes, (size_t)n);
-	free(bytes);
-	if (own == NULL || msg_decode(t, own, (size_t)n, &a->arena, copy, NULL) != 0)
-		return NULL;
-	return copy;
-}
-
-/* Rows of a piece go behind those that are there. */
-#define APPEND(ALL, PIECE, CAP) do {                                            \
-	uint32_t n_ = (ALL).n + (PIECE).n;                                      \
-									        \
-	if (n_ > (CAP)) {                                                       \
-		__typeof__((ALL).v) v_ = realloc((ALL).v, 2 * n_ * sizeof(*v_)); \
-									        \
-		if (v_ == NULL)                                                 \
-			return -ENOMEM;                                         \
-		(ALL).v = v_;                                                   \
-		(CAP) = 2 * n_;                                                 \
-	}                                                                       \
-	if ((PIECE).n > 0)                                                      \
-		memcpy((ALL).v + (ALL).n, (PIECE).v,                            \
-		    (PIECE).n * sizeof(*(ALL).v));                              \
-	(ALL).n = n_;                                                           \
-} while (0)
-
-static uint64_t
-place_of(const struct msg_sync_status *s)
-{
-	return (uint64_t)s->chain << 32 | s->target;
-}
-
-/* 1: others follow; 0: that was all; or an error. */
-static int
-add_status(struct admin *a, const struct msg_status_rep *piece)
-{
-	struct msg_status_rep *all = &a->status;
-	bool more = piece->nodes_left > 0 || piece->syncs_left > 0;
-
-	/* A manager that does not go on would have us for ever. */
-	if (all->nodes.n > 0 && piece->nodes.n > 0 &&
-	    piece->nodes.v[0].node <= all->nodes.v[all->nodes.n - 1].node)
-		return ERR_BAD_MESSAGE;
-	if (all->syncs.n > 0 && piece->syncs.n > 0 &&
-	    place_of(&piece->syncs.v[0]) <= place_of(&all->syncs.v[all->syncs.n - 1]))
-		return ERR_BAD_MESSAGE;
-	if ((piece->nodes_left > 0 && piece->nodes.n == 0) ||
-	    (piece->syncs_left > 0 && piece->syncs.n == 0))
-		return ERR_BAD_MESSAGE;
-	APPEND(all->nodes, piece->nodes, a->nodes_cap);
-	APPEND(all->syncs, piece->syncs, a->syncs_cap);
-	all->nodes_left = piece->nodes_left;
-	all->syncs_left = piece->syncs_left;
-	all->total_bytes = piece->total_bytes;
-	all->used_bytes = piece->used_bytes;
-	all->config_version = piece->config_version;
-	all->groups = piece->groups;
-	a->facts.status = all;
-	return more;
-}
-
-/* Who was seen longest ago comes first. */
-static int
-by_seen(const void *x, const void *y)
-{
-	const struct msg_client_row *a = x, *b = y;
-
-	if (a->seen_ms != b->seen_ms)
-		return a->seen_ms > b->seen_ms ? -1 : 1;
-	return memcmp(&a->client, &b->client, sizeof(a->client));
-}
-
-static int
-add_clients(struct admin *a, const struct msg_clients_rep *piece)
-{
-	struct msg_clients_rep *all = &a->clients;
-
-	if (all->clients.n > 0 && piece->clients.n > 0 &&
-	    memcmp(&piece->clients.v[0].client, &all->clients.v[all->clients.n - 1].client,
-	    sizeof(struct uid128)) <= 0)
-		return ERR_BAD_MESSAGE;
-	if (piece->left > 0 && piece->clients.n == 0)
-		return ERR_BAD_MESSAGE;
-	APPEND(all->clients, piece->clients, a->clients_cap);
-	a->facts.clients = all;
-	if (piece->left > 0)
-		return 1;
-	if (all->clients.n > 0)
-		qsort(all->clients.v, all->clients.n, sizeof(*all->clients.v), by_seen);
-	return 0;
-}
-
-#define ID(row)		((row)->id)
-#define ID_VERSION(row)	((uint64_t)(row)->id << 32 | (row)->version)
-
-/* Two lists in order of @KEY become one; what both have is as in the later piece. */
-#define MERGE(LIST, KEY) do {                                                   \
-	uint32_t i_ = 0, k_ = 0, n_ = 0;                                        \
-	__typeof__(all->LIST.v) v_ = msg_arena_get(arena,                       \
-	    ((size_t)all->LIST.n + piece->LIST.n) * sizeof(*v_));               \
-									        \
-	if (v_ == NULL)                                                         \
-		return -ENOMEM;                                                 \
-	while (i_ < all->LIST.n || k_ < piece->LIST.n) {                        \
-		bool old_ = k_ == piece->LIST.n || (i_ < all->LIST.n &&         \
-		    KEY(&all->LIST.v[i_]) < KEY(&piece->LIST.v[k_]));           \
-									        \
-		if (!old_ && i_ < all->LIST.n &&                                \
-		    KEY(&all->LIST.v[i_]) == KEY(&piece->LIST.v[k_]))           \
-			i_++;                                                   \
-		v_[n_++] = old_ ? all->LIST.v[i_++] : piece->LIST.v[k_++];      \
-	}                                                                       \
-	all->LIST.v = v_;                                                       \
-	all->LIST.n = n_;                                                       \
-} while (0)
-
-static int
-merge(struct msg_routing_rep *all, const struct msg_routing_rep *piece,
-    struct msg_arena *arena)
-{
-	MERGE(nodes, ID);
-	MERGE(targets, ID);
-	MERGE(chains, ID);
-	MERGE(tables, ID_VERSION);
-	MERGE(groups, ID);
-	all->version = piece->version;
-	return 0;
-}
-
 static int
 take(struct admin *a, const void *rep)
 {
-	const struct msg_routing_rep *piece = rep;
-	const void *copy;
+	const void *kept = NULL;
 	int rc = 0;
 
-	if (a->asking == NEED_ROUTING && a->facts.routing != NULL &&
-	    piece->version <= a->routing.version) {
-		a->have |= NEED_ROUTING;
-		return 0;
-	}
-	if (a->asking == NEED_DONE) {
-		a->have |= NEED_DONE;
-		return 0;
-	}
-	copy = keep(a, a->call.method->reply, rep);
-	if (copy == NULL)
-		return -ENOMEM;
-	switch (a->asking) {
-	case NEED_ROUTING:
-		a->facts.routing = &a->routing;
-		return merge(&a->routing, copy, &a->arena);
-	case NEED_STATUS:
-		rc = add_status(a, copy);
-		break;
-	case NEED_CLIENTS:
-		rc = add_clients(a, copy);
-		break;
-	case NEED_MANAGERS:
-		a->facts.managers = copy;
-		break;
-	default:
-		break;
-	}
-	if (rc == 0)
-		a->have |= a->asking;
-	return rc < 0 ? rc : 0;
+	if (a->asking != NEED_DONE)
+		rc = admin_pieces_add(&a->pieces, a->call.method->reply, rep, &kept);
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
+	if (a->asking == NEED_ROUTING)
+		a->facts.routing = kept;
+	else if (a->asking == NEED_STATUS)
+		a->facts.status = kept;
+	else if (a->asking == NEED_CLIENTS)
+		a->facts.clients = kept;
+	else if (a->asking == NEED_MANAGERS)
+		a->facts.managers = kept;
+	a->have |= a->asking;
+	return 0;
 }
 
 /* All that the command needs is there. */
@@ -480,30 +321,12 @@ answered(struct net_call *c, int rc)
 	    clock_now(a->env.clock) + PAUSE_MS * NS_PER_MS, paused);
 }
 
-/* What follows what is there. */
-static struct msg_status
-status_after(const struct admin *a)
-{
-	const struct msg_status_rep *all = &a->status;
-	const struct msg_sync_status *last = all->syncs.n == 0 ? NULL :
-	    &all->syncs.v[all->syncs.n - 1];
-	struct msg_status q = { 0 };
-
-	if (a->facts.status == NULL)
-		return q;
-	q.after_node = all->nodes_left > 0 ? all->nodes.v[all->nodes.n - 1].node :
-	    UINT32_MAX;
-	q.after_chain = all->syncs_left > 0 ? last->chain : UINT32_MAX;
-	q.after_target = all->syncs_left > 0 ? last->target : UINT32_MAX;
-	return q;
-}
-
 static void
 ask(struct admin *a)
 {
-	struct msg_routing newer = { .have = a->routing.version };
-	struct msg_status status = status_after(a);
-	struct msg_clients clients = { { { 0 } } };
+	struct msg_routing newer = { .have = a->pieces.routing.version };
+	struct msg_status status = admin_pieces_status(&a->pieces);
+	struct msg_clients clients = admin_pieces_clients(&a->pieces);
 	static const struct msg_none none = { 0 };
 	unsigned missing = a->cmd->needs & ~a->have;
 	struct net_call_opts opts = {
@@ -513,8 +336,6 @@ ask(struct admin *a)
 	const void *req = &clients;
 	int rc;
 
-	if (a->clients.clients.n > 0)
-		clients.after = a->clients.clients.v[a->clients.clients.n - 1].client;
 	a->asking = missing & -missing;		/* the lowest bit */
 	if (a->asking == NEED_ROUTING) {
 		method = MSG_routing;
@@ -593,7 +414,7 @@ admin_open(struct admin **out, const struct role_env *env,
 	a->to = to;
 	a->done = done;
 	a->ctx = ctx;
-	msg_arena_init(&a->arena, COPIES_MAX);
+	admin_pieces_init(&a->pieces);
 	a->give_up_ns = clock_now(env->clock) + GIVE_UP_MS * NS_PER_MS;
 	clock_timer_start(env->clock, &a->pause, clock_now(env->clock), paused);
 	*out = a;
@@ -608,9 +429,6 @@ admin_close(struct admin *a)
 	admin_counters_close(a->counters);
 	net_call_cancel(&a->call);
 	clock_timer_stop(a->env.clock, &a->pause);
-	msg_arena_fini(&a->arena);
-	free(a->status.nodes.v);
-	free(a->status.syncs.v);
-	free(a->clients.clients.v);
+	admin_pieces_fini(&a->pieces);
 	free(a);
 }
