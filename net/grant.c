@@ -38,9 +38,9 @@ static bool
 may_have(const struct net_window *w, const struct net_grant_peer *p, uint64_t bytes,
     bool spare)
 {
-	uint64_t held = p->held - p->early, all = held + bytes;
+	uint64_t held = p->held - p->idle, all = held + bytes;
 
-	if (w->size == 0 || held == 0)
+	if (w->size == 0 || held == p->early)
 		return true;
 	return spare ? held <= room(w) && all <= w->size / 2 :
 	    all * (w->peers + 1) <= w->size;
@@ -54,23 +54,18 @@ is_active(const struct net_grant_peer *p)
 }
 
 static void
-set_early(struct net_window *w, struct net_grant *g)
-{
-	g->early = true;
-	g->peer->early += g->bytes;
-	w->early += g->bytes;
-}
-
-static void
 charge(struct net_window *w, struct net_grant_peer *p, struct net_grant *g,
-    uint32_t bytes)
+    uint32_t bytes, bool early)
 {
 	g->peer = p;
 	g->bytes = bytes;
-	g->early = false;
+	g->early = early;
+	g->idle = false;
 	g->state = NET_GRANT_CHARGED;
 	p->held += bytes;
+	p->early += early ? bytes : 0;
 	w->charged += bytes;
+	w->early += early ? bytes : 0;
 }
 
 static void
@@ -83,6 +78,8 @@ uncharge(struct net_window *w, struct net_grant *g, uint32_t bytes)
 	w->charged -= bytes;
 	g->peer->early -= g->early ? bytes : 0;
 	w->early -= g->early ? bytes : 0;
+	g->peer->idle -= g->idle ? bytes : 0;
+	w->idle -= g->idle ? bytes : 0;
 }
 
 static void
@@ -116,8 +113,7 @@ net_grant_try(struct net_window *w, struct net_grant_peer *p, struct net_grant *
 	    (p->held > 0 && p->held + bytes > w->size / 2)))
 		return false;
 	w->peers += !is_active(p);
-	charge(w, p, g, bytes);
-	set_early(w, g);
+	charge(w, p, g, bytes, true);
 	return true;
 }
 
@@ -233,7 +229,7 @@ net_grant_next(struct net_window *w)
 	p->deficit -= g->bytes;
 	list_remove(&g->node);
 	w->waiting--;
-	charge(w, p, g, g->bytes);
+	charge(w, p, g, g->bytes, false);
 	leave_ring(p);
 	return g;
 }
@@ -241,10 +237,13 @@ net_grant_next(struct net_window *w)
 void
 net_grant_idle(struct net_window *w, struct net_grant *g)
 {
-	if (g->state == NET_GRANT_CHARGED && !g->early &&
-	    w->early + g->bytes <= w->size / 4 &&
-	    (g->peer->early + g->bytes) * (w->peers + 1) <= w->size)
-		set_early(w, g);
+	if (g->state != NET_GRANT_CHARGED || g->early || g->idle ||
+	    w->idle + g->bytes > w->size / 4 ||
+	    (g->peer->idle + g->bytes) * (w->peers + 1) > w->size)
+		return;
+	g->idle = true;
+	g->peer->idle += g->bytes;
+	w->idle += g->bytes;
 }
 
 void
@@ -259,7 +258,11 @@ net_grant_came(struct net_window *w, struct net_grant *g, uint32_t bytes)
 			g->peer->early -= g->bytes;
 			w->early -= g->bytes;
 		}
-		g->early = false;
+		if (g->idle) {
+			g->peer->idle -= g->bytes;
+			w->idle -= g->bytes;
+		}
+		g->early = g->idle = false;
 	}
 }
 
@@ -274,9 +277,7 @@ net_grant_move(struct net_window *w, struct net_grant *g, struct net_grant_peer 
 		return;
 	uncharge(w, g, bytes);
 	w->peers += !is_active(to);
-	charge(w, to, g, bytes);
-	if (early)
-		set_early(w, g);
+	charge(w, to, g, bytes, early);
 }
 
 void
@@ -289,7 +290,7 @@ net_grant_end(struct net_window *w, struct net_grant *g)
 	g->state = NET_GRANT_IDLE;
 	g->peer = NULL;
 	g->bytes = 0;
-	g->early = false;
+	g->early = g->idle = false;
 }
 
 void
@@ -297,13 +298,13 @@ net_grant_check(const struct net_window *w)
 {
 	uint32_t waiting = 0;
 
-	assert(w->early <= w->charged);
+	assert(w->early + w->idle <= w->charged);
 	list_for_each(l, &w->ring) {
 		const struct net_grant_peer *p = list_entry(l, struct net_grant_peer,
 		    node);
 
 		assert(!list_empty(&p->queue));
-		assert(p->held <= w->charged && p->early <= p->held);
+		assert(p->held <= w->charged && p->early + p->idle <= p->held);
 		list_for_each(k, &p->queue) {
 			const struct net_grant *g = list_entry(k, struct net_grant,
 			    node);

@@ -14,15 +14,15 @@
  *
  * 1. What is charged fits into the window, or is one call that alone is larger.
  * 2. A server that has a call granted gets more while others wait only up to its part: the
- *    window over the servers that hold something or wait, and one more.  What nobody takes for his
- *    part goes to those that want more, while they hold no more than is free, and never more
- *    than half of it (Choudhury and Hahne, "Dynamic queue length thresholds for
+ *    window over the servers that hold something or wait, and one more.  What nobody takes for
+ *    his part goes to those that want more, while they hold no more than is free, and never
+ *    more than half of it (Choudhury and Hahne, "Dynamic queue length thresholds for
  *    shared-memory packet switches", 1998): so of n that take all they can each has about
  *    1/(n+1), and as much is left.  Servers that are slow, or died with their grants, do not
- *    keep the window from those that are well.  What was charged with requests does not
- *    count against a reply that waits: those may wait, at the server, for the memory that
- *    this very reply holds.  Nor does what is idle, up to another part and a quarter of the
- *    window in all: who has to wait for somebody's word is not to move less for it.
+ *    keep the window from those that are well.  What was charged with requests keeps out no
+ *    server's only reply that waits: those may wait, at the server, for the memory that this
+ *    very reply holds.  What is idle does not count at all, up to another part and a quarter of
+ *    the window in all: who has to wait for somebody's word is not to move less for it.
  * 3. Those that wait are served in turn, a quantum of bytes each (deficit round robin:
  *    Shreedhar and Varghese, 1995), each one's calls in the order in which it asked.
  * 4. When the one whose turn it is does not fit, all wait until it does: nobody starves.  What
@@ -46,7 +46,7 @@
 struct net_window {
 	uint64_t    size;		/* bytes; 0: no limit */
 	uint64_t    charged;		/* of that; may be more only by rule 1 */
-	uint64_t    early;		/* of that, with requests, no reply yet; or idle */
+	uint64_t    early, idle;	/* of that, with requests, no reply yet; at rest */
 	uint32_t    waiting;		/* calls */
 	uint32_t    peers;		/* servers that hold something or wait */
 	struct list ring;		/* servers that wait, the one whose turn it is first */
@@ -57,7 +57,7 @@ struct net_grant_peer {
 	struct list node;		/* w->ring, while its queue is not empty */
 	struct list queue;
 	uint64_t    held;		/* charged for it */
-	uint64_t    early;		/* of that, with requests, no reply yet; or idle */
+	uint64_t    early, idle;	/* of that, as of the window */
 	uint64_t    deficit;		/* bytes it may still be given in its turn */
 	bool	    turn;		/* which has begun */
 };
@@ -69,7 +69,7 @@ struct net_grant {
 	struct list node;		/* the peer's queue */
 	struct net_grant_peer *peer;	/* NULL: IDLE */
 	uint32_t    bytes;
-	bool	    early;
+	bool	    early, idle;
 	enum net_grant_state state;
 };
 

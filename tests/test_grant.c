@@ -32,6 +32,7 @@ ends_empty(void)
 	net_grant_check(&w);
 	ck_assert_uint_eq(w.charged, 0);
 	ck_assert_uint_eq(w.early, 0);
+	ck_assert_uint_eq(w.idle, 0);
 	ck_assert_uint_eq(w.waiting, 0);
 	ck_assert_uint_eq(w.peers, 0);
 	ck_assert(list_empty(&w.ring));
@@ -259,6 +260,33 @@ START_TEST(the_dead_keep_little)
 }
 END_TEST
 
+/* One that hangs has let come what it can with requests, and what it asked for; others have half
+ * of the window. */
+START_TEST(who_hangs_keeps_half)
+{
+	struct net_grant *g;
+	unsigned n = 0;
+
+	open_window(32 * MIB);
+	while (net_grant_try(&w, &peers[0], &calls[n], MIB))
+		n++;
+	for (unsigned i = 0; i < 100; i++)
+		net_grant_wait(&w, &peers[0], &calls[n++], MIB);
+	while (net_grant_next(&w) != NULL)
+		;
+	ck_assert_uint_le(peers[0].held, w.size / 2 + MIB);
+	for (unsigned i = 0; i < 100; i++) {
+		net_grant_wait(&w, &peers[1], &calls[n], 8 * MIB);
+		g = net_grant_next(&w);
+		ck_assert_ptr_eq(g, &calls[n++]);
+		net_grant_end(&w, g);
+	}
+	for (unsigned i = 0; i < n; i++)
+		net_grant_end(&w, &calls[i]);
+	ends_empty();
+}
+END_TEST
+
 /* Some have to wait for a word before what they were granted moves, as long as it moves
  * afterwards: they get no less for it than the others do.  When all have to, as all. */
 static const struct {
@@ -292,11 +320,11 @@ START_TEST(the_idle_lose_nothing)
 		}
 		net_grant_check(&w);
 		ck_assert_uint_le(w.charged, w.size);
-		ck_assert_uint_le(w.early, w.size / 4);
+		ck_assert_uint_le(w.idle, w.size / 4);
 		ck_assert_uint_lt(head, tail);
 		g = under_way[head++ % CALLS];
 		p = g->peer;
-		if (g->early) {
+		if (g->idle) {
 			net_grant_came(&w, g, MIB);
 			under_way[tail++ % CALLS] = g;
 			continue;
@@ -375,7 +403,7 @@ run_seed(uint64_t seed)
 		struct net_grant_peer *p = &peers[rand_below(&r, n)];
 		uint32_t bytes = 1 + (uint32_t)rand_below(&r, 1u << rand_below(&r, 23));
 		uint64_t what = rand_below(&r, 9);
-		uint64_t sum = 0, soon = 0;
+		uint64_t sum = 0, soon = 0, idle = 0;
 		unsigned charged = 0;
 
 		if (g->state == NET_GRANT_IDLE && what < 3)
@@ -397,10 +425,12 @@ run_seed(uint64_t seed)
 				continue;
 			sum += calls[k].bytes;
 			soon += calls[k].early ? calls[k].bytes : 0;
+			idle += calls[k].idle ? calls[k].bytes : 0;
 			charged++;
 		}
 		ck_assert_uint_eq(w.charged, sum);
 		ck_assert_uint_eq(w.early, soon);
+		ck_assert_uint_eq(w.idle, idle);
 		ck_assert_msg(size == 0 || sum <= size || charged == 1,
 		    "seed %llu: %u calls have %llu of %llu", (unsigned long long)seed,
 		    charged, (unsigned long long)sum, (unsigned long long)size);
@@ -448,6 +478,7 @@ main(void)
 	tcase_add_loop_test(t, ways_to_end, 0, N(ways));
 	tcase_add_loop_test(t, fair, 0, N(crowds));
 	tcase_add_test(t, the_dead_keep_little);
+	tcase_add_test(t, who_hangs_keeps_half);
 	tcase_add_loop_test(t, the_idle_lose_nothing, 0, N(idlers));
 	tcase_add_test(t, large_ones_are_not_starved);
 	tcase_add_test(t, any_seed);
