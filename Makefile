@@ -38,8 +38,9 @@ LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
 MAIN	:= $(patsubst %.c,$(B)/%.o,$(wildcard fsd*.c))
 SIM	:= $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 TESTS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/test_*.c)))
+VERBS_O := $(patsubst %.c,$(B)/%.o,$(wildcard tests/verbs/*.c))
 # Tests of calls once more, over verbs of devices that are not there.
-TESTS	+= $(patsubst %,$(B)/tests/verbs_%,call call_fail call_grant call_revoke)
+TESTS	+= $(patsubst %,$(B)/tests/verbs_%,call call_fail call_grant call_mix call_revoke)
 BENCHES	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/bench_*.c)))
 FUZZERS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz_*.c)))
 RUN	 = $(foreach t,$(TESTS) $(FUZZERS),$(if $(T),$(if $(findstring $(T),$t),$t),$t))
@@ -65,9 +66,9 @@ $(B)/libsim.a: $(SIM)
 	@ar crs $@ $^
 $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/libsim.a $(B)/libfsd.a
 	@$(call LINK,-lcheck -lsubunit -lm)
-$(B)/tests/test_rdma: $(B)/tests/verbs/verbs.o
+$(B)/tests/test_rdma: $(VERBS_O)
 $(B)/tests/test_rdma $(B)/tests/verbs_%: LDFLAGS += -Wl,--allow-multiple-definition
-$(B)/tests/verbs_%: $(B)/tests/test_%.o $(B)/tests/verbs/verbs.o $(B)/libsim.a $(B)/libfsd.a
+$(B)/tests/verbs_%: $(B)/tests/test_%.o $(VERBS_O) $(B)/libsim.a $(B)/libfsd.a
 	@$(call LINK,-lcheck -lsubunit -lm)
 $(B)/tests/bench_%: $(B)/tests/bench_%.o $(B)/libsim.a $(B)/libfsd.a
 	@$(call LINK)

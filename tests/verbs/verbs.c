@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* verbs.c - devices in memory, see verbs.h.
+/* verbs.c - what devices in memory do, see verbs.h.
  *
  *   ibv_post_send -> qp->todo --step()--> the other queue pair, or its owner's memory
  *                                  \----> cq->wcs -> ibv_poll_cq
@@ -7,95 +7,22 @@
  * 1. Work of a queue pair is done in order; only what is signaled, or fails, completes.
  * 2. A failing one takes all behind it along: they are flushed, and so is what comes later.
  * 3. A completion queue wakes its channel once, after it was asked to. */
-#include "tests/verbs/verbs.h"
+#include "tests/verbs/impl.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "conf/list.h"
-
-#undef ibv_get_device_list
-#undef ibv_query_port
-#undef ibv_reg_mr
-
-#define EVENTS		16u
 #define STEPS		8u		/* at one look, at most */
 #define PART		8192u		/* bytes of a payload moved in one step, mostly */
 
-struct ctx {
-	struct ibv_context c;
-	struct list node;
-	struct ibv_async_event events[EVENTS];
-	unsigned events_n;
-	unsigned pds;
-};
-
-struct pd {
-	struct ibv_pd p;
-	unsigned users;
-};
-
-struct mr {
-	struct ibv_mr m;
-	struct list node;
-	int access;
-};
-
-struct channel {
-	struct ibv_comp_channel c;
-	unsigned cqs;
-};
-
-struct cq {
-	struct ibv_cq c;
-	struct list node;
-	struct ibv_wc *wcs;
-	unsigned n, cap, events, acked, users;
-	bool armed;
-};
-
-/* Receives: of a queue pair, or shared. */
-struct recvs {
-	struct ibv_recv_wr *wr;
-	struct ibv_sge *sge;
-	unsigned at, n, cap;
-};
-
-struct srq {
-	struct ibv_srq s;
-	struct recvs recvs;
-	unsigned users;
-};
-
-struct work {
-	struct list node;
-	struct ibv_send_wr wr;
-	struct ibv_sge sge;
-	uint32_t at;
-	uint8_t small[];
-};
-
-struct qp {
-	struct ibv_qp q;
-	struct list node, todo;
-	struct recvs own;
-	unsigned todo_n, todo_max, inline_max;
-	uint32_t dest;
-	enum ibv_qp_state state;
-	unsigned access;
-	enum ibv_wc_status breaks;
-};
-
 struct verbs verbs;
 
-static struct ibv_device devices[VERBS_DEVICES];
-static struct list ctxs, mrs, qps, cqs;
-static uint32_t next_qpn, next_key;
+struct ibv_device verbs_devices[VERBS_DEVICES];
+struct list verbs_ctxs, verbs_mrs, verbs_qps, verbs_cqs;
+uint32_t verbs_next_qpn, verbs_next_key;
 static uint64_t seed;
 
 static unsigned
@@ -105,12 +32,6 @@ below(unsigned n)
 	seed ^= seed >> 7;
 	seed ^= seed << 17;
 	return (unsigned)((seed >> 20) % n);
-}
-
-static struct ctx *
-ctx_of(struct ibv_context *c)
-{
-	return (struct ctx *)c;
 }
 
 static void
@@ -127,7 +48,8 @@ void
 verbs_plug(unsigned i, bool there)
 {
 	verbs.dev[i].gone = !there;
-	snprintf(devices[i].dev_path, sizeof(devices[i].dev_path), there ? "/" : "/nowhere");
+	snprintf(verbs_devices[i].dev_path, sizeof(verbs_devices[i].dev_path),
+	    there ? "/" : "/nowhere");
 }
 
 void
@@ -136,18 +58,18 @@ verbs_reset(void)
 	const char *s = getenv("FSD_SEED");
 
 	assert(verbs.qps == 0 && verbs.mrs == 0 && verbs.cqs == 0);
-	assert(ctxs.next == NULL || list_empty(&ctxs));
+	assert(verbs_ctxs.next == NULL || list_empty(&verbs_ctxs));
 	seed = 88172645463325252ull ^ (s != NULL ? strtoull(s, NULL, 10) << 7 : 0);
 	verbs = (struct verbs){ .max_cqe = 1 << 20, .max_cq = 1 << 16, .mrs_max = UINT32_MAX,
 	    .qps_max = UINT32_MAX, .inline_max = 256 };
-	list_init(&ctxs);
-	list_init(&mrs);
-	list_init(&qps);
-	list_init(&cqs);
-	next_qpn = 17;
-	next_key = 1000;
+	list_init(&verbs_ctxs);
+	list_init(&verbs_mrs);
+	list_init(&verbs_qps);
+	list_init(&verbs_cqs);
+	verbs_next_qpn = 17;
+	verbs_next_key = 1000;
 	for (unsigned i = 0; i < VERBS_DEVICES; i++) {
-		snprintf(devices[i].name, sizeof(devices[i].name), "fake%u", i);
+		snprintf(verbs_devices[i].name, sizeof(verbs_devices[i].name), "fake%u", i);
 		verbs_plug(i, i == 0);
 	}
 }
@@ -162,7 +84,7 @@ begin(void)
 static struct qp *
 find_qp(uint32_t n)
 {
-	list_for_each(l, &qps)
+	list_for_each(l, &verbs_qps)
 		if (list_entry(l, struct qp, node)->q.qp_num == n)
 			return list_entry(l, struct qp, node);
 	return NULL;
@@ -172,7 +94,7 @@ find_qp(uint32_t n)
 static bool
 is_known(uint32_t key, uint64_t addr, uint64_t n, int access)
 {
-	list_for_each(l, &mrs) {
+	list_for_each(l, &verbs_mrs) {
 		const struct mr *m = list_entry(l, struct mr, node);
 		uint64_t at = (uintptr_t)m->m.addr;
 
@@ -220,8 +142,15 @@ done_with(struct qp *q, struct work *w)
 	free(w);
 }
 
-static void
-flush(struct qp *q)
+void
+verbs_forget(struct qp *q)
+{
+	while (!list_empty(&q->todo))
+		done_with(q, list_entry(q->todo.next, struct work, node));
+}
+
+void
+verbs_flush(struct qp *q)
 {
 	q->state = IBV_QPS_ERR;
 	while (!list_empty(&q->todo)) {
@@ -241,7 +170,7 @@ fail(struct qp *q, struct work *w, enum ibv_wc_status status)
 {
 	sent(q, w->wr.wr_id, status, 0);
 	done_with(q, w);
-	flush(q);
+	verbs_flush(q);
 }
 
 /* ---- the wire ---- */
@@ -313,7 +242,7 @@ step(struct qp *q)
 	}
 	if (rc < 0) {
 		fail(q, w, IBV_WC_REM_ACCESS_ERR);
-		flush(to);
+		verbs_flush(to);
 		return;
 	}
 	if (rc == 0)
@@ -332,12 +261,12 @@ any_busy(void)
 {
 	unsigned n = 0;
 
-	list_for_each(l, &qps)
+	list_for_each(l, &verbs_qps)
 		n += list_entry(l, struct qp, node)->todo_n > 0;
 	if (n == 0 || verbs.still)
 		return NULL;
 	n = below(n);
-	list_for_each(l, &qps) {
+	list_for_each(l, &verbs_qps) {
 		struct qp *q = list_entry(l, struct qp, node);
 
 		if (q->todo_n > 0 && n-- == 0)
@@ -347,25 +276,25 @@ any_busy(void)
 }
 
 /* Some of what is to be done.  What is left is told as an event that is none. */
-static void
-run(void)
+void
+verbs_run(void)
 {
 	struct qp *q;
 
 	for (unsigned i = below(STEPS + 1); i > 0 && (q = any_busy()) != NULL; i--)
 		step(q);
 	if (any_busy() != NULL)
-		list_for_each(l, &ctxs)
+		list_for_each(l, &verbs_ctxs)
 			add(list_entry(l, struct ctx, node)->c.async_fd, 1);
 }
 
-static int
-poll_cq(struct ibv_cq *c, int most, struct ibv_wc *out)
+int
+verbs_poll_cq(struct ibv_cq *c, int most, struct ibv_wc *out)
 {
 	struct cq *q = (struct cq *)c;
 	unsigned n;
 
-	run();
+	verbs_run();
 	n = q->n < (unsigned)most ? q->n : (unsigned)most;
 	if (n == 0)
 		return 0;
@@ -375,16 +304,16 @@ poll_cq(struct ibv_cq *c, int most, struct ibv_wc *out)
 	return (int)n;
 }
 
-static int
-notify(struct ibv_cq *c, int solicited)
+int
+verbs_notify(struct ibv_cq *c, int solicited)
 {
 	(void)solicited;
 	((struct cq *)c)->armed = true;
 	return 0;
 }
 
-static int
-post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
+int
+verbs_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
 {
 	struct qp *q = (struct qp *)qp;
 
@@ -407,7 +336,7 @@ post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
 		q->todo_n++;
 	}
 	if (q->state == IBV_QPS_ERR)
-		flush(q);
+		verbs_flush(q);
 	add(q->q.context->async_fd, 1);
 	return 0;
 }
@@ -423,35 +352,19 @@ post_recvs(struct recvs *r, struct ibv_recv_wr *wr)
 	return 0;
 }
 
-static int
-post_recv(struct ibv_qp *q, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
+int
+verbs_post_recv(struct ibv_qp *q, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 {
 	(void)bad;
 	assert(q->srq == NULL);
 	return post_recvs(&((struct qp *)q)->own, wr);
 }
 
-static int
-post_srq_recv(struct ibv_srq *s, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
+int
+verbs_post_srq_recv(struct ibv_srq *s, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 {
 	(void)bad;
 	return post_recvs(&((struct srq *)s)->recvs, wr);
-}
-
-static void
-recvs_open(struct recvs *r, unsigned n)
-{
-	r->cap = n;
-	r->wr = calloc(n + 1, sizeof(*r->wr));
-	r->sge = calloc(n + 1, sizeof(*r->sge));
-	assert(r->wr != NULL && r->sge != NULL);
-}
-
-static void
-recvs_close(struct recvs *r)
-{
-	free(r->wr);
-	free(r->sge);
 }
 
 /* ---- what tests do ---- */
@@ -465,8 +378,8 @@ verbs_break_qp(uint32_t n, enum ibv_wc_status status)
 	q->breaks = status;
 	if (status != IBV_WC_SUCCESS)
 		return;
-	flush(q);
-	list_for_each(l, &ctxs) {
+	verbs_flush(q);
+	list_for_each(l, &verbs_ctxs) {
 		struct ctx *c = list_entry(l, struct ctx, node);
 
 		if (&c->c != q->q.context)
@@ -481,10 +394,10 @@ verbs_break_qp(uint32_t n, enum ibv_wc_status status)
 void
 verbs_event(unsigned i, enum ibv_event_type type)
 {
-	list_for_each(l, &ctxs) {
+	list_for_each(l, &verbs_ctxs) {
 		struct ctx *c = list_entry(l, struct ctx, node);
 
-		if (c->c.device != &devices[i])
+		if (c->c.device != &verbs_devices[i])
 			continue;
 		assert(c->events_n < EVENTS);
 		c->events[c->events_n++] = (struct ibv_async_event){ .event_type = type,
@@ -500,411 +413,4 @@ verbs_deliver(uint32_t qpn, const void *p, uint32_t n)
 
 	assert(q != NULL);
 	receive(q, p, n);
-}
-
-/* ---- devices ---- */
-
-struct ibv_device **
-ibv_get_device_list(int *n)
-{
-	struct ibv_device **all = calloc(VERBS_DEVICES + 1, sizeof(*all));
-	int k = 0;
-
-	for (unsigned i = 0; i < VERBS_DEVICES; i++)
-		if (!verbs.dev[i].gone)
-			all[k++] = &devices[i];
-	if (n != NULL)
-		*n = k;
-	return all;
-}
-
-void
-ibv_free_device_list(struct ibv_device **list)
-{
-	free(list);
-}
-
-const char *
-ibv_get_device_name(struct ibv_device *d)
-{
-	return d->name;
-}
-
-struct ibv_context *
-ibv_open_device(struct ibv_device *d)
-{
-	struct ctx *c = calloc(1, sizeof(*c));
-
-	assert(c != NULL);
-	c->c.device = d;
-	c->c.async_fd = eventfd(0, EFD_NONBLOCK);
-	c->c.ops.poll_cq = poll_cq;
-	c->c.ops.req_notify_cq = notify;
-	c->c.ops.post_send = post_send;
-	c->c.ops.post_recv = post_recv;
-	c->c.ops.post_srq_recv = post_srq_recv;
-	list_push_back(&ctxs, &c->node);
-	return &c->c;
-}
-
-int
-ibv_close_device(struct ibv_context *context)
-{
-	struct ctx *c = ctx_of(context);
-
-	assert(c->pds == 0);
-	close(context->async_fd);
-	list_remove(&c->node);
-	free(c);
-	return 0;
-}
-
-int
-ibv_query_device(struct ibv_context *c, struct ibv_device_attr *a)
-{
-	(void)c;
-	*a = (struct ibv_device_attr){ .max_srq = verbs.no_srq ? 0 : 1024,
-	    .max_srq_wr = 16384, .max_cqe = verbs.max_cqe, .max_cq = verbs.max_cq,
-	    .phys_port_cnt = 1, .max_qp_rd_atom = 16, .max_qp_init_rd_atom = 16,
-	    .max_qp_wr = 4096 };
-	return 0;
-}
-
-int
-ibv_query_port(struct ibv_context *c, uint8_t port, struct _compat_ibv_port_attr *out)
-{
-	struct ibv_port_attr *a = (void *)out;
-
-	(void)port;
-	a->state = verbs.dev[c->device - devices].down ? IBV_PORT_DOWN : IBV_PORT_ACTIVE;
-	a->link_layer = IBV_LINK_LAYER_ETHERNET;
-	a->active_mtu = IBV_MTU_4096;
-	a->gid_tbl_len = 1;
-	return 0;
-}
-
-ssize_t
-_ibv_query_gid_table(struct ibv_context *c, struct ibv_gid_entry *out, size_t most,
-    uint32_t flags, size_t size)
-{
-	uint8_t gid[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1 };
-
-	(void)flags;
-	assert(most > 0 && size == sizeof(*out));
-	gid[15] = (uint8_t)(1 + (c->device - devices));
-	*out = (struct ibv_gid_entry){ .port_num = 1, .gid_type = IBV_GID_TYPE_ROCE_V2 };
-	memcpy(out->gid.raw, gid, sizeof(gid));
-	return 1;
-}
-
-int
-ibv_query_pkey(struct ibv_context *c, uint8_t port, int i, __be16 *out)
-{
-	(void)c, (void)port, (void)i, (void)out;
-	return -1;
-}
-
-int
-ibv_get_async_event(struct ibv_context *context, struct ibv_async_event *out)
-{
-	struct ctx *c = ctx_of(context);
-	uint64_t n;
-
-	if (c->events_n == 0) {
-		while (read(context->async_fd, &n, sizeof(n)) > 0)
-			;
-		run();
-		errno = EAGAIN;
-		return -1;
-	}
-	*out = c->events[0];
-	memmove(c->events, c->events + 1, --c->events_n * sizeof(c->events[0]));
-	return 0;
-}
-
-void
-ibv_ack_async_event(struct ibv_async_event *e)
-{
-	(void)e;
-}
-
-/* ---- memory ---- */
-
-struct ibv_pd *
-ibv_alloc_pd(struct ibv_context *c)
-{
-	struct pd *p = calloc(1, sizeof(*p));
-
-	assert(p != NULL);
-	p->p.context = c;
-	ctx_of(c)->pds++;
-	return &p->p;
-}
-
-int
-ibv_dealloc_pd(struct ibv_pd *p)
-{
-	assert(((struct pd *)p)->users == 0);
-	ctx_of(p->context)->pds--;
-	free(p);
-	return 0;
-}
-
-struct ibv_mr *
-ibv_reg_mr(struct ibv_pd *pd, void *p, size_t n, int access)
-{
-	struct mr *m;
-
-	if (verbs.mrs >= verbs.mrs_max) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	m = calloc(1, sizeof(*m));
-	assert(m != NULL);
-	m->m.context = pd->context;
-	m->m.pd = pd;
-	m->m.addr = p;
-	m->m.length = n;
-	m->m.lkey = m->m.rkey = next_key++;
-	m->access = access;
-	list_push_back(&mrs, &m->node);
-	((struct pd *)pd)->users++;
-	verbs.mrs++;
-	return &m->m;
-}
-
-struct ibv_mr *
-ibv_reg_mr_iova2(struct ibv_pd *pd, void *p, size_t n, uint64_t iova, unsigned access)
-{
-	assert(iova == (uintptr_t)p);
-	return ibv_reg_mr(pd, p, n, (int)access);
-}
-
-int
-ibv_dereg_mr(struct ibv_mr *mr)
-{
-	struct mr *m = (struct mr *)mr;
-
-	((struct pd *)mr->pd)->users--;
-	verbs.mrs--;
-	list_remove(&m->node);
-	free(m);
-	return 0;
-}
-
-/* ---- queues ---- */
-
-struct ibv_comp_channel *
-ibv_create_comp_channel(struct ibv_context *c)
-{
-	struct channel *h = calloc(1, sizeof(*h));
-
-	assert(h != NULL);
-	h->c.context = c;
-	h->c.fd = eventfd(0, EFD_NONBLOCK | EFD_SEMAPHORE);
-	return &h->c;
-}
-
-int
-ibv_destroy_comp_channel(struct ibv_comp_channel *c)
-{
-	assert(((struct channel *)c)->cqs == 0);
-	close(c->fd);
-	free(c);
-	return 0;
-}
-
-struct ibv_cq *
-ibv_create_cq(struct ibv_context *c, int n, void *ctx, struct ibv_comp_channel *ch, int vector)
-{
-	struct cq *q;
-
-	(void)vector;
-	if (n > verbs.max_cqe || verbs.cqs >= (unsigned)verbs.max_cq) {
-		errno = n > verbs.max_cqe ? EINVAL : ENOMEM;
-		return NULL;
-	}
-	q = calloc(1, sizeof(*q));
-	assert(q != NULL);
-	q->c.context = c;
-	q->c.cqe = n;
-	q->c.cq_context = ctx;
-	q->c.channel = ch;
-	((struct channel *)ch)->cqs++;
-	list_push_back(&cqs, &q->node);
-	verbs.cqs++;
-	return &q->c;
-}
-
-int
-ibv_resize_cq(struct ibv_cq *c, int n)
-{
-	if (verbs.no_resize)
-		return ENOSYS;
-	if (n > verbs.max_cqe)
-		return EINVAL;
-	assert((unsigned)n >= ((struct cq *)c)->n);
-	c->cqe = n;
-	return 0;
-}
-
-int
-ibv_destroy_cq(struct ibv_cq *c)
-{
-	struct cq *q = (struct cq *)c;
-	uint64_t one;
-
-	assert(q->users == 0 && q->acked == 0);
-	for (; q->events > 0; q->events--)
-		assert(read(c->channel->fd, &one, sizeof(one)) == sizeof(one));
-	((struct channel *)c->channel)->cqs--;
-	list_remove(&q->node);
-	verbs.cqs--;
-	free(q->wcs);
-	free(q);
-	return 0;
-}
-
-int
-ibv_get_cq_event(struct ibv_comp_channel *ch, struct ibv_cq **out, void **ctx)
-{
-	uint64_t one;
-
-	if (read(ch->fd, &one, sizeof(one)) != sizeof(one))
-		return -1;
-	list_for_each(l, &cqs) {
-		struct cq *q = list_entry(l, struct cq, node);
-
-		if (q->c.channel != ch || q->events == 0)
-			continue;
-		q->events--;
-		q->acked++;		/* is due */
-		*out = &q->c;
-		*ctx = q->c.cq_context;
-		return 0;
-	}
-	assert(!"an event of nothing");
-	return -1;
-}
-
-void
-ibv_ack_cq_events(struct ibv_cq *c, unsigned n)
-{
-	struct cq *q = (struct cq *)c;
-
-	assert(n <= q->acked);
-	q->acked -= n;
-}
-
-struct ibv_srq *
-ibv_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *a)
-{
-	struct srq *s = calloc(1, sizeof(*s));
-
-	assert(s != NULL && !verbs.no_srq);
-	s->s.context = pd->context;
-	s->s.pd = pd;
-	recvs_open(&s->recvs, a->attr.max_wr);
-	return &s->s;
-}
-
-int
-ibv_destroy_srq(struct ibv_srq *x)
-{
-	struct srq *s = (struct srq *)x;
-
-	assert(s->users == 0);
-	recvs_close(&s->recvs);
-	free(s);
-	return 0;
-}
-
-struct ibv_qp *
-ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a)
-{
-	struct qp *q;
-
-	if (a->cap.max_inline_data > verbs.inline_max || verbs.qps >= verbs.qps_max) {
-		errno = verbs.qps >= verbs.qps_max ? ENOMEM : EINVAL;
-		return NULL;
-	}
-	q = calloc(1, sizeof(*q));
-	assert(q != NULL && a->qp_type == IBV_QPT_RC && a->sq_sig_all == 0);
-	q->q.context = pd->context;
-	q->q.pd = pd;
-	q->q.send_cq = a->send_cq;
-	q->q.recv_cq = a->recv_cq;
-	q->q.srq = a->srq;
-	q->q.qp_num = next_qpn++;
-	q->todo_max = a->cap.max_send_wr;
-	q->inline_max = a->cap.max_inline_data;
-	list_init(&q->todo);
-	recvs_open(&q->own, a->cap.max_recv_wr);
-	((struct pd *)pd)->users++;
-	((struct cq *)a->send_cq)->users++;
-	((struct cq *)a->recv_cq)->users++;
-	if (a->srq != NULL)
-		((struct srq *)a->srq)->users++;
-	list_push_back(&qps, &q->node);
-	verbs.qps++;
-	return &q->q;
-}
-
-int
-ibv_modify_qp(struct ibv_qp *x, struct ibv_qp_attr *a, int mask)
-{
-	struct qp *q = (struct qp *)x;
-
-	if (mask & IBV_QP_DEST_QPN)
-		q->dest = a->dest_qp_num;
-	if (mask & IBV_QP_ACCESS_FLAGS)
-		q->access = a->qp_access_flags;
-	if (mask & IBV_QP_STATE)
-		q->state = a->qp_state;
-	if (q->state == IBV_QPS_ERR)
-		flush(q);
-	return 0;
-}
-
-/* Drivers throw out what is in the queues of one that goes. */
-static void
-clean(struct ibv_cq *c, uint32_t qpn)
-{
-	struct cq *q = (struct cq *)c;
-	unsigned k = 0;
-
-	for (unsigned i = 0; i < q->n; i++)
-		if (q->wcs[i].qp_num != qpn)
-			q->wcs[k++] = q->wcs[i];
-	q->n = k;
-}
-
-int
-ibv_destroy_qp(struct ibv_qp *x)
-{
-	struct qp *q = (struct qp *)x;
-
-	while (!list_empty(&q->todo))
-		done_with(q, list_entry(q->todo.next, struct work, node));
-	clean(x->send_cq, x->qp_num);
-	clean(x->recv_cq, x->qp_num);
-	((struct pd *)x->pd)->users--;
-	((struct cq *)x->send_cq)->users--;
-	((struct cq *)x->recv_cq)->users--;
-	if (x->srq != NULL)
-		((struct srq *)x->srq)->users--;
-	recvs_close(&q->own);
-	list_remove(&q->node);
-	verbs.qps--;
-	free(q);
-	return 0;
-}
-
-const char *
-ibv_wc_status_str(enum ibv_wc_status status)
-{
-	static char text[24];
-
-	snprintf(text, sizeof(text), "status %d", (int)status);
-	return text;
 }
