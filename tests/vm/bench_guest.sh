@@ -27,10 +27,21 @@ verbs() {
 	[ -s "$W/v" ] || { cat "$W/said" >&2; failed=1; }
 	cat "$W/v"
 }
-# ours COLUMN CASE
+# serving NAME OPTION...: an end that answers, see ours()
+serving() {
+	name=$1; shift
+	"$FSD" bench net serve --config "$W/fsd.conf" "$@" >"$W/serve.$name" 2>"$W/serve.log" &
+	pids="$pids $!"
+	until grep -q 'serving at' "$W/serve.$name"; do
+		kill -0 $! || { cat "$W/serve.log" >&2; exit 1; }
+		sleep 0.1
+	done
+}
+# ours NAME COLUMN CASE OPTION...
 ours() {
-	"$FSD" bench net --config "$W/fsd.conf" --set rdma.spin_us="$spin" --time 1 "$addr" \
-	    rdma "$2" 2>"$W/said" | awk -v c="$1" '$1 == "rdma" { print $c }' >"$W/v"
+	addr=$(sed -n 's/.*serving at \([^;]*\);.*/\1/p' "$W/serve.$1") col=$2 case=$3; shift 3
+	"$FSD" bench net --config "$W/fsd.conf" "$@" --time 1 "$addr" rdma "$case" 2>"$W/said" |
+	    awk -v c="$col" '$1 == "rdma" { print $c }' >"$W/v"
 	[ -s "$W/v" ] || { cat "$W/said" >&2; failed=1; }
 	cat "$W/v"
 }
@@ -44,9 +55,10 @@ verdict() {
 }
 
 "$FSD" key "$W/key" || exit 1
-mkdir "$W/mem" && mount -t tmpfs -o size=700m none "$W/mem" && mkdir "$W/mem/disk" || exit 1
+mkdir "$W/node" && mount -t tmpfs -o size=100m none "$W/node" || exit 1
+disk=/scratch/disk
 # ib_send_lat never sleeps; neither do we within this time, where processors are disturbed.
-spin=${SPIN:-20000}
+awake=--set=rdma.spin_us=100000
 cat >"$W/fsd.conf" <<EOT
 [cluster]
 name = bench
@@ -60,24 +72,22 @@ port = 0
 log_size = 16MiB
 [storage]
 port = 0
-disks = $W/mem/disk
+disks = $disk
 [node]
-directory = $W/mem/node
+directory = $W/node
 EOT
 if want calls; then
-	"$FSD" bench net serve --config "$W/fsd.conf" --set rdma.spin_us="$spin" >"$W/serve" 2>"$W/serve.log" &
-	pids=$!
-	until addr=$(sed -n 's/.*serving at \([^;]*\);.*/\1/p' "$W/serve") && [ -n "$addr" ]; do sleep 0.1; done
-
-	for round in $(seq "${ROUNDS:-3}"); do
+	serving calls $awake
+	serving bulk
+	for round in $(seq "${ROUNDS:-5}"); do
 		verbs ib_send_lat 5 -s 64 -n 2000 >>"$W/lat.limit"
-		ours 6 send:0:1 >>"$W/lat.ours"
+		ours calls 6 send:0:1 $awake >>"$W/lat.ours"
 		for size in 65536 1048576; do
 			n=$((size == 65536 ? 1000 : 100))
 			verbs ib_read_bw 4 -s $size -n $n -t 16 >>"$W/read$size.limit"
-			ours 5 read:$size:16 >>"$W/read$size.ours"
+			ours bulk 5 read:$size:16 >>"$W/read$size.ours"
 			verbs ib_write_bw 4 -s $size -n $n -t 16 >>"$W/write$size.limit"
-			ours 5 write:$size:16 >>"$W/write$size.ours"
+			ours bulk 5 write:$size:16 >>"$W/write$size.ours"
 		done
 		echo "round $round:" $(cd "$W" && for f in *.limit *.ours; do echo "$f $(tail -n 1 $f)"; done)
 	done
@@ -90,11 +100,11 @@ if want calls; then
 fi
 
 if want chunks; then
-	# Chunks that are read through the client library, from a disk in memory.
-	"$FSD" disk init --size 300MiB "$W/mem/disk" || exit 1
+	# Chunks that are read through the client library, from a disk in the host's memory.
+	mkdir -p $disk && "$FSD" disk init --size 300MiB $disk || exit 1
 	"$FSD" --role=manager,metadata,storage --config "$W/fsd.conf" 2>"$W/roles.log" &
 	pids=$!
-	for round in $(seq "${ROUNDS:-3}"); do
+	for round in $(seq "${ROUNDS:-5}"); do
 		verbs ib_write_bw 4 -s 1048576 -n 100 -t 16 >>"$W/chunk.limit"
 		timeout 60 "$FSD" bench --config "$W/fsd.conf" --time 2 cached 2>"$W/said" >"$W/out" || {
 			cat "$W/said" "$W/roles.log" >&2; failed=1; }
