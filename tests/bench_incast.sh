@@ -59,10 +59,11 @@ sent() {	# by each storage node so far, bytes
 		in_net "$n" sed -n "s/^ *e$n:\(.*\)/\1/p" /proc/net/dev | awk '{ print $9 }'
 	done
 }
-# What was sent again, and why: of all storage nodes so far, NAME=NUMBER a line.  A probe
-# (RFC 8985) is sent when no word has come for two round trips, as when a queue in front of
-# the client fills; a second copy that the client did not need is told of (RFC 2883).  What
-# this host itself has lost between the networks is no packet of the port.
+# Segments that were sent again, and why: of all storage nodes so far, NAME=NUMBER a line.
+# Needless are those that the client says it had already (RFC 2883).  What lets them be sent:
+# probes (RFC 8985), when no word has come for two round trips, as when a queue in front of the
+# client fills, and packets that overtake others, for more than one processor handles them.
+# What this host itself has lost between the networks is no packet of the port.
 tcp() {
 	for n in $(numbered s "$STORAGES"); do
 		in_net "$n" nstat -asz 2>/dev/null
@@ -70,7 +71,8 @@ tcp() {
 		{ n[$1] += $2 }
 		END { print "resent=" n["TcpRetransSegs"] + 0
 		    print "probes=" n["TcpExtTCPLossProbes"] + 0
-		    print "needless=" n["TcpExtTCPDSACKRecv"] + 0
+		    print "needless=" n["TcpExtTCPDSACKRecvSegs"] + 0
+		    print "overtaken=" n["TcpExtTCPSACKReorder"] + n["TcpExtTCPTSReorder"] + 0
 		    print "timeouts=" n["TcpExtTCPTimeouts"] + 0 }'
 	lost=0
 	while read -r _ n _; do
