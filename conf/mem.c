@@ -21,6 +21,8 @@ struct mem_pool {
 	size_t		 max_bytes, keep_bytes;
 	size_t		 used_bytes;	/* out */
 	size_t		 kept_bytes;	/* in the free lists */
+	size_t		 peak_bytes;	/* most that was out since the last mem_age() */
+	size_t		 lately_bytes;	/* and between the two before */
 	struct free_buf *free[CLASSES];
 	struct arena	*arena;		/* in place of the lists; NULL: none */
 };
@@ -35,14 +37,19 @@ class_of(size_t len)
 	return c;
 }
 
-/* Free buffers that are worth their memory: as many bytes as are out, as they are likely to be
- * wanted again before those come back; never so many that both are over the bound. */
+/* Free buffers that are worth their memory: as many bytes as are out, or as have come back since
+ * a short while ago, for they are likely to be wanted again; never so many that both are
+ * over the bound. */
 static size_t
 keep_max(const struct mem_pool *p)
 {
-	size_t room = p->max_bytes - p->used_bytes;
-	size_t keep = p->used_bytes < room ? p->used_bytes : room;
+	size_t room = p->max_bytes - p->used_bytes, keep = p->used_bytes;
+	size_t most = p->peak_bytes > p->lately_bytes ? p->peak_bytes : p->lately_bytes;
 
+	if (most - p->used_bytes > keep && p->lately_bytes > 0)
+		keep = most - p->used_bytes;
+	if (keep > room)
+		keep = room;
 	return keep > p->keep_bytes ? keep : p->keep_bytes;
 }
 
@@ -124,6 +131,8 @@ mem_get(struct mem_pool *p, size_t len, struct mem_buf *out)
 	out->size = size;
 	out->pool = p;
 	p->used_bytes += size;
+	if (p->used_bytes > p->peak_bytes)
+		p->peak_bytes = p->used_bytes;
 	return 0;
 }
 
@@ -148,6 +157,15 @@ mem_put(struct mem_buf *b)
 		trim(p);
 	}
 	*b = (struct mem_buf){ 0 };
+}
+
+void
+mem_age(struct mem_pool *p)
+{
+	p->lately_bytes = p->peak_bytes;
+	p->peak_bytes = p->used_bytes;
+	if (p->arena == NULL)
+		trim(p);
 }
 
 size_t

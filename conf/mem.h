@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* mem.h - aligned I/O buffers out of a bounded pool, one pool per loop.
  * Sizes are powers of two from 4 KiB to 64 MiB; freed buffers are kept per size and
- * reused: as many bytes as are out, within the bound, and keep_bytes at least, for pages that
- * come from the system and go back each time cost as much as the data in them.  Over the bound
- * a get fails, and the request that wanted it answers ERR_BUSY. */
+ * reused: as many bytes as are out or were lately, within the bound, and keep_bytes at least, for
+ * pages that come from the system and go back each time cost as much as the data in them.  Over
+ * the bound a get fails, and the request that wanted it answers ERR_BUSY. */
 #ifndef CONF_MEM_H
 #define CONF_MEM_H
 
@@ -35,6 +35,8 @@ void	mem_pool_close(struct mem_pool *p);
 int	mem_get(struct mem_pool *p, size_t len, struct mem_buf *out);
 /* Give back; a buf that holds nothing is fine.  *b holds nothing afterwards. */
 void	mem_put(struct mem_buf *b);
+/* Called now and then, by who has a clock: lately is since the call before the last one. */
+void	mem_age(struct mem_pool *p);
 size_t	mem_used_bytes(const struct mem_pool *p);
 size_t	mem_kept_bytes(const struct mem_pool *p);	/* free, and not the system's */
 

@@ -181,6 +181,7 @@ beat(struct clock_timer *timer)
 
 	w->ticks++;
 	publish(w);
+	mem_age(w->pool);
 	storage_ops_watch(w);
 	storage_relay_watch(w);
 	storage_progress(w);

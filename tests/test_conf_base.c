@@ -262,6 +262,31 @@ START_TEST(mem_keeps)
 }
 END_TEST
 
+/* What was out lately is kept for when it is wanted again; two ages later it is not. */
+START_TEST(mem_ages)
+{
+	struct mem_buf bufs[32];
+	struct mem_pool *p;
+	const size_t unit = 64 << 10;
+
+	ck_assert_int_eq(mem_pool_open(&p, 64 * unit, 2 * unit), 0);
+	for (unsigned turn = 0; turn < 4; turn++) {
+		for (unsigned k = 0; k < 32; k++)
+			ck_assert_int_eq(mem_get(p, unit, &bufs[k]), 0);
+		mem_age(p);
+		ck_assert_uint_le(mem_used_bytes(p) + mem_kept_bytes(p), 64 * unit);
+		for (unsigned k = 0; k < 32; k++)
+			mem_put(&bufs[k]);
+		ck_assert_uint_eq(mem_kept_bytes(p), 32 * unit);
+	}
+	mem_age(p);
+	ck_assert_uint_eq(mem_kept_bytes(p), 32 * unit);
+	mem_age(p);
+	ck_assert_uint_eq(mem_kept_bytes(p), 2 * unit);
+	mem_pool_close(p);
+}
+END_TEST
+
 /* ---- crc32c ---- */
 
 static uint32_t
@@ -515,6 +540,7 @@ main(void)
 	tcase_add_test(tc, rand_ranges);
 	tcase_add_test(tc, mem_bounds);
 	tcase_add_test(tc, mem_keeps);
+	tcase_add_test(tc, mem_ages);
 	tcase_add_test(tc, crc_golden);
 	tcase_add_test(tc, crc_model);
 	tcase_add_loop_test(tc, err_rows, 0, ERR_ROWS);
