@@ -167,6 +167,30 @@ ready(struct raft *r, const struct raft_members *to)
 	return true;
 }
 
+/* When one less is to vote, those that are left can elect: one that needs a snapshot may have nothing while it takes it,
+ * nor a configuration, and gives no votes then; and of one that has not answered lately that is
+ * not known.  Should we be lost in that time, and too many of the others be like that, nobody
+ * could lead ever again. */
+static bool
+enough(struct raft *r, const struct raft_members *to)
+{
+	unsigned voters = 0, whole = 0, now = 0;
+
+	for (unsigned i = 0; i < r->cur.n; i++)
+		now += r->cur.m[i].voter;
+	for (unsigned i = 0; i < to->n; i++) {
+		const struct raft_peer *p = raft_peer(r, to->m[i].id);
+
+		if (!to->m[i].voter)
+			continue;
+		voters++;
+		whole += to->m[i].id == r->conf.id || (p != NULL &&
+		    p->match >= r->cur.index && p->match >= r->base_index &&
+		    r->now_ns - p->acked_ns < r->conf.election_ns);
+	}
+	return voters >= now || whole > voters / 2;
+}
+
 int
 raft_change(struct raft *r, uint64_t now_ns, const struct raft_members *to,
     uint64_t *index)
@@ -179,7 +203,7 @@ raft_change(struct raft *r, uint64_t now_ns, const struct raft_members *to,
 	if (!raft_members_step(&r->cur, to))
 		return -EINVAL;
 	if (r->transfer_to != 0 || !raft_members_settled(r) || r->commit < r->noop ||
-	    !ready(r, to))
+	    !ready(r, to) || !enough(r, to))
 		return ERR_BUSY;
 	n = raft_members_encode(to, r->own_bytes);
 	raft_log_own(r, RAFT_MEMBERS, (uint32_t)n);

@@ -558,6 +558,27 @@ START_TEST(one_change_at_a_time)
 }
 END_TEST
 
+/* One voter goes only when the others are known to have all it takes to elect: the one that
+ * is left beside us has not answered, or needs a snapshot. */
+START_TEST(removal_leaves_enough)
+{
+	struct raft_members to = members("ac");
+	uint64_t index;
+
+	lead();
+	got(3020, (struct raft_msg){ .kind = RAFT_ENTRIES_REP, .ok = true, .from = 2,
+	    .term = 2, .index = 2, .sent_ns = 3000 });
+	ck_assert_int_eq(raft_change(r, 3021, &to, &index), ERR_BUSY);
+	take(3021, true);
+	got(3022, (struct raft_msg){ .kind = RAFT_ENTRIES_REP, .ok = true, .from = 3,
+	    .term = 2, .index = 2, .sent_ns = 3000 });
+	ck_assert_int_eq(raft_change(r, 3023, &to, &index), 0);
+	take(3023, true);
+	ck_assert_uint_eq(index, 3);
+	raft_close(r);
+}
+END_TEST
+
 /* ---- snapshots ---- */
 
 START_TEST(restore)
@@ -662,6 +683,7 @@ main(void)
 	tcase_add_loop_test(tc, change, 0, N(changes));
 	tcase_add_test(tc, members_bytes);
 	tcase_add_test(tc, one_change_at_a_time);
+	tcase_add_test(tc, removal_leaves_enough);
 	tcase_add_test(tc, restore);
 	tcase_add_loop_test(tc, any_message, 0, 20);
 	suite_add_tcase(suite, tc);
