@@ -105,7 +105,7 @@ event() {
 	work_on "$(ms)" "$SETTLE"
 	rc=$? t1=$(ms)
 	pause_between "$t0" "$t1"
-	check "$1: all works again" [ $rc = 0 ]
+	check "$1: all works again, $(((t1 - t0) / 1000)) s after it began" [ $rc = 0 ]
 	check "$1: a pause of $worst s ($kinds)" \
 	    [ "$(echo "$worst $PAUSE" | awk '{ print ($1 <= $2) }')" = 1 ]
 	check "$1: no program saw an error" [ "$errors" = none ]

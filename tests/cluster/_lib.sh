@@ -64,6 +64,21 @@ all_serve() {	# of the chains in a file: all replicas, and there are some
 	    ! grep -qE 'recovering|waits|degraded|syncing|waiting|lastsrv|offline|apart' "$1"
 }
 healthy() { admin show chains >"$W/chains" 2>/dev/null && all_serve "$W/chains"; }
+# Where there are RDMA devices: what storage nodes moved went one-sided, and they copied none
+# of it.  Their counters since they were started; their names are nodeN or sN.
+over_verbs() {
+	admin show counters >"$W/counters" || return 1
+	awk '/^fsd_net_rdma_[a-z]*_bytes_total{role="(node|s)[0-9]/ {
+			sub(/.*fsd_net_rdma_/, ""); sub(/_bytes_total.*role="[^"]*/, " &")
+			v[$1] += $NF }
+		END { print "READ", v["read"] + 0, "WRITE", v["write"] + 0, "copied", v["copied"] + 0
+			exit !(v["read"] > 0 && v["write"] > 0 && v["copied"] == 0) }' "$W/counters"
+}
+check_verbs() {
+	[ -n "$(ls /sys/class/infiniband 2>/dev/null)" ] || return 0
+	check "all bulk went one-sided, without a copy" over_verbs
+	tail -n 1 "$W/out"
+}
 finish() {
 	for m in $(mounts); do
 		timeout 20 "$FSD" umount "$m" || "$FSD" umount --lazy "$m"

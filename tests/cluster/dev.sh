@@ -20,6 +20,7 @@ sub programs "${WORK_SECONDS:-1800}" env FSD="$FSD" "$HERE/_work.sh" "$W/a.mnt" 
 sub POSIX 600 "$HERE/_posix.py" "$W/a.mnt" "${MANY:-1000}"
 counted() { admin show counters | grep -q '^fsd_storage_write_bytes_total.* [1-9]'; }
 check "writes are counted" counted
+check_verbs
 check "nothing was logged as an error" not grep -E ' error ' "$W/a/log"
 check "unmount the second" "$FSD" umount "$W/b.mnt"
 check "it is a client no more" until_true 10 not two_clients

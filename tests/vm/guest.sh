@@ -17,7 +17,13 @@ part() {	# NAME: its program
 	calls-grant) "$B/tests/test_call_grant" ;;
 	dev|roles) "$here/bulk.sh" "$1" ;;
 	failover|tcp) "$here/$1.sh" ;;
-	cluster-*) "$here/../cluster/${1#cluster-}.sh" ;;
+	cluster-*)	# a processor that is emulated fills small disks only
+		case $1$LONG in
+		cluster-full) SIZE=${SIZE:-96MiB} ROUNDS=${ROUNDS:-1} ;;
+		cluster-garbage) SIZE=${SIZE:-512MiB} WARM=${WARM:-20} ;;
+		esac
+		export SIZE ROUNDS WARM
+		"$here/../cluster/${1#cluster-}.sh" ;;
 	*) echo "no such part"; return 2 ;;
 	esac
 }
