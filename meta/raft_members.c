@@ -167,9 +167,9 @@ ready(struct raft *r, const struct raft_members *to)
 	return true;
 }
 
-/* When one less is to vote, those that are left can elect: one that needs a snapshot may have nothing while it takes it,
- * nor a configuration, and gives no votes then; and of one that has not answered lately that is
- * not known.  Should we be lost in that time, and too many of the others be like that, nobody
+/* When one less is to vote, can those that are left elect?  Who needs a snapshot may have nothing
+ * while it takes it, not even a configuration, and gives no votes then; of one that has not
+ * answered lately that is not known.  Were too many like that, and we lost meanwhile, nobody
  * could lead ever again. */
 static bool
 enough(struct raft *r, const struct raft_members *to)
