@@ -110,7 +110,8 @@ net_grant_try(struct net_window *w, struct net_grant_peer *p, struct net_grant *
 		return false;
 	if (w->size != 0 && w->charged != 0 && (w->early + bytes > w->size / 2 ||
 	    !fits(w, bytes) || p->held > room(w) ||
-	    (p->held > 0 && p->held + bytes > w->size / 2)))
+	    (p->held > 0 && (p->held + bytes > w->size / 2 ||
+	    p->early + bytes > w->size / 4))))
 		return false;
 	w->peers += !is_active(p);
 	charge(w, p, g, bytes, true);

@@ -28,7 +28,8 @@
  * 4. When the one whose turn it is does not fit, all wait until it does: nobody starves.  What
  *    others hold ends in bounded time, with their calls.
  * 5. Nothing is charged with a request while anybody waits; nor more than half of the window,
- *    as a server that is asked may take long, and others have their replies ready. */
+ *    and a quarter for one server, as a server that is asked may take long: others have their
+ *    replies ready, and so has it, to what was asked for later. */
 #ifndef NET_GRANT_H
 #define NET_GRANT_H
 

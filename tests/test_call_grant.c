@@ -148,7 +148,7 @@ START_TEST(nobody_asks_without_need)
 	struct ask a[8];
 
 	memset(a, 0, sizeof(a));
-	open_window(_i, 16 * MIB, 0);
+	open_window(_i, 32 * MIB, 0);
 	for (unsigned i = 0; i < 8; i++)
 		ck_assert_int_eq(read_some(&a[i], MIB, 9000), 0);
 	rig_until(&rig, &done, 8);

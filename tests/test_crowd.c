@@ -232,7 +232,7 @@ end(struct net_server *server, struct net_hub *hub)
 static const struct crowd_case cases[] = {
 	{ "all alike",                    2 * RATE, DEPTH,      MIB,     0,          20, 20 },
 	{ "all alike, a slow disk",       RATE / 4, DEPTH,      MIB,     0,          20, 20 },
-	{ "some ask ten times as often",  2 * RATE, 10 * DEPTH, MIB,     0,          20, 60 },
+	{ "some ask ten times as often",  2 * RATE, 10 * DEPTH, MIB,     0,          20, 20 },
 	{ "the same, a slow disk",        RATE / 4, 10 * DEPTH, MIB,     0,          20, 20 },
 	{ "some want four times as much", 2 * RATE, DEPTH,      4 * MIB, 0,          35, 20 },
 	{ "some ask for more than all",   2 * RATE, 2048,       MIB,     0,          20, 80 },
