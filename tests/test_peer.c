@@ -8,6 +8,7 @@
 
 static struct net_transport *below;
 static struct rdma devices;
+static struct rdma_dev down;		/* with a port that is */
 static struct net_addr simulated;
 
 /* ---- the simulated network, under addresses of IP ---- */
@@ -58,7 +59,7 @@ open_half(void)
 	ip = (struct net_transport){ .ops = &ops };
 	net_hub_add(rig.chub, &ip);
 	devices = (struct rdma){ .clock = rig.cclock, .log = &rig.log,
-	    .catching_up = true };
+	    .catching_up = true, .ports_n = 1, .ports = { { .dev = &down } } };
 	rig.chub->rdma = &devices.t;
 }
 

@@ -431,6 +431,17 @@ meta_node(struct sim *s, const struct sim_node *n)
 	return 0;
 }
 
+/* Do the managers want it so?  A leader may show members that it cannot commit. */
+static bool
+meta_wanted(struct sim_admin *a, bool there)
+{
+	const struct routing *r = sim_routing(a->s);
+	const struct routing_group *g = r == NULL ? NULL : routing_group_at(r, 0);
+	node_id node = meta_node(a->s, a->metadata);
+
+	return g != NULL && node != 0 && (routing_group_find(g, node) < g->n) == there;
+}
+
 static void
 meta_answered(struct net_call *c, int rc)
 {
@@ -447,9 +458,9 @@ meta_step(struct clock_timer *t)
 	struct sim_node *n = a->metadata;
 	node_id now = meta_node(a->s, n);
 	struct msg_metadata_change q = { .op = a->meta_op };
+	bool there = a->meta_op != MANAGER_REMOVE;
 
-	if (meta_is(a, a->meta_op == MANAGER_REMOVE ? 2 : 3, a->meta_op != MANAGER_REMOVE,
-	    a->meta_was)) {
+	if (meta_wanted(a, there) && meta_is(a, there ? 3 : 2, there, a->meta_was)) {
 		sim_trace(a->s, "metadata op %u on node %u is over", a->meta_op, n->id);
 		net_call_cancel(&a->meta_call);
 		if (a->meta_op != MANAGER_REMOVE) {
