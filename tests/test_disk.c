@@ -507,14 +507,16 @@ fdatasync(int fd)
  * keeps what it has, and ends by itself when the device is there again. */
 START_TEST(never_answers)
 {
-	struct disk_req *r = calloc(2, sizeof(*r));
+	struct disk_req *r;
 	struct disk *other;
 	struct disk_req w = { .op = DISK_WRITE, .len = DISK_ALIGN, .iov_n = 1 };
 	unsigned before = disk_uring_left();
-	struct iovec iov = { blocks(1), DISK_ALIGN };
+	struct iovec iov;
 
 	if (!ways[_i].threads)
 		return;			/* nobody can hold up the kernel for us */
+	r = calloc(2, sizeof(*r));
+	iov = (struct iovec){ blocks(1), DISK_ALIGN };
 	setup(_i);
 	ck_assert_int_eq(dir->ops->open(dir, "other", true, BLOCKS * DISK_ALIGN,
 	    &other), 0);

@@ -276,7 +276,7 @@ START_TEST(no_space)
 		run(one, _i == 1);
 		return;
 	}
-	for (uint64_t seed = 1; seed <= (n < 2 ? 2 : n > 100 ? 100 : n); seed++) {
+	for (uint64_t seed = 1; seed <= (n < 3 ? 3 : n > 100 ? 100 : n); seed++) {
 		run(seed, _i == 1);
 		refused += T.refused;
 	}
