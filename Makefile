@@ -45,8 +45,8 @@ BENCHES	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/bench_*.c)))
 FUZZERS	:= $(sort $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz_*.c)))
 RUN	 = $(foreach t,$(TESTS) $(FUZZERS),$(if $(T),$(if $(findstring $(T),$t),$t),$t))
 # Two run at a time: the long ones begin first, so that none is left alone at the end.
-LONG_ONES = test_sim test_metadata_group test_storage_chain test_call_fail test_call_mix test_pace test_log_any \
-	   failover.sh dev.sh check.sh roles.sh ha.sh
+LONG_ONES = test_sim verbs_call_fail test_metadata_group test_storage_chain test_call_fail \
+	   test_call_mix test_pace test_log_any failover.sh dev.sh check.sh roles.sh ha.sh
 longest	 = $(foreach l,$(LONG_ONES),$(filter %/$l,$1)) $(filter-out $(LONG_ONES:%=\%/%),$1)
 
 # The linker warns of look-ups in libuv, libfuse and libnl that need shared libraries: we call
