@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run the test programs named, two at a time, and add up their results.  A program fails by
+# Run the test programs named, JOBS (2) at a time, and add up their results.  A program fails by
 # its exit status; what it printed is shown when it does.  Closing line: N passed, N failed.
 out=$(mktemp -d) || exit 1
 trap 'rm -rf "$out"' EXIT
