@@ -491,6 +491,8 @@ stop_due(struct clock_timer *t)
 void
 manager_stop(struct manager *m, role_fn *fn, void *ctx)
 {
+	int rc;
+
 	assert(m->stopped == NULL);
 	m->stopped = fn;
 	m->stopped_ctx = ctx;
@@ -499,7 +501,8 @@ manager_stop(struct manager *m, role_fn *fn, void *ctx)
 		m->phase = MANAGER_STOPPING;
 	stop_serving(m, ERR_STOPPING);
 	clock_timer_stop(m->env.clock, &m->found_timer);
-	if (group_transfer(m->group) != 0) {
+	rc = group_transfer(m->group);
+	if (rc != 0 && rc != ERR_BUSY) {	/* busy: it is being handed over already */
 		stop_flush(m);
 		return;
 	}

@@ -2,7 +2,7 @@
 /* metadata.c - the life of the metadata role: group, manager, listener; ready, stop, close.
  *
  *   open -> group replayed, root made, lease won -> ready -> serving
- *   stop -> requests drained -> group flushed -> goodbye -> close
+ *   stop -> requests drained -> lead handed over -> group flushed -> goodbye -> close
  *   the group breaks -> stops serving */
 #include <assert.h>
 #include <errno.h>
@@ -166,10 +166,16 @@ metadata_lead(struct metadata *m, bool leads)
 	}
 }
 
+static void stop_flush(struct metadata *m);
+
 static void
 leader(void *ctx, bool leads)
 {
-	metadata_lead(ctx, leads);
+	struct metadata *m = ctx;
+
+	metadata_lead(m, leads);
+	if (!leads && m->stop_timer.pos != 0)
+		stop_flush(m);			/* it was handed over */
 }
 
 static void
@@ -372,16 +378,37 @@ flushed(void *ctx)
 	member_leave(m->member, left, m);
 }
 
+/* Another one leads, or nobody takes it: write what there is and go. */
+static void
+stop_flush(struct metadata *m)
+{
+	clock_timer_stop(m->clock, &m->stop_timer);
+	net_server_drain(m->server);
+	group_flush(m->group, flushed, m);
+}
+
+static void
+stop_due(struct clock_timer *t)
+{
+	stop_flush(container_of(t, struct metadata, stop_timer));
+}
+
 static void
 stop_next(struct clock_defer *d)
 {
 	struct metadata *m = container_of(d, struct metadata, stop_defer);
+	int rc;
 
 	if (m->ops_n != 0)
 		return;
-	/* Rather than let the others find out. Alone there is nobody to take it. */
-	(void)group_transfer(m->group);
-	group_flush(m->group, flushed, m);
+	/* Rather than let the others find out.  Who takes it has to have all we have, and to
+	 * be elected: gone before that, we would be missed like one that was killed. */
+	rc = group_transfer(m->group);
+	if (rc != 0 && rc != ERR_BUSY)
+		stop_flush(m);
+	else
+		clock_timer_start(m->clock, &m->stop_timer, metadata_now(m) +
+		    m->env.conf->cluster_election * NS_PER_MS, stop_due);
 }
 
 void
@@ -407,7 +434,6 @@ metadata_stop(struct metadata *m, role_fn *fn, void *ctx)
 	m->stopped = fn;
 	m->stop_ctx = ctx;
 	m->ready = NULL;
-	net_server_drain(m->server);
 	metadata_image_stop(m);
 	metadata_gc_stop(m);
 	metadata_gc_flush_waiters(m, ERR_STOPPING);
@@ -450,6 +476,7 @@ metadata_close(struct metadata *m)
 		free(list_entry(n, struct metadata_op, all));
 	clock_timer_stop(m->clock, &m->ready_timer);
 	clock_timer_stop(m->clock, &m->members_timer);
+	clock_timer_stop(m->clock, &m->stop_timer);
 	clock_undefer(m->clock, &m->stop_defer);
 	fs_close(m->fs);
 	net_server_close(m->server);

@@ -280,6 +280,7 @@ struct metadata {
 	void		  *stop_ctx;
 	bool		   stopping;
 	struct clock_defer stop_defer;
+	struct clock_timer stop_timer;	/* runs: the lead is being handed over */
 
 	struct list	   ops, ops_free;
 	unsigned	   ops_n, ops_free_n;

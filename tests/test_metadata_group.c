@@ -510,6 +510,28 @@ run_seed(uint64_t seed)
 	all_equal();
 }
 
+/* Nor is one under load, at any moment of it: others take over before it has ended. */
+START_TEST(clean_stop_under_load)
+{
+	struct host *h;
+	unsigned was;
+
+	loads_start();
+	run_ms(500 + (unsigned)_i);
+	was = leader(1000);
+	h = &t.hosts[was];
+	metadata_stop(h->metadata, on_stopped, h);
+	for (unsigned ms = 0; !h->stopped; ms++) {
+		ck_assert_uint_lt(ms, 150);		/* less than any election time */
+		run_ms(1);
+	}
+	die(was);
+	run_ms(20);
+	ck_assert_uint_ne(leader(0), 0);
+	loads_stop();
+}
+END_TEST
+
 START_TEST(any_seed)
 {
 	const char *seed = getenv("SEED");
@@ -548,6 +570,7 @@ main(void)
 	tcase_add_loop_test(f, ends_while_passing_on, 0, 12);
 	tcase_add_test(f, open_files_survive);
 	tcase_add_test(f, clean_stop);
+	tcase_add_loop_test(f, clean_stop_under_load, 0, 20);
 	suite_add_tcase(s, f);
 	tcase_add_checked_fixture(r, NULL, teardown);
 	tcase_add_loop_test(r, any_seed, 0, seed != NULL && *seed != '\0' ? 1 :
