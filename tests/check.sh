@@ -12,7 +12,12 @@ printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -I{} sh -c '
 	echo "$r" >"$out/$n.result"
 	line=$(grep -E "^[0-9]+%: Checks|passed, |^skipped" "$out/$n.log" | tail -1)
 	echo "$n: $r ($(( $(date +%s) - start )) s) $line"
-	[ $r = ok ] || { echo "---- $n"; tail -n 60 "$out/$n.log"; echo "----"; }'
+	[ $r = ok ] || {
+		echo "---- $n"
+		head -n -60 "$out/$n.log" | grep -aE -A 5 "^FAILED|:[EF]:"
+		tail -n 60 "$out/$n.log"
+		echo "----"
+	}'
 passed=$(cat "$out"/*.result | grep -c '^ok$')
 failed=$(( $# - passed ))
 [ "$failed" = 0 ] || echo "failed: $(cd "$out" && grep -L '^ok$' *.result | sed 's/\.result$//' | xargs)"

@@ -1,16 +1,20 @@
 #!/bin/sh
 # The whole test command: lint, unit tests and simulations, the same under sanitizers, the
 # models, then real processes and mounts, these over RDMA too.  What each says is cut here, and
-# whole in log/ of the build.  Closing line: N passed, N failed.
+# whole in log/ of the build; what failed is named once more before the closing line, which is
+# N passed, N failed.
 B=${1:-build}
 mkdir -p "$B/log" || exit 1
-failed=0 passed=0
+failed=0 passed=0 begun=$(date +%s)
+: >"$B/log/failed"
 step() {
 	what=$1; shift
 	log=$B/log/${what#make }
 	echo "== $what"
+	t0=$(date +%s)
 	"$@" >"$log" 2>&1
 	rc=$?
+	echo "-- $what: status $rc after $(($(date +%s) - t0)) s"
 	# What failed may stand far above.
 	[ $rc = 0 ] || head -n -40 "$log" | grep -aE -A 30 'FAILED|:[EF]:|Error [0-9]' | tail -n 200
 	tail -n 40 "$log"
@@ -25,6 +29,10 @@ step() {
 	else
 		failed=$((failed + 1))
 	fi
+	[ $rc = 0 ] || {
+		echo "$what: status $rc"
+		grep -aE '^(FAILED|failed:)|:[EF]:|Error [0-9]|warning:' "$log" | sort -u | head -n 12
+	} | cut -c 1-160 >>"$B/log/failed"
 }
 step "make lint" make -s lint
 # Three at a time: some mostly wait.
@@ -34,5 +42,7 @@ step "make planted" make -s planted B="$B" N=300
 step "make model" make -s model
 step "make cluster" make -s cluster B="$B"
 step "make check-rdma" make -s check-rdma B="$B"
+echo "== all, $(($(date +%s) - begun)) s"
+cat "$B/log/failed"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -13,7 +13,7 @@
 #   leading_manager, leading_metadata, replicas	who is it now
 #   find_all			sets ml dl head middle tail, mf and df: followers
 SETTLE=${SETTLE:-60}		# s until a thing has to be whole again
-PAUSE=${PAUSE:-15}
+PAUSE=${PAUSE:-$SETTLE}	# as generous: promises are measured by bench_failover.sh
 LOADED=${LOADED:-$CLIENTS}
 probes= writers= fios=
 
@@ -52,6 +52,7 @@ cluster_up() {
 	done
 	[ "$failed" = 0 ] || done_here
 	for n in $(numbered c "$LOADED"); do
+		: >"$W/probe-$n"	# looked at before it has begun
 		"$HERE/probe.py" run "$W/$n.mnt/probe-$n" "$W/probe-$n" "$W/names-$n" \
 		    2>"$W/probe-$n.err" &
 		probes="$probes $!"
