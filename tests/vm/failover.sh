@@ -11,13 +11,13 @@ if [ -z "$LONG" ]; then
 fi
 EVENTS=${EVENTS:-head tail freeze cable vanish gone}
 STORAGES=${STORAGES:-3} LOADED=${LOADED:-1} SIZE=${SIZE:-512MiB} OPAUSE=${OPAUSE:-0.2}
-RATE=${RATE:-250k} PPAUSE=${PPAUSE:-0.05} PAUSE=${PAUSE:-30}
+RATE=${RATE:-250k} PPAUSE=${PPAUSE:-0.05}
 export PPAUSE
 . "$HERE/_net.sh"
 . "$HERE/_event.sh"
 HOLD=${HOLD:-5}		# s: longer than a lease, and than devices try
 MIB=1048576
-[ "$NETP" = rxe ] || { echo "skipped: no device for each node"; rm -rf "$W"; exit 0; }
+[ "$NETP" = rxe ] || { echo "not $(nodes | wc -l) devices, one for each node"; rm -rf "$W"; exit 1; }
 
 # ---- what is held, and what went how ----
 # Forks are slow in a guest: a question is one awk.
