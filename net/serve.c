@@ -53,14 +53,15 @@ net_server_close_conn(struct sconn *sc, bool linger)
 			net_req_free(r);
 			continue;
 		}
-		/* Its handler has memory for the reply until it gives that. */
-		net_grant_move(&s->replies, &r->memory, &s->gone);
 		if (r->state == REQ_ASKING)
 			net_req_unask(r);
 		if (r->state == REQ_REPLYING) {
+			net_req_leave(r);
 			list_push_back(&replies, &r->node);
 			continue;
 		}
+		/* Its handler has memory for the reply until it gives that. */
+		net_grant_move(&s->replies, &r->memory, &s->gone);
 		list_push_back(&s->orphans, &r->node);
 		if (r->state == REQ_PULLING)
 			net_req_pull_ended(r, -ECONNRESET);

@@ -456,6 +456,42 @@ START_TEST(memory_of_the_gone)
 }
 END_TEST
 
+/* Whoever hears first that his reply has nowhere to go closes the server: with memory that is
+ * held by other such replies. */
+static void
+close_the_server(void *arg)
+{
+	net_server_close(rig.server);
+	rig.server = NULL;
+	was_sent(arg);
+}
+
+START_TEST(closed_when_sent)
+{
+	enum { N = 4 };
+	struct msg_fetch_rep rep = { .len = 1 };
+	struct net_piece p = { shelf, MIB, 0 };
+	struct ask a[N];
+
+	memset(a, 0, sizeof(a));
+	replies_max = 16 * MIB;
+	open_window(_i, 0, 0);
+	on_fetch = hold_it;
+	more_room = (struct iovec){ dst, MIB };
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(start_fetch(&a[i], NULL, 0, &more_room, 1, 20000), 0);
+	rig_until(&rig, &held_n, N);
+	for (unsigned i = 0; i < N; i++)
+		net_reply(held[i], 0, &rep, &p, 1, close_the_server, NULL);
+	ck_assert_uint_eq(sent_n, 0);
+	close_client();
+	for (unsigned i = 0; i < 400 && sent_n < N; i++)
+		rig_pass(&rig, 20);
+	ck_assert_uint_eq(sent_n, N);
+	close_rig();
+}
+END_TEST
+
 /* A client that goes with its requests parked leaves the room to others. */
 START_TEST(parked_and_gone)
 {
@@ -636,7 +672,7 @@ main(void)
 		cancel_while_it_waits, time_out_while_it_waits, late_question,
 		server_gives_up, what_waits_is_bounded, with_a_payload_too, window_and_memory,
 		memory_is_shared, memory_for_those_with_a_payload, memory_of_the_gone,
-		parked_and_gone, larger_than_the_window,
+		closed_when_sent, parked_and_gone, larger_than_the_window,
 		death_anywhere, always_more
 	};
 
