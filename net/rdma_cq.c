@@ -17,32 +17,39 @@
 #define POLLS		128u		/* batches in one turn */
 #define NOBODY		UINT32_MAX	/* numbers of queue pairs have 24 bits */
 
-/* ---- saved for later ---- */
+/* ---- the stash ---- */
+
+/* Take a batch that has completed in @cq.  How many; <0: the device is no good. */
+static int
+fetch(struct rdma_dev *d, struct ibv_cq *cq)
+{
+	int n;
+
+	if (d->stash_cap - d->stash_n < POLL_N) {
+		unsigned cap = d->stash_cap == 0 ? 256 : d->stash_cap * 2;
+		struct ibv_wc *more = realloc(d->stash, cap * sizeof(*more));
+
+		if (more == NULL)
+			return -ENOMEM;		/* receives of others may be lost */
+		d->stash = more;
+		d->stash_cap = cap;
+	}
+	n = ibv_poll_cq(cq, POLL_N, d->stash + d->stash_n);
+	if (n > 0)
+		d->stash_n += (unsigned)n;
+	return n;
+}
 
 /* Keep what has completed for later: the queue pair it belongs to, or another's. */
 static void
-stash(struct rdma_dev *d, struct ibv_cq *cq)
+fetch_all(struct rdma_dev *d, struct ibv_cq *cq)
 {
-	for (;;) {
-		int n;
+	int n;
 
-		if (d->stash_cap - d->stash_n < POLL_N) {
-			unsigned cap = d->stash_cap == 0 ? 256 : d->stash_cap * 2;
-			struct ibv_wc *more = realloc(d->stash, cap * sizeof(*more));
-
-			if (more == NULL) {
-				/* Receives of others may be lost. */
-				net_rdma_dev_dies(d);
-				return;
-			}
-			d->stash = more;
-			d->stash_cap = cap;
-		}
-		n = ibv_poll_cq(cq, POLL_N, d->stash + d->stash_n);
-		if (n <= 0)
-			return;
-		d->stash_n += (unsigned)n;
-	}
+	while ((n = fetch(d, cq)) > 0)
+		;
+	if (n < 0)
+		net_rdma_dev_dies(d);
 }
 
 /* Only the receives of @qpn are of use any more; the number may be given to another. */
@@ -61,9 +68,9 @@ net_rdma_save(const struct rdma_chan *c)
 {
 	struct rdma_dev *d = c->dev;
 
-	stash(d, d->cqs[0].cq);
+	fetch_all(d, d->cqs[0].cq);
 	if (c->cq != &d->cqs[0])
-		stash(d, c->cq->cq);
+		fetch_all(d, c->cq->cq);
 	if (d->stash_n > d->stash_at && !d->dead)
 		clock_timer_start(d->r->clock, &d->again, clock_now(d->r->clock), again);
 	disown(d, c->qp->qp_num);
@@ -136,24 +143,33 @@ handle(struct rdma_dev *d, const struct ibv_wc *wc)
 	net_rdma_put(c);
 }
 
-/* Handle what has completed in @cq.  <0: the device is no good; 1: there may be more, of which
- * some has been stashed or too much came for one turn; else 0. */
+/* Handle all that has been taken.  A channel that goes by that finds what it had completed in the
+ * stash, and nowhere else (net_rdma_save(), net_rdma_recvs_end()). */
+static void
+handle_all(struct rdma_dev *d)
+{
+	while (d->stash_at < d->stash_n) {
+		struct ibv_wc wc = d->stash[d->stash_at++];
+
+		handle(d, &wc);
+	}
+	d->stash_at = d->stash_n = 0;
+}
+
+/* Handle what has completed in @cq.  <0: the device is no good; 1: too much came for one turn,
+ * there may be more; else 0. */
 static int
 poll_one(struct rdma_dev *d, struct ibv_cq *cq, bool *found)
 {
-	struct ibv_wc wcs[POLL_N];
-	int n;
-
 	for (unsigned i = 0; i < POLLS && !d->r->closed; i++) {
-		if ((n = ibv_poll_cq(cq, POLL_N, wcs)) <= 0)
+		int n = fetch(d, cq);
+
+		if (n <= 0)
 			return n;
 		if (!*found)
 			net_spin_came(&d->spin_for);
 		*found = true;
-		for (int k = 0; k < n; k++)
-			handle(d, &wcs[k]);
-		if (d->stash_n > 0)	/* taken behind this batch, before the next */
-			return 1;
+		handle_all(d);
 		if (n < (int)POLL_N)	/* those were all */
 			return 0;
 	}
@@ -168,13 +184,8 @@ net_rdma_poll(struct rdma_dev *d)
 	int rc = 0;
 
 	r->held++;
-	while (d->stash_at < d->stash_n) {
-		struct ibv_wc wc = d->stash[d->stash_at++];
-
-		handle(d, &wc);
-	}
-	d->stash_at = d->stash_n = 0;
-	for (unsigned i = 0; i < d->cqs_n && rc >= 0 && d->stash_n == 0 && !r->closed; i++) {
+	handle_all(d);
+	for (unsigned i = 0; i < d->cqs_n && rc >= 0 && !r->closed; i++) {
 		int one = poll_one(d, d->cqs[i].cq, &found);
 
 		rc = one < 0 ? one : rc | one;
