@@ -14,6 +14,7 @@ finish() {
 	rm -rf "$W" "$M"
 }
 trap finish EXIT
+trap 'exit 130' INT TERM
 verdict() { [ "$1" -le "$2" ] && echo ok || echo "above limit"; }
 rss_mib() { awk '/VmRSS/ { print int($2 / 1024 + 0.999) }' "/proc/$1/status"; }
 ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }

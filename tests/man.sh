@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.." || exit 1
 fsd=${B:-build}/fsd
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
+trap 'exit 130' INT TERM
 failed=0
 
 # same WHAT: the lines of $dir/a (the program) are those of $dir/b (the pages).
@@ -19,9 +20,10 @@ same() {
 		failed=1
 	fi
 }
-# known WHAT: all lines of $dir/b are in $dir/a.
+# known WHAT: all lines of $dir/b are in $dir/a, and there are some.
 known() {
 	sort -u "$dir/a" >"$dir/as"
+	[ -s "$dir/b" ] || echo "nothing found" >"$dir/b"
 	sort -u "$dir/b" | comm -13 "$dir/as" - >"$dir/diff"
 	if [ -s "$dir/diff" ]; then
 		echo "$1: named in the manual, and there is none"
