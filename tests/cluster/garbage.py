@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Feed garbage to TCP ports on this machine for a while: random bytes, cut frames, huge
-lengths, silent and half-open connections.  Usage: garbage.py SECONDS PORT..."""
+lengths, silent and half-open connections.  Usage: garbage.py SECONDS PORT...
+Status 1: nobody was there, at one of the ports."""
 import random
 import socket
 import struct
 import sys
 import time
 
-def attack(port, rnd, held):
+def attack(port, rnd, held, reached):
     s = socket.socket()
     s.settimeout(0.2)
     try:
         s.connect(("127.0.0.1", port))
+        reached.add(port)
         kind = rnd.randrange(7)
         if kind == 0:
             s.sendall(rnd.randbytes(rnd.randrange(1, 5000)))
@@ -47,11 +49,14 @@ def attack(port, rnd, held):
 def main():
     end = time.monotonic() + float(sys.argv[1])
     ports = [int(p) for p in sys.argv[2:]]
-    rnd, held, n = random.Random(1), [], 0
+    rnd, held, reached, n = random.Random(1), [], set(), 0
     while time.monotonic() < end:
-        attack(rnd.choice(ports), rnd, held)
+        attack(rnd.choice(ports), rnd, held, reached)
         n += 1
         time.sleep(0.002)
     print("%d connections" % n)
+    for port in sorted(set(ports) - reached):
+        print("nobody at port", port)
+    return 0 if ports and reached == set(ports) else 1
 
-main()
+sys.exit(main())

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/_lib.sh"
 rounds=${ROUNDS:-5}
 [ -z "$LONG" ] || rounds=20
+: >"$W/acked"
 for r in $(seq 1 "$rounds"); do
 	dev a >"$W/start" 2>&1 || { check "round $r: starts" not cat "$W/start"; break; }
 	pid=$(dev_pid a)

@@ -107,8 +107,6 @@ def wrong(mount, name, slots):
 
 def check(mount, path):
     slots, dirs, gone, bad, n = {}, set(), {}, 0, 0
-    if not os.path.exists(path):
-        return 0
     for line in open(path):
         if not line.endswith("\n"):
             continue
