@@ -5,7 +5,7 @@
 SIZE=${SIZE:-256MiB}
 m=$W/a.mnt
 check "starts" dev a
-check "chains serve" until_true 10 healthy
+check "chains serve" until_true 30 healthy
 echo before >"$m/before"
 told() { ! "$@" >"$W/said" 2>&1 && grep -q 'No space left' "$W/said"; }
 free_mib() { df -m --output=avail "$m" | tail -1; }
@@ -18,7 +18,7 @@ for r in $(seq "${ROUNDS:-3}"); do
 	check "round $r: a writer of small files is told" told timeout 100 sh -c "for i in \$(seq 9000)
 	    do head -c 65536 /dev/zero >'$m/s'\$i || { rm -f '$m/s'*; exit 1; }; done"
 	full() { [ "$(free_mib)" -le 32 ]; }
-	check "round $r: df shows it" until_true 5 full
+	check "round $r: df shows it" until_true 30 full
 	check "round $r: names can still be made" mkdir "$m/d$r"
 	check "round $r: what was there is there" grep -qx before "$m/before"
 	check "round $r: removing works" rm -f "$m/big" "$m/big2"
@@ -30,5 +30,5 @@ for r in $(seq "${ROUNDS:-3}"); do
 	check "round $r: and is shown as free" until_true 30 freed
 done
 check_verbs
-check "the cluster is healthy" until_true 10 healthy
+check "the cluster is healthy" until_true 30 healthy
 finish

@@ -26,5 +26,5 @@ check "silent connections were closed ($(files_of) left)" until_true 30 few
 check "a wrong key is refused" sh -c "! timeout 30 '$FSD' admin --config '$CONF' --set \
     cluster.key_file='$W/other' show nodes"
 check_verbs
-check "the cluster is healthy" until_true 10 healthy
+check "the cluster is healthy" until_true 30 healthy
 finish
