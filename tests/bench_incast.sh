@@ -23,6 +23,7 @@ end() {
 	net_down
 	exit $rc
 }
+trap 'end' INT TERM
 up() {	# OPTIONS on stdin
 	if ! net_up 2>"$W/net"; then
 		net_down
@@ -30,7 +31,6 @@ up() {	# OPTIONS on stdin
 		rm -rf "$W"
 		exit 0
 	fi
-	trap 'end' INT TERM
 	net_conf || end
 	if [ -n "$CC" ]; then
 		for n in $(servers) c1; do
