@@ -7,7 +7,6 @@
 #   unplug NAME, plug NAME	the cable: the device and the switch both notice
 #   lose NAME			all packets to it and from it vanish, and nobody is told
 #   remove NAME, add NAME	the device itself
-#   LOCKS_LITTLE=NAME		what is started there may lock 1 MiB of memory
 NETP=rxe
 _users=7000
 
@@ -20,11 +19,8 @@ device() { eval "echo \$_device_$1"; }
 # shellcheck disable=SC2086
 address() { at=$(device "$1"); set -- $RDMA_VM_ADDRS; shift "$at"; echo "$1"; }
 in_net() {
-	net_of=$((_users + $(device "$1"))) may=+all
-	[ "$1" != "$LOCKS_LITTLE" ] || may=+all,-ipc_lock
-	shift
-	set -- setpriv --reuid="$net_of" --clear-groups --inh-caps=$may --ambient-caps=$may "$@"
-	if [ $may = +all ]; then "$@"; else (ulimit -l 1024; exec "$@"); fi
+	user=$((_users + $(device "$1"))); shift
+	setpriv --reuid="$user" --clear-groups --inh-caps=+all --ambient-caps=+all "$@"
 }
 net_up() {
 	for n in $(nodes); do
