@@ -145,6 +145,20 @@ START_TEST(own_store_fails)
 }
 END_TEST
 
+/* A head has stored version 2; its first attempt behind it is lost, the second ends with @rc. */
+static void
+second_answers(int rc)
+{
+	one_open(true, false);
+	admit(0, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 1);
+	event(0, CRAQ_EV_INFO, 0, 0, 0, &(struct chunk_info){ .committed = 1 });
+	event(0, CRAQ_EV_STORED, 0, 0, 5, NULL);
+	event(0, CRAQ_EV_FORWARDED, -ETIMEDOUT, 0, 0, NULL);
+	one.now += 10 * NS_PER_MS;
+	event(0, CRAQ_EV_WOKEN, 0, 0, 0, NULL);
+	event(0, CRAQ_EV_FORWARDED, rc, 0, 0, NULL);
+}
+
 /* Nothing is fetched back for want of space; and a successor without space says so in answer
  * to an attempt that fences the lost ones: none of the version is behind us. */
 START_TEST(no_space)
@@ -162,14 +176,7 @@ START_TEST(no_space)
 	ck_assert(chunk_craq_doubts(one.c, &one.t, id7));
 	one_close();
 
-	one_open(true, false);
-	admit(0, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 1);
-	event(0, CRAQ_EV_INFO, 0, 0, 0, &v1);
-	event(0, CRAQ_EV_STORED, 0, 0, 5, NULL);
-	event(0, CRAQ_EV_FORWARDED, -ETIMEDOUT, 0, 0, NULL);
-	one.now += 10 * NS_PER_MS;
-	event(0, CRAQ_EV_WOKEN, 0, 0, 0, NULL);
-	event(0, CRAQ_EV_FORWARDED, -ENOSPC, 0, 0, NULL);
+	second_answers(-ENOSPC);
 	expect("the second attempt is refused", "0: look\n0: store kind1 v2 on v1\n"
 	    "0: forward kind1 v2 on v1\n0: wake\n0: forward kind1 v2 on v1\n"
 	    "0: abort v2\n0: reply ENOSPC\n");
@@ -184,14 +191,7 @@ START_TEST(no_space)
 	    "1: forward kind1 v6 on v1\n");
 	one_close();
 
-	one_open(true, false);
-	admit(0, CRAQ_WRITE, UPDATE_WRITE, 0, 0, 1);
-	event(0, CRAQ_EV_INFO, 0, 0, 0, &v1);
-	event(0, CRAQ_EV_STORED, 0, 0, 5, NULL);
-	event(0, CRAQ_EV_FORWARDED, -ETIMEDOUT, 0, 0, NULL);
-	one.now += 10 * NS_PER_MS;
-	event(0, CRAQ_EV_WOKEN, 0, 0, 0, NULL);
-	event(0, CRAQ_EV_FORWARDED, -EINVAL, 0, 0, NULL);
+	second_answers(-EINVAL);
 	expect("any other refusal says nothing", "0: look\n0: store kind1 v2 on v1\n"
 	    "0: forward kind1 v2 on v1\n0: wake\n0: forward kind1 v2 on v1\n"
 	    "0: wake\n");

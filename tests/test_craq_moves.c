@@ -326,50 +326,52 @@ START_TEST(handing)
 }
 END_TEST
 
+/* @forced_version: this version, whatever was committed as that; 0: what is committed. */
+static void
+repair(unsigned i, uint64_t forced_version, const struct chunk_info *info)
+{
+	admit(i, CRAQ_REPAIR, 0, forced_version, 0, 0);
+	one.ops[i].force = forced_version != 0;
+	event(i, CRAQ_EV_INFO, 0, 0, 0, info);
+}
+
+/* A peer has given its bytes, which are stored. */
+static void
+fetched(unsigned i, uint32_t check)
+{
+	event(i, CRAQ_EV_LOADED, 0, 0, 0, NULL);
+	event(i, CRAQ_EV_STORED, 0, 0, check, NULL);
+}
+
 START_TEST(repairs)
 {
 	struct chunk_info v5 = { .committed = 5, .committed_check = 7 };
 
 	one_place("TR");
-	admit(0, CRAQ_REPAIR, 0, 0, 0, 0);
-	event(0, CRAQ_EV_INFO, 0, 0, 0, &v5);
-	event(0, CRAQ_EV_LOADED, 0, 0, 0, NULL);
-	event(0, CRAQ_EV_STORED, 0, 0, 7, NULL);
+	repair(0, 0, &v5);
+	fetched(0, 7);
 	expect("same version, from a peer", "0: look\n0: fetch v5\n"
 	    "0: store kind4 v5 on v0 loaded\n0: commit v5\n0: reply ok v5\n");
-	admit(1, CRAQ_REPAIR, 0, 0, 0, 0);
-	event(1, CRAQ_EV_INFO, 0, 0, 0, &v5);
-	event(1, CRAQ_EV_LOADED, 0, 0, 0, NULL);
-	event(1, CRAQ_EV_STORED, 0, 0, 8, NULL);
+	repair(1, 0, &v5);
+	fetched(1, 8);
 	expect("other bytes", "1: look\n1: fetch v5\n"
 	    "1: store kind4 v5 on v0 loaded\n1: abort v5\n"
 	    "1: reply ERR_CORRUPT\n");
-	admit(2, CRAQ_REPAIR, 0, 0, 0, 0);
-	event(2, CRAQ_EV_INFO, 0, 0, 0, &v5);
+	repair(2, 0, &v5);
 	event(2, CRAQ_EV_LOADED, -ENOENT, 0, 0, NULL);
 	expect("they hold another", "2: look\n2: fetch v5\n2: reply ERR_BUSY\n");
-	admit(3, CRAQ_REPAIR, 0, 0, 0, 0);
-	event(3, CRAQ_EV_INFO, 0, 0, 0, &(struct chunk_info){ .committed = 5,
-	    .pending = 6 });
+	repair(3, 0, &(struct chunk_info){ .committed = 5, .pending = 6 });
 	expect("one is pending", "3: look\n3: reply ERR_BUSY\n");
 	/* An operator has said who is right. */
-	admit(5, CRAQ_REPAIR, 0, 5, 0, 0);
-	one.ops[5].force = true;
-	event(5, CRAQ_EV_INFO, 0, 0, 0, &v5);
-	event(5, CRAQ_EV_LOADED, 0, 0, 0, NULL);
-	event(5, CRAQ_EV_STORED, 0, 0, 8, NULL);
+	repair(5, 5, &v5);
+	fetched(5, 8);
 	expect("forced: other bytes", "5: look\n5: fetch v5\n"
 	    "5: store kind4 v5 on v0 loaded\n5: commit v5\n5: reply ok v5\n");
-	admit(6, CRAQ_REPAIR, 0, 6, 0, 0);
-	one.ops[6].force = true;
-	event(6, CRAQ_EV_INFO, 0, 0, 0, &v5);
+	repair(6, 6, &v5);
 	expect("forced: it has moved on", "6: look\n6: reply ESTALE\n");
-	admit(7, CRAQ_REPAIR, 0, 5, 0, 0);
-	one.ops[7].force = true;
-	event(7, CRAQ_EV_INFO, 0, 0, 0, NULL);
+	repair(7, 5, NULL);
 	expect("forced: it has gone", "7: look\n7: reply ESTALE\n");
-	admit(4, CRAQ_REPAIR, 0, 0, 0, 0);
-	event(4, CRAQ_EV_INFO, 0, 0, 0, &v5);
+	repair(4, 0, &v5);
 	event(4, CRAQ_EV_LOADED, 0, 0, 0, NULL);
 	move("TR");
 	event(4, CRAQ_EV_STORED, 0, 0, 7, NULL);
