@@ -159,6 +159,7 @@ done
 check "programs have gone on all the time" programs_live
 stop_programs
 check "no bytes were wrong" not wrong_bytes
+check "something was acknowledged" [ "$(cat "$W"/acked-* | wc -l)" -gt 100 ]
 check "nothing that was acknowledged is lost" lost "$W/lost"
 check "fsd check finds no fault" in_net c1 timeout 300 "$FSD" check --config "$CONF"
 echo "$rows rows, $over of them not ok"
