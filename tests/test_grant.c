@@ -38,8 +38,28 @@ ends_empty(void)
 	ck_assert(list_empty(&w.ring));
 	for (unsigned i = 0; i < PEERS; i++) {
 		ck_assert_uint_eq(peers[i].held, 0);
+		ck_assert_uint_eq(peers[i].early, 0);
+		ck_assert_uint_eq(peers[i].idle, 0);
 		ck_assert_uint_eq(peers[i].deficit, 0);
 	}
+}
+
+static void
+end_all(void)
+{
+	for (unsigned i = 0; i < CALLS; i++)
+		net_grant_end(&w, &calls[i]);
+	ends_empty();
+}
+
+/* Each of the first @n has had about its part of @sum. */
+static void
+shares_are_even(const char *what, const uint64_t *got, unsigned n, uint64_t sum)
+{
+	for (unsigned i = 0; i < n; i++)
+		ck_assert_msg(got[i] * n > sum / 100 * 80 && got[i] * n < sum / 100 * 120,
+		    "%s: server %u has %llu of %llu", what, i,
+		    (unsigned long long)got[i], (unsigned long long)sum);
 }
 
 /* ---- with the request ---- */
@@ -53,7 +73,7 @@ static const struct {
 } earlies[] = {
 	{ "half of the window", 32 * MIB, 32, MIB, 16 },
 	{ "one server: half as much", 32 * MIB, 1, MIB, 8 },
-	{ "two servers: a third each", 32 * MIB, 2, 256 * KIB, 64 },
+	{ "two servers: a quarter each", 32 * MIB, 2, 256 * KIB, 64 },
 	{ "nothing is too large for an empty one", MIB, 3, 64 * MIB, 1 },
 	{ "larger than half, alone", 32 * MIB, 3, 20 * MIB, 1 },
 	{ "no limit", 0, 2, 64 * MIB, 64 },
@@ -71,9 +91,7 @@ START_TEST(early)
 	ck_assert_msg(good == earlies[_i].good, "%s: %u", earlies[_i].what, good);
 	ck_assert_uint_eq(w.charged, (uint64_t)good * earlies[_i].bytes);
 	net_grant_check(&w);
-	for (unsigned i = 0; i < 64; i++)
-		net_grant_end(&w, &calls[i]);
-	ends_empty();
+	end_all();
 }
 END_TEST
 
@@ -219,13 +237,8 @@ START_TEST(fair)
 		net_grant_end(&w, g);
 		net_grant_wait(&w, p, g, bytes);
 	}
-	for (unsigned i = 0; i < n; i++)
-		ck_assert_msg(got[i] * n > sum / 100 * 80 && got[i] * n < sum / 100 * 120,
-		    "%s: server %u has %llu of %llu", crowds[_i].what, i,
-		    (unsigned long long)got[i], (unsigned long long)sum);
-	for (unsigned i = 0; i < CALLS; i++)
-		net_grant_end(&w, &calls[i]);
-	ends_empty();
+	shares_are_even(crowds[_i].what, got, n, sum);
+	end_all();
 }
 END_TEST
 
@@ -253,9 +266,7 @@ START_TEST(the_dead_keep_little)
 			next++;
 		}
 		ck_assert_uint_eq(granted, 100);
-		for (unsigned i = 0; i < next; i++)
-			net_grant_end(&w, &calls[i]);
-		ends_empty();
+		end_all();
 	}
 }
 END_TEST
@@ -281,9 +292,7 @@ START_TEST(who_hangs_keeps_half)
 		ck_assert_ptr_eq(g, &calls[n++]);
 		net_grant_end(&w, g);
 	}
-	for (unsigned i = 0; i < n; i++)
-		net_grant_end(&w, &calls[i]);
-	ends_empty();
+	end_all();
 }
 END_TEST
 
@@ -334,13 +343,8 @@ START_TEST(the_idle_lose_nothing)
 		net_grant_end(&w, g);
 		net_grant_wait(&w, p, g, MIB);
 	}
-	for (unsigned i = 0; i < n; i++)
-		ck_assert_msg(got[i] * n > sum / 100 * 80 && got[i] * n < sum / 100 * 120,
-		    "%s: %u has %llu of %llu", idlers[_i].what, i,
-		    (unsigned long long)got[i], (unsigned long long)sum);
-	for (unsigned i = 0; i < CALLS; i++)
-		net_grant_end(&w, &calls[i]);
-	ends_empty();
+	shares_are_even(idlers[_i].what, got, n, sum);
+	end_all();
 }
 END_TEST
 
@@ -376,10 +380,7 @@ START_TEST(large_ones_are_not_starved)
 		/* As many bytes as it has for each of the others. */
 		ck_assert_uint_le(waits, (sizes[k] / (256 * KIB) + 2) * 20);
 		ck_assert(done);
-		net_grant_end(&w, large);
-		for (unsigned i = 0; i < 400; i++)
-			net_grant_end(&w, &calls[i]);
-		ends_empty();
+		end_all();
 	}
 }
 END_TEST
