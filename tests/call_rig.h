@@ -12,6 +12,9 @@
 #include <unistd.h>
 
 #define BIG (8u << 20)
+#ifndef SOME				/* of some_read() and some_write() */
+#define SOME BIG
+#endif
 
 static struct rig rig;
 static uint8_t *src, *dst, *shelf;	/* client sends, client receives, server's */
@@ -30,6 +33,13 @@ fill(uint8_t *p, size_t n, unsigned seed)
 
 		memcpy(p + i, &word, n - i < sizeof(word) ? n - i : sizeof(word));
 	}
+}
+
+/* Is it as memset(p, 0x5a, n) left it? */
+static inline bool
+untouched(const uint8_t *p, size_t n)
+{
+	return p[0] == 0x5a && memcmp(p, p + 1, n - 1) == 0;
 }
 
 /* ---- the server ---- */
@@ -241,6 +251,27 @@ start_fetch(struct ask *a, const struct iovec *send, unsigned send_n,
 	struct msg_fetch m = { .chain = 1 };
 
 	return start(a, MSG_fetch, &m, send, send_n, recv, recv_n, ms);
+}
+
+/* For what is done to calls of any kind. */
+static inline int
+some_write(struct ask *a)
+{
+	return start_write(a, 0, SOME, 9000);
+}
+
+static inline int
+some_read(struct ask *a)
+{
+	static struct msg_read_item item = { .len = SOME };
+
+	return start_read(a, &item, 1, SOME, 9000);
+}
+
+static inline int
+small_echo(struct ask *a)
+{
+	return start_echo(a, 1, 1, 9000);
 }
 
 static struct net_mem_set *known[3];

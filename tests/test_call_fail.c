@@ -4,12 +4,6 @@
 
 /* ---- cancel ---- */
 
-static bool
-untouched(const uint8_t *p)
-{
-	return p[0] == 0x5a && memcmp(p, p + 1, BIG - 1) == 0;
-}
-
 /* Cancel after so many steps, whatever state that is; @what starts it.  Memory lent to the
  * call may not be touched, nor read, afterwards; later calls work. */
 static void
@@ -29,30 +23,10 @@ cancel_after(unsigned steps, int (*what)(struct ask *))
 	memset(src, 0x5a, BIG);
 	check_alive();
 	rig_pass(&rig, 5);
-	ck_assert_msg(untouched(dst), "%s, after %u steps",
+	ck_assert_msg(untouched(dst, BIG), "%s, after %u steps",
 	    rig_names[rig.kind], steps);
 	ck_assert_uint_eq(done, before + 1);
 	fill(src, BIG, 3);
-}
-
-static int
-big_write(struct ask *a)
-{
-	return start_write(a, 0, BIG, 9000);
-}
-
-static int
-big_read(struct ask *a)
-{
-	static struct msg_read_item item = { .len = BIG };
-
-	return start_read(a, &item, 1, BIG, 9000);
-}
-
-static int
-small_echo(struct ask *a)
-{
-	return start_echo(a, 1, 1, 9000);
 }
 
 static int
@@ -63,7 +37,7 @@ hold(struct ask *a)
 
 START_TEST(cancel_anywhere)
 {
-	int (*const what[])(struct ask *) = { small_echo, big_read, big_write };
+	int (*const what[])(struct ask *) = { small_echo, some_read, some_write };
 
 	for (unsigned w = 0; w < 3; w++) {
 		for (unsigned steps = 0; steps < 24; steps++) {
@@ -312,7 +286,7 @@ START_TEST(server_dies)
 	open_served(_i);
 	ck_assert_int_eq(start_hold(&a, 5000), 0);
 	rig_until(&rig, &held_n, 1);
-	ck_assert_int_eq(big_write(&b), 0);
+	ck_assert_int_eq(some_write(&b), 0);
 	ck_assert_int_eq(start_echo(&c, 1, 1, 5000), 0);
 	net_server_close(rig.server);
 	rig_until(&rig, &done, 3);
@@ -332,7 +306,7 @@ END_TEST
  * and nothing is lost or freed twice. */
 START_TEST(death_anywhere)
 {
-	int (*const what[])(struct ask *) = { big_read, big_write };
+	int (*const what[])(struct ask *) = { some_read, some_write };
 
 	for (unsigned w = 0; w < 2; w++)
 		for (unsigned steps = 1; steps < 26; steps++) {
@@ -365,7 +339,7 @@ START_TEST(death_anywhere)
 				ck_assert(a.rc == 0 || a.rc == -ECONNRESET);
 				ck_assert_uint_eq(sent_n, sent_before);
 				/* Nothing may still be writing to the shelf: */
-				ck_assert(untouched(shelf));
+				ck_assert(untouched(shelf, BIG));
 				rig.server = NULL;
 				/* A write whose pull had begun hears nothing. */
 				if (in_pull != NULL)

@@ -2,13 +2,12 @@
 /* test_call_revoke.c - memory that is wanted back from a peer before it has answered: at a
  * deadline, or because nobody wants the answer any more.  The connection stays, and nothing
  * of what was lent is touched afterwards. */
-#include "tests/call_rig.h"
-#include "tests/suite.h"
 
 /* What is on its way when memory is wanted back: a guest that emulates its processor must
  * have moved it in a fraction of the time that a peer is given. */
 #define SOME	(BIG / 8)
 #define PART	(BIG / 128)
+#include "tests/call_rig.h"
 
 static struct net_req *kept;
 static unsigned kept_n;
@@ -35,12 +34,6 @@ pulled_late(struct net_req *req, int rc)
 	pull_rc = rc;
 	pulled++;
 	net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
-}
-
-static bool
-untouched(const uint8_t *p, size_t n)
-{
-	return p[0] == 0x5a && memcmp(p, p + 1, n - 1) == 0;
 }
 
 static uint64_t
@@ -149,26 +142,6 @@ START_TEST(no_answer_yet)
 END_TEST
 
 /* ---- at any moment of what is going on ---- */
-
-static int
-some_write(struct ask *a)
-{
-	return start_write(a, 0, SOME, 9000);
-}
-
-static int
-some_read(struct ask *a)
-{
-	static struct msg_read_item item = { .len = SOME };
-
-	return start_read(a, &item, 1, SOME, 9000);
-}
-
-static int
-small_echo(struct ask *a)
-{
-	return start_echo(a, 1, 1, 9000);
-}
 
 START_TEST(abandon_anywhere)
 {

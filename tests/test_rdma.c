@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* test_rdma.c - what devices do to us: they are small, fill up, break, go and come.  Over those
  * of tests/verbs, which are not there; those that are: tests/vm. */
+#define SOME	300000u
 #include "tests/call_rig.h"
 
 #include "net/rdma_impl.h"
 #include "tests/verbs/verbs.h"
 
 #define CLIENTS	24u
-#define SOME	300000u
 
 static struct rdma *
 rdma_of(unsigned i)
@@ -50,12 +50,6 @@ turns(unsigned n)
 		rig_step(&rig, false);
 }
 
-static bool
-untouched(const uint8_t *p, size_t n)
-{
-	return p[0] == 0x5a && memcmp(p, p + 1, n - 1) == 0;
-}
-
 /* A call that has ended: its code. */
 static int
 one(int (*start_it)(struct ask *a))
@@ -66,26 +60,6 @@ one(int (*start_it)(struct ask *a))
 	ck_assert_int_eq(start_it(&a), 0);
 	rig_until(&rig, &done, before + 1);
 	return a.rc;
-}
-
-static int
-some_write(struct ask *a)
-{
-	return start_write(a, 0, SOME, 9000);
-}
-
-static int
-some_read(struct ask *a)
-{
-	static struct msg_read_item item = { .len = SOME };
-
-	return start_read(a, &item, 1, SOME, 9000);
-}
-
-static int
-small_echo(struct ask *a)
-{
-	return start_echo(a, 1, 1, 9000);
 }
 
 /* Everything goes, whatever it goes over. */
