@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* test_rdma_iw.c - strangers who call an iWARP port, as anybody on the network can: they are
- * refused, and tokens are good for one call.  Where there is no such device it tests nothing
- * (tests/vm has one). */
+ * refused, and tokens are good for one call.  Where there is no such device it tests nothing,
+ * and says so (tests/vm has one). */
 #include "net/rdma_impl.h"
 
 #include <check.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,23 +28,22 @@ open_rdma(void)
 	log_init(&lg, "test");
 	lg.level = LOG_ERROR;		/* strangers are told of */
 	ck_assert_int_eq(loop_open(&loop), 0);
-	transport = NULL;
 	port = NULL;
-	if (net_rdma_open(&transport, loop, &lg, &conf) != 0)
-		return false;
+	ck_assert_int_eq(net_rdma_open(&transport, loop, &lg, &conf), 0);
 	r = container_of(transport, struct rdma, t);
 	for (unsigned i = 0; i < r->ports_n && port == NULL; i++)
 		if (r->ports[i].link == LINK_IWARP &&
 		    net_rdma_is_ipv4(r->ports[i].addrs[0].gid))
 			port = &r->ports[i];
+	if (port == NULL)
+		printf("skipped: no iWARP device\n");
 	return port != NULL;
 }
 
 static void
 close_rdma(void)
 {
-	if (transport != NULL)
-		transport->ops->close(transport);
+	transport->ops->close(transport);
 	loop_close(loop);
 }
 

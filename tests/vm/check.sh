@@ -3,13 +3,13 @@
 # make check-rdma - calls, clusters and mounts over soft-RoCE in guests, and over TCP in one that
 # has no such device.  Skipped, with the reason, only where no such guest can run.
 #   T=name   that part:
-#     calls calls-strangers calls-grant calls-fail calls-revoke    units: all of these
+#     calls calls-grant calls-fail calls-revoke    units: all of these
 #     dev          a development cluster and its mounts: bulk goes one-sided
 #     roles        roles of their own, one is killed, some may lock little memory
 #     tcp          no device: all goes over TCP
 #     failover     a device for each node: a storage node and a leader are killed, a cable is
 #                  pulled; EVENTS="head tail freeze cable vanish gone" names what happens
-#     iwarp        calls over soft-iWARP
+#     iwarp        calls over soft-iWARP, and calls-strangers: whom its port refuses
 #     iwarp-dev    a development cluster over it; not one of all: the siw of Linux 6.1 may break
 #                  its own list of listeners when a process ends, and the guest with it
 #     cluster-X    tests/cluster/X.sh over verbs: cluster-garbage, cluster-full and so on
@@ -17,7 +17,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.." || exit 1
 said=$(mktemp) || exit 1
-units="calls calls-strangers calls-grant calls-fail calls-revoke"
+units="calls calls-grant calls-fail calls-revoke" iwarp="calls calls-strangers"
 one= many= none= long= siw= beside=
 out=$(mktemp -d) || exit 1
 # What runs in the background hears no ^C: the guest ends when its rdma-vm is told to.
@@ -34,13 +34,14 @@ tests/vm/rdma-vm --prepare 2>"$said" || skip "$(tail -n 1 "$said")"
 
 case $T in	# one: calls and data paths on one device, many: nodes with a device each
 "")	one="$units dev roles" none=tcp many=failover
-	[ -z "$LONG" ] || siw="calls calls-strangers" \
+	[ -z "$LONG" ] || siw=$iwarp \
 	    long="cluster-dev cluster-roles cluster-garbage cluster-full" ;;
-calls|calls-[fgrs]*|dev|roles) one=$T ;;
+calls|calls-[fgr]*|dev|roles) one=$T ;;
 units)	one=$units ;;
 failover|cluster-failover) many=$T ;;
 tcp)	none=tcp ;;
-iwarp)	siw="calls calls-strangers" ;;
+iwarp)	siw=$iwarp ;;
+calls-strangers) siw=$T ;;
 iwarp-dev) siw=dev ;;
 cluster-*) long=$T
 	[ -x "tests/cluster/${T#cluster-}.sh" ] || { echo "no such part: $T"; exit 2; } ;;
