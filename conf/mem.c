@@ -133,6 +133,8 @@ mem_get(struct mem_pool *p, size_t len, struct mem_buf *out)
 	p->used_bytes += size;
 	if (p->used_bytes > p->peak_bytes)
 		p->peak_bytes = p->used_bytes;
+	if (p->arena == NULL)
+		trim(p);		/* what is kept of other sizes */
 	return 0;
 }
 

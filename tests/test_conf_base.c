@@ -287,6 +287,31 @@ START_TEST(mem_ages)
 }
 END_TEST
 
+/* What is kept of one size makes room for others, when they are taken. */
+START_TEST(mem_makes_room)
+{
+	struct mem_buf small[32], large[24];
+	struct mem_pool *p;
+	const size_t unit = 64 << 10;
+
+	ck_assert_int_eq(mem_pool_open(&p, 64 * unit, 0), 0);
+	mem_age(p);
+	for (unsigned k = 0; k < 32; k++)
+		ck_assert_int_eq(mem_get(p, unit, &small[k]), 0);
+	mem_age(p);
+	for (unsigned k = 0; k < 32; k++)
+		mem_put(&small[k]);
+	ck_assert_uint_eq(mem_kept_bytes(p), 32 * unit);
+	for (unsigned k = 0; k < 24; k++) {
+		ck_assert_int_eq(mem_get(p, 2 * unit, &large[k]), 0);
+		ck_assert_uint_le(mem_used_bytes(p) + mem_kept_bytes(p), 64 * unit);
+	}
+	for (unsigned k = 0; k < 24; k++)
+		mem_put(&large[k]);
+	mem_pool_close(p);
+}
+END_TEST
+
 /* ---- crc32c ---- */
 
 static uint32_t
@@ -541,6 +566,7 @@ main(void)
 	tcase_add_test(tc, mem_bounds);
 	tcase_add_test(tc, mem_keeps);
 	tcase_add_test(tc, mem_ages);
+	tcase_add_test(tc, mem_makes_room);
 	tcase_add_test(tc, crc_golden);
 	tcase_add_test(tc, crc_model);
 	tcase_add_loop_test(tc, err_rows, 0, ERR_ROWS);
