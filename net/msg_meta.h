@@ -212,13 +212,15 @@ MSG_DECLARE(session_rep, MSG_SESSION_REP)
  * the group, under the index of that entry: so what members hold can be compared.  The leader
  * makes one; members are asked for it one by one.  One is kept at a time, until nobody has
  * asked for a while.  -ESTALE: it is gone, or the tables have moved on too far: begin again.
- * ERR_BUSY: that member is not there yet. */
+ * ERR_BUSY: that member is not there yet.  -EBUSY: none is made as long as somebody else reads
+ * the one that is kept. */
 #define MSG_IMAGE(F) \
 	F(u64, image, "which image; 0: make one, of all that was answered before") \
 	F(str, after, "key to go on after; empty: from the first")              \
 	F(u64, index, "of an older release: not older than this entry; now it never is") \
 	F(str, until, "last key of the range; empty: to the end")               \
-	F(u8,  digest, "1: not the rows, but their digest and number, but for the member's own, which begin with a zero byte")
+	F(u8,  digest, "1: not the rows, but their digest and number, but for the member's own, which begin with a zero byte") \
+	F(u64, instead, "when one is made: whoever asks has done with this one")
 #define MSG_IMAGE_ROW(F) \
 	F(str, key,   "as fsd-disk(5) says")                                    \
 	F(str, value, "likewise")

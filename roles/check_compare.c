@@ -289,10 +289,14 @@ all_answered(struct check *c)
 		else
 			again = true;
 	}
-	if (again)
-		check_later(c, CHECK_PAUSE_NS, ask_all);
-	else
+	if (!again) {
 		vote(c);
+		return;
+	}
+	for (unsigned i = 0; i < c->member_n; i++)	/* lest it takes us for gone */
+		if (c->members[i].source)
+			c->members[i].answered = false;
+	check_later(c, CHECK_PAUSE_NS, ask_all);
 }
 
 static void
@@ -323,7 +327,7 @@ ask_all(struct clock_timer *t)
 	for (unsigned i = 0; i < c->member_n; i++) {
 		struct check_member *m = &c->members[i];
 
-		if (m->lost || m->source || m->answered)
+		if (m->lost || m->answered)
 			continue;
 		m->rc = ask_range(c, m, true, have_digest);
 		if (m->rc == 0)
@@ -339,7 +343,7 @@ void
 check_compare_range(struct check *c)
 {
 	for (unsigned i = 0; i < c->member_n; i++)
-		c->members[i].answered = false;
+		c->members[i].answered = c->members[i].source;
 	check_later(c, 0, ask_all);
 }
 

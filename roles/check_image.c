@@ -280,12 +280,21 @@ answered(struct net_call *call, int rc)
 		c->heard_ns = c->meta_ns = clock_now(c->env.clock);
 		if (c->image == 0 && check_server(c, &from) == 0)
 			check_compare_begin(c, &from);
-		c->image = rep->image;
+		c->image = c->instead = rep->image;
+		c->waits = false;
 		rc = take(c, rep);
 		if (rc != 0)
 			check_end(c, rc);
 		else
 			check_compare_range(c);
+		return;
+	}
+	if (rc == -EBUSY && c->image == 0) {
+		if (!c->waits)
+			check_note(c, "another fsd check reads the tables of metadata: waits");
+		c->waits = true;
+		c->heard_ns = c->meta_ns = clock_now(c->env.clock);
+		check_later(c, CHECK_PAUSE_NS, ask);
 		return;
 	}
 	if ((rc != -ESTALE && err_next(rc) == ERR_NEXT_FAIL) ||
@@ -310,7 +319,7 @@ ask(struct clock_timer *t)
 {
 	struct check *c = container_of(t, struct check, timer);
 	struct msg_image q = { .image = c->image, .after = c->after,
-		.index = c->index };
+		.index = c->index, .instead = c->instead };
 	struct net_call_opts opts = {
 		.deadline_ns = clock_now(c->env.clock) + CHECK_ATTEMPT_NS
 	};

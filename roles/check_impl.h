@@ -88,6 +88,8 @@ struct check {
 	struct check_run *run;		/* what is below @table; the table's */
 	unsigned	 restarts;
 	uint64_t	 image;
+	uint64_t	 instead;	/* the last one, done with */
+	bool		 waits;		/* for another check, which reads */
 	uint64_t	 index;		/* of the last repair: an image has to show it */
 	struct msg_str	 after;		/* owned copy: after.p is in after_key */
 	char		 after_key[TABLE_KEY_MAX];

@@ -17,6 +17,7 @@
 #define PAGE_ROWS	4096u
 #define PAGE_BYTES	(800u << 10)
 #define POLL_NS		(5 * NS_PER_MS)
+#define READ_NS		(10 * NS_PER_S)	/* not asked for so long: nobody reads it */
 
 struct metadata_images {
 	struct metadata	   *m;
@@ -25,6 +26,8 @@ struct metadata_images {
 	struct group_req    mark;
 	bool		    marking;	/* it is on its way through the log */
 	struct clock_timer  poll;
+	/* the one that is being read, 0: none; when it was asked for last */
+	uint64_t	    read, read_ns;
 	struct msg_image_row rows[PAGE_ROWS];
 };
 
@@ -144,6 +147,8 @@ answer(struct metadata_images *s, struct net_req *req, uint64_t index)
 		return rc;
 	msg_arena_init(&arena, 2 * PAGE_BYTES + TABLE_VALUE_MAX);
 	rc = q->digest ? digest(image, q, &rep) : page(s, image, q, &arena, &rep);
+	s->read = rc == 0 && (rep.more || q->until.n > 0) ? index : 0;
+	s->read_ns = clock_now(s->m->clock);
 	net_reply(req, rc, rc == 0 ? &rep : NULL, NULL, 0, NULL, NULL);
 	msg_arena_fini(&arena);
 	return 0;
@@ -186,6 +191,14 @@ marked(struct group_req *r, int rc, const void *result, size_t len)
 	net_reply(req, rc, NULL, NULL, 0, NULL, NULL);
 }
 
+/* Two that read would take their images from each other, and neither would come to an end. */
+static bool
+others_read(const struct metadata_images *s, const struct msg_image *q)
+{
+	return s->read != 0 && s->read != q->instead &&
+	    clock_now(s->m->clock) - s->read_ns < READ_NS;
+}
+
 static int
 make(struct metadata_images *s, struct net_req *req)
 {
@@ -193,6 +206,8 @@ make(struct metadata_images *s, struct net_req *req)
 
 	if (s->req != NULL || s->marking)
 		return ERR_BUSY;
+	if (others_read(s, req->msg))
+		return -EBUSY;
 	rc = group_mark(s->m->group, &s->mark, marked);
 	s->marking = rc == 0;
 	s->req = rc == 0 ? req : NULL;

@@ -218,6 +218,7 @@ struct ask {
 		struct msg_beat_rep beat;
 		struct msg_entry_rep entry;
 		struct msg_session_rep session;
+		struct msg_image_rep image;
 	} rep;
 };
 

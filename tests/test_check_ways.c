@@ -95,6 +95,21 @@ START_TEST(odd_name)
 }
 END_TEST
 
+/* Another check reads, for longer than it would wait for one that does not answer. */
+START_TEST(another_reads)
+{
+	const char *says = "note: another fsd check reads the tables of metadata: waits\n", *at;
+
+	arrange(NLINK);
+	T.others = 500;
+	check_run(REPAIR, false);
+	ck_assert_int_eq(T.rc, 0);
+	ck_assert_uint_eq(T.others, 0);
+	ck_assert_msg((at = strstr(T.out, says)) != NULL && strstr(at + 1, says) == NULL &&
+	    strstr(T.out, "repair 1: done\n") != NULL, "%s", T.out);
+}
+END_TEST
+
 /* Closing at any time. */
 START_TEST(closed)
 {
@@ -103,6 +118,7 @@ START_TEST(closed)
 	conf(&cc, REPAIR, false);
 	arrange(_i == 0 ? CLEAN : _i == 1 ? NLINK : ALL_DIFFER);
 	for (unsigned steps = 0; !T.done; steps++) {
+		T.read = 0;
 		ck_assert_int_eq(check_open(&T.check, &cc, done, NULL), 0);
 		for (unsigned i = 0; i < steps && !T.done; i++)
 			sim_clock_step(T.rig.world);
@@ -127,6 +143,7 @@ main(void)
 	tcase_add_loop_test(tc, ends_early, 0, sizeof(ends) / sizeof(ends[0]));
 	tcase_add_test(tc, removal_broken_off);
 	tcase_add_loop_test(tc, odd_name, 0, 2);
+	tcase_add_test(tc, another_reads);
 	tcase_add_loop_test(tc, closed, 0, 3);
 	return suite_run("check_ways", tc);
 }

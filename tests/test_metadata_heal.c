@@ -343,6 +343,39 @@ START_TEST(under_load)
 }
 END_TEST
 
+static struct ask *
+image(uint64_t which, uint64_t instead, const char *until)
+{
+	struct msg_image q = { .image = which, .instead = instead,
+		.until = msg_str(until) };
+
+	return ask(leader(5000), MSG_image, &q);
+}
+
+/* The image that somebody reads stays, until he has come to its end or gives no sign. */
+START_TEST(one_reads)
+{
+	uint64_t first = image(0, 0, "E")->rep.image.image, next;
+
+	ck_assert_uint_ne(first, 0);
+	for (unsigned i = 0; i < 10; i++) {
+		ck_assert_int_eq(image(0, 0, "E")->rc, -EBUSY);
+		ck_assert_int_eq(image(0, first - 1, "E")->rc, -EBUSY);
+		ck_assert_int_eq(image(first, 0, "E")->rc, 0);
+		run_ms(5000);
+	}
+	next = image(0, first, "E")->rep.image.image;
+	ck_assert_uint_gt(next, first);
+	ck_assert_int_eq(image(first, 0, "E")->rc, -ESTALE);
+	ck_assert_int_eq(image(0, 0, "E")->rc, -EBUSY);
+	ck_assert_int_eq(image(next, 0, "")->rc, 0);
+	ck_assert_int_eq(image(0, 0, "E")->rc, 0);
+	ck_assert_int_eq(image(0, 0, "E")->rc, -EBUSY);
+	run_ms(11000);
+	ck_assert_int_eq(image(0, 0, "E")->rc, 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -358,5 +391,6 @@ main(void)
 	tcase_add_loop_test(tc, all_alike, 0, 4);
 	tcase_add_test(tc, ended_and_begun);
 	tcase_add_test(tc, under_load);
+	tcase_add_test(tc, one_reads);
 	return suite_run("metadata_heal", tc);
 }
