@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "chunk/disk_io.h"
@@ -359,12 +360,22 @@ leave_ring(struct disk_io *io, struct disk_file *f)
 	return n;
 }
 
+/* The clock of the loop stands still while one of its callbacks runs. */
+static uint64_t
+real_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
 /* Ask the kernel to give up what it has of @f, and wait a while until it has let go: some
  * operations can only be waited for.  Returns how many it has kept. */
 static unsigned
 cancel_ring(struct disk_io *io, struct disk_file *f)
 {
-	uint64_t until = clock_now(clock_of(io)) + DISK_IO_PATIENCE_NS, now;
+	uint64_t until = real_ns() + DISK_IO_PATIENCE_NS, now;
 	struct io_uring_sqe *sqe;
 	uint64_t count;
 
@@ -386,7 +397,7 @@ cancel_ring(struct disk_io *io, struct disk_file *f)
 
 		io_uring_submit(&io->ring);
 		reap_ring(io);
-		now = clock_now(clock_of(io));
+		now = real_ns();
 		if (f->flying == 0 || now >= until)
 			break;
 		if (poll(&p, 1, (int)((until - now) / NS_PER_MS) + 1) > 0 &&
