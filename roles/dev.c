@@ -7,14 +7,12 @@
  *	DIR/disk1/ ...			one data disk each */
 #include "roles/dev.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -73,28 +71,10 @@ take_lock(struct dev *d, char err[CONF_ERR_MAX])
 	return rc;
 }
 
-/* Is nobody listening at this port of our address? */
-static bool
-port_free(const struct conf *c, uint16_t port)
-{
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port) };
-	int fd, on = 1;
-	bool ok;
-
-	if (inet_pton(AF_INET, c->node_address, &at.sin_addr) != 1)
-		return true;		/* opening it will tell */
-	if ((fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
-		return true;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	ok = bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0;
-	close(fd);
-	return ok;
-}
-
 /* Options: what an earlier start saved, else defaults; then where things are, which is
- * always below this directory; then --set. */
+ * always below this directory; then --set.  *port_set: the manager's port is one of these. */
 static int
-options(struct dev *d, const char *const *sets, unsigned set_n,
+options(struct dev *d, const char *const *sets, unsigned set_n, bool *port_set,
     char err[CONF_ERR_MAX])
 {
 	char path[RUN_PATH_MAX + 16];
@@ -121,12 +101,8 @@ options(struct dev *d, const char *const *sets, unsigned set_n,
 		snprintf(name, sizeof(name), "%.*s", (int)(eq - sets[i]), sets[i]);
 		if ((rc = conf_set(&d->conf, name, eq + 1, err)) != 0)
 			return rc;
+		*port_set |= strcmp(name, "manager.port") == 0;
 	}
-	/* Several of these clusters may run on one machine; dev_save() tells the rest of
-	 * the world the port. */
-	if (!port_free(&d->conf, (uint16_t)d->conf.manager_port) &&
-	    (rc = set(d, "manager.port", err, "0")) != 0)
-		return rc;
 	return conf_check(&d->conf, err);
 }
 
@@ -181,6 +157,7 @@ dev_open(struct dev **out, const char *dir, const char *size,
     char err[CONF_ERR_MAX])
 {
 	struct dev *d = calloc(1, sizeof(*d));
+	bool port_set = false;
 	int rc = -ENOMEM;
 
 	*out = NULL;
@@ -193,13 +170,15 @@ dev_open(struct dev **out, const char *dir, const char *size,
 	snprintf(d->dir, sizeof(d->dir), "%s", dir);
 	d->lock = -1;
 	if ((rc = take_lock(d, err)) != 0 ||
-	    (rc = options(d, sets, set_n, err)) != 0 ||
+	    (rc = options(d, sets, set_n, &port_set, err)) != 0 ||
 	    (rc = key(d, plan->key, err)) != 0 || (rc = disks(d, size, err)) != 0) {
 		dev_close(d);
 		return rc;
 	}
 	plan->conf = &d->conf;
 	plan->manager = plan->metadata = true;
+	/* Several of these clusters may run on one machine; dev_save() tells the port. */
+	plan->any_port = !port_set;
 	snprintf(plan->name, sizeof(plan->name), "dev");
 	snprintf(plan->dir, sizeof(plan->dir), "%s/state", dir);
 	plan->storage_n = DEV_NODES;

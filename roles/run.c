@@ -375,15 +375,26 @@ static int
 open_manager(struct runner *r, struct role_env *env)
 {
 	struct part *p = part_add(r, MANAGER, "manager", env);
+	const struct run_plan *plan = r->plan;
 	char dir[RUN_PATH_MAX];
 	struct net_addr at;
 	int rc;
 
-	if ((rc = below(r->plan->dir, "manager", dir)) != 0 || (rc = own(r, dir)) != 0 ||
-	    (rc = listen_addr(r->plan->conf, r->plan->conf->manager_port, &at)) != 0 ||
-	    (rc = manager_open(&p->manager, env, dir, &at, r->plan->managers,
-	    at.port == 0 ? 0 : r->plan->manager_n, ready_there, p)) != 0)
+	if ((rc = below(plan->dir, "manager", dir)) != 0 || (rc = own(r, dir)) != 0 ||
+	    (rc = listen_addr(plan->conf, plan->conf->manager_port, &at)) != 0)
 		return rc;
+	rc = manager_open(&p->manager, env, dir, &at, plan->managers,
+	    at.port == 0 ? 0 : plan->manager_n, ready_there, p);
+	if (rc == -EADDRINUSE && plan->any_port) {
+		at.port = 0;
+		rc = manager_open(&p->manager, env, dir, &at, NULL, 0, ready_there, p);
+	}
+	if (rc != 0) {
+		if (rc == -EADDRINUSE)
+			log_error(r->log, "another process listens there",
+			    "manager.port=%u", at.port);
+		return rc;
+	}
 	manager_watch(p->manager, broken_there, p);
 	manager_addr(p->manager, &r->manager_addr);
 	return 0;

@@ -26,6 +26,7 @@ struct run_plan {
 	const struct conf *conf;
 	uint8_t	    key[NET_KEY_BYTES];
 	bool	    manager, metadata;
+	bool	    any_port;		/* for the manager, when its own is taken */
 	char	    name[64];		/* of this node */
 	char	    dir[RUN_PATH_MAX];	/* manager and metadata keep state below it */
 	struct run_storage storage[RUN_STORAGE_MAX];

@@ -31,6 +31,25 @@ exec 8<&-
 check "unmounting ends the cluster" "$FSD" umount "$W/a.mnt"
 check "process ends" until_true 10 dev_gone a
 check "unmounting twice says so" not "$FSD" umount "$W/a.mnt"
+# All of them would like the same port, and one has it.
+at_once() {
+	pids=
+	for n in "$@"; do
+		dev "$n" & pids="$pids $!"
+	done
+	for p in $pids; do
+		wait "$p" || return 1
+	done
+}
+SIZE=256MiB
+check "clusters that start at once share a machine" at_once t1 t2 t3
+port=$(sed -n '/^\[manager\]/,/^$/s/^port = //p' "$W/t1/fsd.conf")
+check "a port that was asked for is not replaced" not dev t4 --set manager.port="$port"
+check "and the reason is told" grep -q "another process listens there manager.port=$port" "$W/t4/log"
+for n in t1 t2 t3; do
+	check "unmount $n" "$FSD" umount "$W/$n.mnt"
+done
+unset SIZE
 check "starts again" dev a
 check "file is there" grep -qx kept "$W/a.mnt/kept"
 sleep 1
