@@ -2,7 +2,7 @@
 # Real programs on a mount: copy, git, SQLite, fio, tar.  work.sh MOUNT [MOUNT2 of the same]
 . "$(dirname "$0")/_lib.sh"
 m=$1 m2=$2
-# The full size is a tree of more than 50000 files and 2 GiB.
+# The full size is trees of tens of thousands of files: dev.sh, LONG=1.
 src=${SRC:-/usr/include/linux} fio_size=${FIO_SIZE:-16m}
 cd "$W" || exit 1
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Compare two trees: names, types, content, modes, owners, link counts, targets, times.
-Usage: compare.py A B; prints each difference, exit status 1 when there is one."""
+Usage: compare.py A B; prints each difference, exit status 1 when there is one, or
+when there is nothing to compare."""
 import filecmp
 import os
 import stat
@@ -55,6 +56,6 @@ def main():
             if bad > 50:
                 break
     print("%d names, %d bytes, %d differences" % (len(ta), nbytes, bad))
-    return 1 if bad else 0
+    return 1 if bad or not ta else 0
 
 sys.exit(main())

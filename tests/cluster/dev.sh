@@ -2,7 +2,7 @@
 # A development cluster: start, programs and POSIX on it and on a second mount, restart, stop.
 . "$(dirname "$0")/_lib.sh"
 if [ -n "$LONG" ]; then
-	SIZE=${SIZE:-5GiB} SRC=${SRC:-/usr/lib/google-cloud-sdk /usr/lib/llvm-14 /usr/include}
+	SIZE=${SIZE:-5GiB} SRC=${SRC:-/usr/share /usr/include}
 	FIO_SIZE=256m MANY=20000
 	export SRC FIO_SIZE
 fi

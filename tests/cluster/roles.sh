@@ -4,7 +4,7 @@
 . "$(dirname "$0")/_lib.sh"
 CONF=$W/fsd.conf
 rounds=${ROUNDS:-2} SIZE=${SIZE:-2GiB}
-SRC=${SRC:-/usr/include/x86_64-linux-gnu/bits}
+SRC=${SRC:-$(echo /usr/include/*-linux-gnu/bits)}
 if [ -n "$LONG" ]; then
 	rounds=20 FIO_SIZE=256m MANY=20000 SRC=/usr/include
 	export FIO_SIZE
