@@ -50,8 +50,9 @@ best() { sort -n $([ "$2" = most ] || echo -r) "$1" | head -n 1; }
 verdict() {
 	awk -v what="$1" -v l="$(best "$2" "$4")" -v o="$(best "$3" "$4")" -v how="$4" -v bound="$5" -v unit="$6" 'BEGIN {
 		r = l > 0 ? o / l : 0
+		said = (how == "most" ? r <= bound : r >= bound) ? "ok" : "misses " bound
 		printf "%-34s %9.1f %s, limit %9.1f: %.2f  %s\n", what, o, unit, l, r,
-		    (how == "most" ? r <= bound : r >= bound) ? "ok" : "misses " bound }'
+		    (r > 0 ? said : "not measured") }'
 }
 
 "$FSD" key "$W/key" || exit 1
