@@ -62,12 +62,17 @@ map_piece(struct scratch *s)
 	const char *dir = getenv("TMPDIR");
 	off_t at = (off_t)s->file_bytes;
 	void *mem;
+	int rc;
 
 	if (s->fd < 0)
 		s->fd = open(dir != NULL && *dir != '\0' ? dir : "/var/tmp",
 		    O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (s->fd < 0 || posix_fallocate(s->fd, at, PIECE) != 0)
+	if (s->fd < 0)
 		return NULL;
+	if ((rc = posix_fallocate(s->fd, at, PIECE)) != 0) {
+		errno = rc;
+		return NULL;
+	}
 	mem = mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, at);
 	if (mem == MAP_FAILED)
 		return NULL;
@@ -75,7 +80,8 @@ map_piece(struct scratch *s)
 	return mem;
 }
 
-static int
+/* False: errno says why. */
+static bool
 add_piece(struct scratch *s)
 {
 	struct piece p = { .mapped = s->heap_bytes >= s->own_bytes };
@@ -85,18 +91,18 @@ add_piece(struct scratch *s)
 		struct piece *v = realloc(s->pieces, cap * sizeof(*v));
 
 		if (v == NULL)
-			return -ENOMEM;
+			return false;
 		s->pieces = v;
 		s->cap = cap;
 	}
 	if ((p.mem = p.mapped ? map_piece(s) : malloc(PIECE)) == NULL)
-		return -ENOMEM;
+		return false;
 	if (!p.mapped)
 		s->heap_bytes += PIECE;
 	s->pieces[s->n++] = p;
 	s->at = p.mem;
 	s->left = PIECE;
-	return 0;
+	return true;
 }
 
 void *
@@ -106,7 +112,7 @@ scratch_get(struct scratch *s, size_t n)
 
 	n = (n + 15) & ~(size_t)15;
 	assert(n > 0 && n <= PIECE);
-	if (s->left < n && add_piece(s) != 0)
+	if (s->left < n && !add_piece(s))
 		return NULL;
 	p = s->at;
 	s->at += n;

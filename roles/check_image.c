@@ -166,12 +166,12 @@ new_block(struct check_run *s, uint32_t bytes)
 	b = &s->blocks[s->n];
 	*b = (struct block){ .cap = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES };
 	if ((b->bytes = scratch_get(s->bytes, b->cap)) == NULL)
-		return -ENOMEM;
+		return -errno;
 	s->n++;
 	return 0;
 }
 
-/* Behind all that is there. 0 or -ENOMEM. */
+/* Behind all that is there. 0, -ENOMEM, -errno of the file. */
 static int
 append(struct check_run *s, const struct msg_image_row *row)
 {
@@ -210,7 +210,7 @@ behind(const struct check *c, const struct msg_str *key)
 	return d != 0 ? d > 0 : key->n > c->after.n;
 }
 
-/* Row by row; what is not of the tree is of no interest. 0, ERR_BAD_MESSAGE, -ENOMEM. */
+/* Row by row; what is not of the tree is of no interest. 0, ERR_BAD_MESSAGE, as append(). */
 static int
 take(struct check *c, const struct msg_image_rep *rep)
 {

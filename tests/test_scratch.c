@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* test_scratch.c - what is taken stays as it was written, in memory and in the file. */
 #include <check.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "conf/scratch.h"
 #include "tests/suite.h"
@@ -40,9 +43,40 @@ START_TEST(no_place)
 	ck_assert_int_eq(scratch_open(&s, 1), 0);
 	for (unsigned i = 0; i < 4 * MIB / BLOCK; i++)
 		ck_assert_ptr_nonnull(scratch_get(s, BLOCK));
+	errno = 0;
 	ck_assert_ptr_null(scratch_get(s, BLOCK));
+	ck_assert_int_eq(errno, ENOENT);
 	scratch_close(s);
 	unsetenv("TMPDIR");
+}
+END_TEST
+
+/* The file cannot grow; what was taken stays. */
+START_TEST(no_space)
+{
+	struct rlimit was, few;
+	struct scratch *s;
+	uint8_t *p;
+
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+	few = was;
+	few.rlim_cur = 4 * MIB;
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &few), 0);
+	ck_assert_int_eq(scratch_open(&s, 0), 0);
+	p = scratch_get(s, 3 * MIB);
+	ck_assert_ptr_nonnull(p);
+	memset(p, 1, 3 * MIB);
+	for (unsigned i = 0; i < 3; i++) {
+		errno = 0;
+		ck_assert_ptr_null(scratch_get(s, 2 * MIB));
+		ck_assert_int_eq(errno, EFBIG);
+	}
+	ck_assert_uint_eq(scratch_file_bytes(s), 4 * MIB);
+	ck_assert_ptr_nonnull(scratch_get(s, MIB));
+	ck_assert_uint_eq(p[3 * MIB - 1], 1);
+	scratch_close(s);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &was), 0);
 }
 END_TEST
 
@@ -63,6 +97,7 @@ main(void)
 
 	tcase_add_loop_test(tc, stays, 0, 4);
 	tcase_add_test(tc, no_place);
+	tcase_add_test(tc, no_space);
 	tcase_add_test(tc, nothing);
 	return suite_run("scratch", tc);
 }
