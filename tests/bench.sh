@@ -15,6 +15,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
+ran() { "$@" || echo "$1 $2: status $?" >>"$W/failed"; }	# also in front of a pipe
 verdict() { [ "$1" -le "$2" ] && echo ok || echo "above limit"; }
 rss_mib() { awk '/VmRSS/ { print int($2 / 1024 + 0.999) }' "/proc/$1/status"; }
 ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
@@ -67,9 +68,9 @@ for p in $pids; do
 done
 pids=
 
-"$FSD" bench --config "$W/a/fsd.conf" --raw "$W" | tee "$W/out"
+ran "$FSD" bench --config "$W/a/fsd.conf" --raw "$W" | tee "$W/out"
 for rw in write read; do
-	mib=$(fio --name=f --directory="$W/mnt" --rw=$rw --bs=1m --size=512m --numjobs=2 --direct=1 \
+	mib=$(ran fio --name=f --directory="$W/mnt" --rw=$rw --bs=1m --size=512m --numjobs=2 --direct=1 \
 	    --ioengine=libaio --iodepth=8 --group_reporting --output-format=terse |
 	    awk -F';' -v f=$([ $rw = read ] && echo 7 || echo 48) '{ printf "%.1f", $f / 1024 }')
 	awk -v fuse="$mib" -v rw=$rw '$1 == rw {
@@ -78,13 +79,13 @@ for rw in write read; do
 done
 
 # The network alone, and reads of what is in memory: there is no disk to wait for.
-"$FSD" bench net 2>/dev/null
+ran "$FSD" bench net 2>/dev/null
 M=$(mktemp -d /dev/shm/fsd-bench.XXXXXX) || exit 1
 mkdir "$M/mnt"
 "$FSD" dev --size 256MiB "$M/a" "$M/mnt" >/dev/null || exit 1
 pid=$(pgrep -f "$FSD dev .*$M/a ")
 before=$(ticks "$pid")
-"$FSD" bench --config "$M/a/fsd.conf" --time 5 cached 2>/dev/null | tee "$W/out"
+ran "$FSD" bench --config "$M/a/fsd.conf" --time 5 cached 2>/dev/null | tee "$W/out"
 awk -v t=$(( $(ticks "$pid") - before )) -v hz="$(getconf CLK_TCK)" '$1 == "cached" {
 	printf "cached: all roles took %.3f CPU s/GiB, filling included\n", t / hz / ($2 * 5 / 1024) }' "$W/out"
 "$FSD" umount "$M/mnt"
@@ -93,4 +94,4 @@ rm -rf "$M"
 for b in "${1:-build}"/tests/bench_*; do
 	case $b in *.[od]) ;; *) [ ! -x "$b" ] || "$b" || exit 1 ;; esac
 done
-exit 0
+[ ! -e "$W/failed" ] || { cat "$W/failed"; exit 1; }
