@@ -116,11 +116,14 @@ case ${1:-} in
 	exit
 	;;
 esac
+all=$(rows | grep -c -e "${1:-}")
+[ "$all" != 0 ] || { echo "no model and no guard is called so: $1"; exit 1; }
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT TERM
 rows | grep -e "${1:-}" | tr '\n' '\0' | xargs -0 -P "${JOBS:-2}" -I '{}' "$0" --one '{}' |
     tee "$log"
 passed=$(grep -c '^ok ' "$log")
-failed=$(($(rows | grep -c -e "${1:-}") - passed))
+failed=$((all - passed))
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
