@@ -17,6 +17,7 @@
  *   failed       done            head: fetch it back from behind; others: in doubt
  *   failed       not known       in doubt: successors may be ahead of us
  *   no space     done, not known in doubt, and the owner is told: there may be none for long
+ * Who has no space, but stored the version in an earlier attempt, takes that for stored.
  *
  *   (1) refused: nothing of the version is, or will be, behind us.  Only the errors that
  *       net/msg_storage.h lists say so, and only while no attempt has ended in any other
@@ -343,12 +344,22 @@ have_update(struct chunk_craq *c, struct chunk_craq_op *op,
 	op->pending_here = pending != 0;
 	op->unknown = pending != 0 || e->doubt != 0;
 	op->touched = true;
-	if (!ev->room) {
+	if (ev->room) {
+		run(c, op);
+	} else if (pending != 0 && !info->pending_removed && !op->target->tail) {
+		/* An earlier attempt has stored it: that copy will do. */
+		op->store = S_OK;
+		op->len = info->pending_len;
+		op->check_here = info->pending_check;
+		op->state = RUNNING;
+		if (op->target->whole)
+			start_whole(c, op);
+		else
+			start_forward(c, op);
+	} else {
 		op->no_space = op->unknown;
 		chunk_craq_finish(c, op, op->unknown ? ERR_BUSY : -ENOSPC);
-		return;
 	}
-	run(c, op);
 }
 
 static void

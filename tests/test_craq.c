@@ -302,15 +302,22 @@ START_TEST(tail_updates)
 }
 END_TEST
 
-/* No room: nothing of it is here, and behind us only if it was sent on before. */
+/* No room: nothing of it is here, and behind us only if it was sent on before; or it is. */
 static const struct {
 	const char *what;
 	uint64_t pending, doubt;
+	int rc;				/* of who is behind us */
+	uint32_t check;
 	const char *text;
 } fulls[] = {
-	{ "nothing of it", 0, 0, "0: look\n0: reply ENOSPC\n" },
-	{ "stored before", 5, 0, "0: look\n0: reply ERR_BUSY no space\n" },
-	{ "perhaps behind us", 0, 5, "0: look\n0: reply ERR_BUSY no space\n" },
+	{ "nothing of it", 0, 0, 0, 0, "0: look\n0: reply ENOSPC\n" },
+	{ "stored before: that will do", 5, 0, 0, 7,
+	  "0: look\n0: forward kind1 v5 on v4\n0: commit v5\n0: reply ok v5\n" },
+	{ "stored before, other bytes than behind us", 5, 0, 0, 8,
+	  "0: look\n0: forward kind1 v5 on v4\n0: reply ERR_CORRUPT\n" },
+	{ "stored before, and nobody else has room", 5, 0, -ENOSPC, 0,
+	  "0: look\n0: forward kind1 v5 on v4\n0: abort v5\n0: reply ENOSPC\n" },
+	{ "perhaps behind us", 0, 5, 0, 0, "0: look\n0: reply ERR_BUSY no space\n" },
 };
 
 /* The successor has version 5, we could not store it. */
@@ -330,7 +337,8 @@ doubt5(void)
 
 START_TEST(no_room)
 {
-	struct chunk_info info = { .committed = 4, .pending = fulls[_i].pending };
+	struct chunk_info info = { .committed = 4, .pending = fulls[_i].pending,
+	    .pending_check = 7 };
 	struct chunk_craq_event ev = { .kind = CRAQ_EV_INFO, .op = &one.ops[0],
 	    .info = &info };
 
@@ -341,6 +349,8 @@ START_TEST(no_room)
 	ev.now_ns = one.now;
 	ck_assert_int_eq(chunk_craq_step(one.c, &ev), 0);
 	drain();
+	if (fulls[_i].pending != 0)
+		event(0, CRAQ_EV_FORWARDED, fulls[_i].rc, 5, fulls[_i].check, NULL);
 	expect(fulls[_i].what, fulls[_i].text);
 	one_close();
 }
