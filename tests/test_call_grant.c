@@ -485,6 +485,7 @@ START_TEST(closed_when_sent)
 		net_reply(held[i], 0, &rep, &p, 1, close_the_server, NULL);
 	ck_assert_uint_eq(sent_n, 0);
 	close_client();
+	rig.chub = rig_hub(&rig, rig.cclock, 1);
 	for (unsigned i = 0; i < 400 && sent_n < N; i++)
 		rig_pass(&rig, 20);
 	ck_assert_uint_eq(sent_n, N);
