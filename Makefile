@@ -32,7 +32,7 @@ PACKAGES = gcc libc6-dev libfuse3-dev fuse3 liblmdb-dev liburing-dev libmsgpack-
 	   libsodium-dev libxxhash-dev libuv1-dev libibverbs-dev librdmacm-dev \
 	   libnl-3-dev libnl-route-3-dev
 PACKAGES_TEST = check libsubunit-dev mandoc fio sqlite3 git procps python3 spin iproute2 \
-	   qemu-system-x86 busybox-static xz-utils perftest
+	   qemu-system-x86 busybox-static xz-utils e2fsprogs perftest
 LAYERS	 = conf net chunk meta roles
 LIB	:= $(patsubst %.c,$(B)/%.o,$(wildcard $(LAYERS:%=%/*.c)))
 MAIN	:= $(patsubst %.c,$(B)/%.o,$(wildcard fsd*.c))
