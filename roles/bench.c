@@ -602,11 +602,11 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 	b->conf = conf;
 	b->raw_dir = raw;
 	b->measure_ns = seconds * NS_PER_S;
+	b->names = names;
+	b->name_n = name_n;
 	for (size_t k = 0; k < CASES; k++)
 		if (cases[k].names && wanted(b, &cases[k]))
 			b->stat_n = STAT_FILES;
-	b->names = names;
-	b->name_n = name_n;
 	b->data = mmap(NULL, (size_t)WRITERS * IO, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	b->lat_cap = 4u << 20;
