@@ -213,7 +213,8 @@ reads_answer(struct group *g, const bool *closed)
 		struct group_req *r = list_entry(g->reads.next, struct group_req,
 		    node);
 
-		if (r->ticket == 0 && r->index <= g->applied.index && !g->half) {
+		if (r->ticket == 0 && r->index <= g->applied.index && !g->half &&
+		    !g->healing) {
 			list_remove(&r->node);
 			list_push_back(&done, &r->node);
 		} else if (group_now(g) >= r->until_ns) {

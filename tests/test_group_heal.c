@@ -233,6 +233,33 @@ START_TEST(remembers)
 }
 END_TEST
 
+static void
+was_read(struct group_req *r, int rc, const void *result, size_t len)
+{
+	(void)r;
+	(void)result;
+	(void)len;
+	mark_rc = rc;
+}
+
+/* What is known to be damaged is not read, although the lease holds. */
+START_TEST(not_read)
+{
+	struct group_req r;
+	struct node *n;
+
+	form(3);
+	load(20);
+	n = wait_leader();
+	ck_assert(group_lease(n->group));
+	mark_rc = ERR_BUSY;
+	ck_assert_int_eq(group_read(n->group, &r, was_read), 0);
+	ck_assert_int_eq(group_heal(n->group), 0);
+	ck_assert(sim_clock_run_until(t.world, heals_not, n, 20 * NS_PER_S));
+	ck_assert_int_eq(mark_rc, ERR_NOT_LEADER);
+}
+END_TEST
+
 START_TEST(alone)
 {
 	form(1);
@@ -255,6 +282,7 @@ main(void)
 	tcase_add_loop_test(t0, broken_off, 0, 3);
 	tcase_add_test(t0, all_of_them);
 	tcase_add_test(t0, remembers);
+	tcase_add_test(t0, not_read);
 	tcase_add_test(t0, alone);
 	return suite_run("group_heal", t0);
 }
