@@ -16,8 +16,7 @@
 #include "conf/err.h"
 #include "net/msg_all.h"
 #include "net/serve.h"
-#include "tests/sim/clock.h"
-#include "tests/sim/disk.h"
+#include "tests/box_end.h"
 #include "tests/sim/net.h"
 
 #define NODES		6u
@@ -352,8 +351,6 @@ up(unsigned i, enum group_start how)
 		.hub = n->hub, .number = 1, .addr = addr_of(i), .start = how }), 0);
 }
 
-enum end { CLEAN, KILL, CRASH };
-
 static void
 down(unsigned i, enum end how)
 {
@@ -363,20 +360,12 @@ down(unsigned i, enum end how)
 		return;
 	if (how == CRASH)
 		sim_net_host_down(t.net, i + 1);
-	if (how != CLEAN)
-		sim_clock_node_kill(n->clock);
-	if (how == KILL)
-		sim_disk_kill(n->box);
-	if (how == CRASH)
-		sim_disk_crash(n->box);
+	box_ends(n->box, n->clock, how);
 	net_server_close(n->server);
 	group_close(n->group);
 	net_hub_close(n->hub);
 	n->group = NULL;
-	n->dir->ops->close(n->dir);
-	if (how == CLEAN)
-		ck_assert_uint_eq(sim_clock_node_pending(n->clock), 0);
-	sim_clock_node_close(n->clock);
+	box_ended(&n->dir, n->clock, how);
 	n->up = n->leads = false;
 }
 

@@ -13,8 +13,7 @@
 
 #include "conf/err.h"
 #include "meta/log.h"
-#include "tests/sim/clock.h"
-#include "tests/sim/disk.h"
+#include "tests/box_end.h"
 #include "tests/suite.h"
 
 #define INDEX_MAX 200000u
@@ -197,24 +196,13 @@ start(void)
 	return t.ready_rc;
 }
 
-enum end { CLEAN, KILL, CRASH };
-
 static void
 stop(enum end how)
 {
-	if (how != CLEAN)
-		sim_clock_node_kill(t.clock);
-	if (how == KILL)
-		sim_disk_kill(t.box);
-	if (how == CRASH)
-		sim_disk_crash(t.box);
+	box_ends(t.box, t.clock, how);
 	meta_log_close(t.log);
 	t.log = NULL;
-	t.dir->ops->close(t.dir);
-	t.dir = NULL;
-	if (how == CLEAN)
-		ck_assert_uint_eq(sim_clock_node_pending(t.clock), 0);
-	sim_clock_node_close(t.clock);
+	box_ended(&t.dir, t.clock, how);
 }
 
 static void

@@ -12,8 +12,7 @@
 #include "conf/bytes.h"
 #include "conf/err.h"
 #include "meta/log.h"
-#include "tests/sim/clock.h"
-#include "tests/sim/disk.h"
+#include "tests/box_end.h"
 #include "tests/suite.h"
 
 #define INDEX_MAX	100000u
@@ -268,24 +267,13 @@ start(void)
 	check_state(t.acked);
 }
 
-enum end { CLEAN, KILL, CRASH };
-
 static void
 stop(enum end how)
 {
-	if (how != CLEAN)
-		sim_clock_node_kill(t.clock);
-	if (how == KILL)
-		sim_disk_kill(t.box);
-	if (how == CRASH)
-		sim_disk_crash(t.box);
+	box_ends(t.box, t.clock, how);
 	group_close(t.group);
 	t.group = NULL;
-	t.dir->ops->close(t.dir);
-	t.dir = NULL;
-	if (how == CLEAN)
-		ck_assert_uint_eq(sim_clock_node_pending(t.clock), 0);
-	sim_clock_node_close(t.clock);
+	box_ended(&t.dir, t.clock, how);
 }
 
 static void
