@@ -1,54 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* test_metadata_heal.c - rows that are damaged on one metadata node only: fsd check names that
  * node, it takes the table of the others, and nothing of it gets into the log. */
-#include "tests/metadata_group_rig.h"
-
-#include "meta/dirent.h"
 #include "meta/key.h"
-#include "roles/check.h"
+#include "tests/metadata_check.h"
 #include "tests/metadata_load.h"
 #include "tests/suite.h"
 
-static struct {
-	struct check *check;
-	bool	 done;
-	int	 rc;
-	char	*out;
-	size_t	 out_n;
-} C;
-
-static void
-on_checked(void *ctx, int rc)
-{
-	(void)ctx;
-	ck_assert(!C.done);
-	C.done = true;
-	C.rc = rc;
-}
-
-/* Its words are in C.out until the next one. */
 static int
 check_run(bool repair)
 {
-	struct net_addr manager = at(MANAGER);
-	FILE *to;
-	struct check_conf cc = { .env = &t.hosts[ASKER].env, .managers = &manager,
-		.manager_n = 1, .how = { .repair = repair } };
-
-	free(C.out);
-	C.out = NULL;
-	to = open_memstream(&C.out, &C.out_n);
-	ck_assert_ptr_nonnull(to);
-	cc.to = to;
-	C.done = false;
-	ck_assert_int_eq(check_open(&C.check, &cc, on_checked, to), 0);
+	check_begin(repair);
 	for (unsigned i = 0; i < 6000 && !C.done; i++)
 		run_ms(100);
 	ck_assert(C.done);
-	check_close(C.check);
-	fclose(to);
-	if (getenv("TRACE") != NULL)
-		printf("%s%s\n", C.out, err_name(C.rc));
+	check_end();
 	return C.rc;
 }
 
@@ -62,22 +27,6 @@ says(const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	return strstr(C.out, text) != NULL;
-}
-
-static struct table *
-table_of(unsigned id)
-{
-	return metadata_table(t.hosts[id].metadata);
-}
-
-static ino_id
-ino_of(ino_id dir, const char *name)
-{
-	struct msg_str s = msg_str(name);
-	struct entry e;
-
-	ck_assert_int_eq(dirent_get(table_of(leader(5000)), dir, &s, &e), 0);
-	return e.ino;
 }
 
 /* ---- what rots ---- */
@@ -302,24 +251,18 @@ END_TEST
 /* Ended at any time, and begun again. */
 START_TEST(ended_and_begun)
 {
-	struct net_addr manager = at(MANAGER);
-	struct check_conf cc = { .env = &t.hosts[ASKER].env, .managers = &manager,
-		.manager_n = 1, .how = { .repair = true } };
 	ino_id a = ino_of(INO_ROOT, "a");
 
-	cc.to = open_memstream(&C.out, &C.out_n);
 	for (unsigned steps = 1; steps < 2000; steps += 1 + steps / 8) {
 		unsigned id = pick(steps % 2 == 0);
 
 		rot(id, FLIPPED, a);
-		C.done = false;
-		ck_assert_int_eq(check_open(&C.check, &cc, on_checked, NULL), 0);
+		check_begin(true);
 		for (unsigned i = 0; i < steps && !C.done; i++)
 			sim_clock_step(t.world);
-		check_close(C.check);
-		run_ms(rand_below(&t.rand, 2000));
+		check_end();
+		run_ms(rand_below(&t.rand, 20000));
 	}
-	fclose(cc.to);
 	ck_assert_int_eq(check_run(true), 0);
 	run_ms(2000);
 	all_equal();

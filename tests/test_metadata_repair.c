@@ -3,46 +3,10 @@
  * were damaged alike, while clients change the tree and nodes die: in the end nothing is
  * wrong, all members hold the same, and clients have noticed nothing.  N=n runs n seeds,
  * SEED=n just that one. */
-#include "tests/metadata_group_rig.h"
-
-#include "meta/dirent.h"
-#include "roles/check.h"
+#include "tests/metadata_check.h"
 #include "tests/metadata_load.h"
 
-static struct {
-	struct check *check;
-	bool	 done;
-	int	 rc;
-	char	*out;
-	size_t	 out_n;
-} C;
-
-static void
-on_checked(void *ctx, int rc)
-{
-	(void)ctx;
-	ck_assert(!C.done);
-	C.done = true;
-	C.rc = rc;
-}
-
 /* ---- damage ---- */
-
-static struct table *
-table_of(unsigned id)
-{
-	return metadata_table(t.hosts[id].metadata);
-}
-
-static ino_id
-ino_of(ino_id dir, const char *name)
-{
-	struct msg_str s = msg_str(name);
-	struct entry e;
-
-	ck_assert_int_eq(dirent_get(table_of(leader(5000)), dir, &s, &e), 0);
-	return e.ino;
-}
 
 static void
 make(uint16_t method, ino_id dir, const char *name, uint32_t mode)
@@ -92,26 +56,15 @@ damage(void)
 /* ---- the check ---- */
 
 static void
-check_begin(void)
+check_run(void)
 {
-	struct net_addr manager = at(MANAGER);
-	FILE *to = open_memstream(&C.out, &C.out_n);
-	struct check_conf cc = { .env = &t.hosts[ASKER].env, .managers = &manager,
-		.manager_n = 1, .how = { .repair = true }, .to = to };
-
-	ck_assert_ptr_nonnull(to);
-	C.done = false;
-	ck_assert_int_eq(check_open(&C.check, &cc, on_checked, to), 0);
+	check_begin(true);
 	while (!C.done) {
 		run_ms(20 + rand_below(&t.rand, 300));
 		if (rand_below(&t.rand, 3) == 0)
 			fault();
 	}
-	check_close(C.check);
-	fclose(to);
-	if (getenv("TRACE") != NULL)
-		printf("%s%s\n", C.out, err_name(C.rc));
-	free(C.out);
+	check_end();
 }
 
 static void
@@ -142,7 +95,7 @@ run_repair(uint64_t seed)
 	loads_start();
 	/* A check gives up when nobody answers for a minute. */
 	for (unsigned i = 0; i < 20; i++) {
-		check_begin();
+		check_run();
 		if (C.rc == 0)
 			break;
 		heal();
