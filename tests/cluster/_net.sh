@@ -135,5 +135,9 @@ net_admin() {
 	in_net c1 timeout 30 "$FSD" admin --config "$CONF" $(node_more admin) "$@"
 }
 # In a guest with a device for each node (tests/vm) it is these, and not namespaces.
-[ "$(echo "$RDMA_VM_ADDRS" | wc -w)" -lt "$(nodes | wc -l)" ] || . "$HERE/../vm/_devices.sh"
+_n=$(echo "$RDMA_VM_ADDRS" | wc -w)
+if [ "$_n" -gt 1 ]; then
+	[ "$_n" -ge "$(nodes | wc -l)" ] || { echo "$_n devices, and $(nodes | wc -l) nodes"; rm -rf "$W"; exit 1; }
+	. "$HERE/../vm/_devices.sh"
+fi
 net_healthy() { net_admin show chains >"$W/chains" 2>/dev/null && all_serve "$W/chains"; }

@@ -18,7 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.." || exit 1
 said=$(mktemp) || exit 1
 units="calls calls-grant calls-fail calls-revoke" iwarp="calls calls-strangers"
-one= many= none= long= siw= beside=
+one= many= devices=11 none= long= siw= beside=
 out=$(mktemp -d) || exit 1
 # What runs in the background hears no ^C: the guest ends when its rdma-vm is told to.
 trap '[ -z "$beside" ] || pkill -P "$beside"; wait; rm -rf "$said" "$out"' EXIT
@@ -38,7 +38,8 @@ case $T in	# one: calls and data paths on one device, many: nodes with a device 
 	    long="cluster-dev cluster-roles cluster-garbage cluster-full" ;;
 calls|calls-[fgr]*|dev|roles) one=$T ;;
 units)	one=$units ;;
-failover|cluster-failover) many=$T ;;
+failover) many=$T ;;
+cluster-failover) many=$T devices=12 ;;
 tcp)	none=tcp ;;
 iwarp)	siw=$iwarp ;;
 calls-strangers) siw=$T ;;
@@ -67,7 +68,7 @@ guest() {	# OUT SECONDS PARTS OPTION...: these parts in a guest of their own
 [ -z "$one" ] || guest 1 1200 "$one" --mem 3072 --disk 4096
 wait $beside
 beside=
-[ -z "$many" ] || guest 2 1200 "$many" --devices 11 --mem 3072 --disk 3072
+[ -z "$many" ] || guest 2 1200 "$many" --devices $devices --mem 3072 --disk 3072
 # Where librdmacm connects.  Debian's kernel has no siw; it is built once.
 if [ -z "$siw" ]; then
 	:
