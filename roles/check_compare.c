@@ -356,7 +356,10 @@ tell_odd(struct check *c, struct check_member *m)
 
 	if (!m->told)
 		c->faults++;
+	if (m->mended)			/* but not for long */
+		c->mended--;
 	m->told = true;
+	m->mended = false;
 	say(c, "metadata node %u (%s) holds other rows than most of its group", m->node,
 	    check_node_name(c, m->node));
 }

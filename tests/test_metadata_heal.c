@@ -248,6 +248,40 @@ START_TEST(all_alike)
 }
 END_TEST
 
+/* It is healed, and rots again for good while something else is repaired. */
+START_TEST(rots_on)
+{
+	ino_id a = ino_of(INO_ROOT, "a");
+	unsigned id = pick(false);
+	bool rots = false;
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct inode in;
+
+		ck_assert_int_eq(inode_get(table_of(META + i), a, &in), 0);
+		in.nlink = 7;
+		inode_put(table_of(META + i), &in);
+	}
+	rot(id, MISSING, a);
+	check_begin(true);
+	for (unsigned i = 0; i < 60000 && !C.done; i++) {
+		struct inode in;
+
+		run_ms(5);
+		fflush(C.to);
+		rots |= says("anew\n");
+		if (rots && inode_get(table_of(id), INO_ROOT, &in) == 0) {
+			in.mtime = 1;
+			inode_put(table_of(id), &in);
+		}
+	}
+	ck_assert(C.done && rots);
+	check_end();
+	ck_assert_msg(C.rc == -EUCLEAN && says("still: metadata node %u (", node(id)) &&
+	    says(" 2 faults, 1 mended\n"), "%s: %s", err_name(C.rc), C.out);
+}
+END_TEST
+
 /* Ended at any time, and begun again. */
 START_TEST(ended_and_begun)
 {
@@ -332,6 +366,7 @@ main(void)
 	tcase_add_test(tc, all_read_it);
 	tcase_add_test(tc, undecided);
 	tcase_add_loop_test(tc, all_alike, 0, 4);
+	tcase_add_test(tc, rots_on);
 	tcase_add_test(tc, ended_and_begun);
 	tcase_add_test(tc, under_load);
 	tcase_add_test(tc, one_reads);
