@@ -64,8 +64,8 @@ fsd_cmd_admin(const struct args *a)
 	    admin_done, &r);
 	if (rc == 0) {
 		(void)process_run(r.p);
-		told = strcmp(a->words[0], "show") == 0 && (r.rc == -EMSGSIZE ||
-		    (r.rc == -ENOENT && a->word_n == 3));
+		told = strcmp(a->words[0], "show") == 0 && r.rc == -ENOENT &&
+		    a->word_n == 3;
 		if (r.rc != 0 && !told)
 			fprintf(stderr, "fsd admin: %s%s\n",
 			    r.rc == -ETIMEDOUT ? "no answer: " : "", err_text(r.rc));
