@@ -111,7 +111,8 @@ struct storage_target {
 	struct storage_disk *disk;
 	struct storage_view_chain v;	/* as last seen */
 	uint32_t    heard;		/* newest chain version that replicas told of, */
-	uint64_t    heard_ns;		/* and when */
+	uint64_t    heard_ns;		/* and when, */
+	bool	    heard_now;		/* or after that, in the same turn of the loop */
 	bool	    gone;		/* routing does not give it to us any more */
 	bool	    seen;		/* by the view being applied */
 	struct chunk_craq_target craq;

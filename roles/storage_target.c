@@ -33,11 +33,17 @@ static bool
 heard_newer(struct storage_target *t)
 {
 	struct storage_worker *w = t->w;
-	uint64_t until = member_lease_until_ns(w->st->member);
+	uint64_t until = member_lease_until_ns(w->st->member), now;
 
 	if (t->heard <= t->v.version)
 		return false;
-	if (until <= t->heard_ns + w->lease_ms * NS_PER_MS ||
+	/* A turn may take long, and the clock stands still in it: beats of the main loop that
+	 * seem to be later may have been before. */
+	if (t->heard_now && (now = clock_now(w->clock)) != t->heard_ns) {
+		t->heard_ns = now;
+		t->heard_now = false;
+	}
+	if (t->heard_now || until <= t->heard_ns + w->lease_ms * NS_PER_MS ||
 	    w->routing < member_lease_routing(w->st->member))
 		return true;
 	log_error(&w->env->log, "no such version of the chain, who spoke of it is wrong",
@@ -102,6 +108,7 @@ storage_heard(struct storage_worker *w, target_id target, chain_id chain,
 		return;
 	t->heard = version;
 	t->heard_ns = clock_now(w->clock);
+	t->heard_now = true;
 }
 
 /* ---- into a version ---- */

@@ -209,6 +209,42 @@ START_TEST(no_such_version)
 }
 END_TEST
 
+static uint64_t turn_ns;
+
+static uint64_t
+turn_now(struct clock *c)
+{
+	(void)c;
+	return turn_ns;
+}
+
+/* It is spoken of in a turn of the loop that takes so long that beats are answered meanwhile:
+ * they may have been sent before there was such a version. */
+START_TEST(heard_in_a_long_turn)
+{
+	static const struct clock_ops ops = { .now = turn_now };
+	struct clock still = { &ops }, *clock;
+	uint8_t a[512] = { 1 };
+	struct storage_worker *w;
+	target_id tail;
+
+	cluster_open(5, 1);
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	tail = chain_of(0)->targets[2];
+	w = &T.nodes[node_of(tail) - 1].storage->workers[0];
+	turn_ns = clock_now(w->clock);
+	sim_clock_run(T.world, 3 * BEAT_MS * NS_PER_MS);
+	clock = w->clock;
+	w->clock = &still;
+	storage_heard(w, tail, chain_of(0)->id, chain_of(0)->version + 1);
+	w->clock = clock;
+	ck_assert_int_eq(get(2, 0, 0, a, sizeof(a)), ERR_STALE_CHAIN);
+	sim_clock_run(T.world, 3 * BEAT_MS * NS_PER_MS);
+	ck_assert_int_eq(get(2, 0, 0, a, sizeof(a)), 0);
+	cluster_close();
+}
+END_TEST
+
 static int
 last(uint32_t index)
 {
@@ -664,6 +700,7 @@ main(void)
 	tcase_add_test(tc, write_and_read);
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, no_such_version);
+	tcase_add_test(tc, heard_in_a_long_turn);
 	tcase_add_test(tc, cut_and_last);
 	tcase_add_test(tc, cut_after_cut);
 	tcase_add_test(tc, many_cuts);
