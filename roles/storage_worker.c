@@ -397,7 +397,7 @@ storage_worker_close(struct storage_worker *w)
 		mem_pool_close(w->pool);
 	else
 		log_error(&w->env->log, "buffers are left to disks that never answered",
-		    "loop=%u bytes=%llu", w->loop, (unsigned long long)mem_used_bytes(w->pool));
+		    "loop=%u", w->loop);
 	for (unsigned i = 0; i < w->disk_n; i++) {
 		if (w->disks[i].dir != NULL)
 			w->disks[i].dir->ops->close(w->disks[i].dir);
