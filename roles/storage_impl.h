@@ -133,6 +133,7 @@ struct storage_target {
 	struct clock_timer settle_timer;
 	unsigned    fence_n;
 	uint64_t    fence_until_ns;
+	uint64_t    fence_turn_ns;	/* that counts from this turn of the loop, too early; 0: no */
 	struct storage_fence fences[ROUTING_REPLICAS_MAX];
 	/* chunks that the head has to settle: storage_left.c */
 	struct list in_scans;		/* w->scans */

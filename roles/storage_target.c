@@ -318,6 +318,18 @@ fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 	while (t->fence_n > 0 && t->fences[t->fence_n - 1].target == 0)
 		t->fence_n--;
 	t->fence_until_ns = now + fence_ns(t->w);
+	t->fence_turn_ns = now;
+}
+
+/* The clock stands still in a turn of the loop, and the version may have been made in that one,
+ * if it was long: so the time counts from the next. */
+static void
+fences_count(struct storage_target *t, uint64_t now)
+{
+	if (t->fence_turn_ns == 0 || now == t->fence_turn_ns)
+		return;
+	t->fence_until_ns = now + fence_ns(t->w);
+	t->fence_turn_ns = 0;
 }
 
 /* Who is down by now has no lease. */
@@ -411,6 +423,7 @@ settle(struct storage_target *t)
 	if (t->craq.read_tail) {
 		if (!t->committed && !(t->committed = commit_pendings(t)))
 			return;
+		fences_count(t, now);
 		if (t->fence_n > 0 && now < t->fence_until_ns) {
 			fence_ask(t);
 			if (t->settle_timer.pos == 0)

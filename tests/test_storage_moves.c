@@ -209,6 +209,89 @@ START_TEST(cut_before_the_head_changed)
 }
 END_TEST
 
+/* A clock that stands still, as that of a loop does in a turn, however long. */
+static struct {
+	struct clock c, *real;
+	uint64_t at_ns;
+} still;
+
+static uint64_t
+still_now(struct clock *c)
+{
+	(void)c;
+	return still.at_ns;
+}
+
+static void
+still_start(struct clock *c, struct clock_timer *t)
+{
+	(void)c;
+	if (t->at_ns <= clock_now(still.real))
+		t->at_ns = clock_now(still.real) + NS_PER_MS;
+	still.real->ops->timer_start(still.real, t);
+}
+
+static void
+still_stop(struct clock *c, struct clock_timer *t)
+{
+	(void)c;
+	still.real->ops->timer_stop(still.real, t);
+}
+
+static void
+still_defer(struct clock *c, struct clock_defer *d)
+{
+	(void)c;
+	still.real->ops->defer(still.real, d);
+}
+
+static void
+still_undefer(struct clock *c, struct clock_defer *d)
+{
+	(void)c;
+	still.real->ops->undefer(still.real, d);
+}
+
+/* The new reading tail hears in such a turn that the old one was dropped, which nobody can
+ * ask: its lease is waited for, all of it. */
+START_TEST(dropped_in_a_long_turn)
+{
+	static const struct clock_ops ops = { .now = still_now, .timer_start = still_start,
+		.timer_stop = still_stop, .defer = still_defer, .undefer = still_undefer };
+	static uint8_t a[64], b[64];
+	struct msg_read_item item = { { INO, 0 }, 0, sizeof(b) };
+	struct storage_worker *w;
+	struct routing_chain old;
+	struct msg_read m;
+	unsigned n;
+
+	cluster_open(63, 1);
+	T.m.by_hand = true;
+	memset(a, 'a', sizeof(a));
+	ck_assert_int_eq(put(0, 0, a, sizeof(a), 1, 0), 0);
+	old = *chain_of(0);
+	n = node_of(old.targets[2]);
+	w = &T.nodes[node_of(old.targets[1]) - 1].storage->workers[0];
+	still.real = w->clock;
+	still.c.ops = &ops;
+	still.at_ns = clock_now(w->clock) - LEASE_MS / 2 * NS_PER_MS;
+	sim_net_cut(T.net, 0, n, SIM_NET_SILENT);
+	sim_net_cut(T.net, node_of(old.targets[1]), n, SIM_NET_SILENT);
+	w->clock = &still.c;
+	by_hand(TARGET_SERVING, TARGET_SERVING, TARGET_OFFLINE);
+	wait_state(TARGET_OFFLINE);
+	w->clock = still.real;
+	memset(a, 'b', sizeof(a));
+	for (unsigned tries = 0; put(0, 0, a, sizeof(a), 2, 0) != 0; tries++) {
+		ck_assert_uint_lt(tries, 3 * LEASE_MS);
+		sim_clock_run(T.world, NS_PER_MS);
+	}
+	m = (struct msg_read){ old.id, old.version, old.targets[2], { &item, 1 } };
+	ck_assert_int_ne(call(m.target, MSG_read, &m, NULL, 0, b, sizeof(b)), 0);
+	cluster_close();
+}
+END_TEST
+
 static struct clock_timer give_timer;
 
 static void
@@ -465,6 +548,7 @@ main(void)
 	tcase_add_loop_test(tc, lone_survivor, 0, 3);
 	tcase_add_test(tc, power_cut);
 	tcase_add_loop_test(tc, dropped_alive, 0, 3);
+	tcase_add_test(tc, dropped_in_a_long_turn);
 	tcase_add_loop_test(tc, rotated_alive, 0, 2);
 	tcase_add_test(tc, cut_before_the_head_changed);
 	tcase_add_test(tc, given_away);
