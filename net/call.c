@@ -46,8 +46,10 @@ forget(struct net_call *c)
 		map_del(&hub->calls, c->id);
 	list_remove(&c->node);
 	net_stop_timer(hub, &c->deadline);
-	if (c->peer != NULL)
+	if (c->peer != NULL) {
 		c->peer->used_ns = net_now(hub);
+		net_peer_less(c->peer);
+	}
 	c->peer = NULL;
 	c->state = CALL_IDLE;
 	hub->calls_n--;
@@ -74,6 +76,7 @@ end_later(struct net_call *c, int rc)
 	net_stop_timer(hub, &c->deadline);
 	list_remove(&c->node);
 	list_push_back(&hub->ending, &c->node);
+	net_peer_less(c->peer);
 	c->peer = NULL;
 	c->state = CALL_ENDING;
 	c->rc = rc;
@@ -297,6 +300,12 @@ time_is_up(struct clock_timer *t)
 	net_hub_put(hub);
 }
 
+static bool
+may_go(const struct net_peer *p)
+{
+	return p->state == PEER_UP && !p->resting;
+}
+
 int
 net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *to,
     uint16_t method, const void *req, const struct net_call_opts *opts,
@@ -330,7 +339,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 		return -ENOMEM;
 	net_peer_better(p);
 	/* One-sided transports must know where the reply's payload may go. */
-	if (p->state == PEER_UP && bulk == 0 && (unsigned)n <= NET_OUT_SMALL &&
+	if (may_go(p) && bulk == 0 && (unsigned)n <= NET_OUT_SMALL &&
 	    (room == 0 || !p->conn.chan->one_sided)) {
 		if ((rc = map_put(&hub->calls, c->id, c)) != 0)
 			return rc;
@@ -363,7 +372,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	clock_timer_start(hub->conf.clock, &c->deadline, opts->deadline_ns,
 	    time_is_up);
 	list_init(&c->node);
-	if (p->state != PEER_UP) {
+	if (!may_go(p)) {
 		list_push_back(&p->waiting, &c->node);
 		net_peer_connect(p);
 		return 0;
@@ -432,6 +441,13 @@ net_calls_up(struct net_peer *p)
 		net_peer_watch(p);
 		send_out(c);
 	}
+}
+
+uint64_t
+net_calls_oldest(const struct net_peer *p)
+{
+	return list_empty(&p->sent) ? net_now(p->hub) :
+	    list_entry(p->sent.next, struct net_call, node)->sent_ns;
 }
 
 /* ---- receiving ---- */

@@ -13,7 +13,9 @@
  *    connection, so after a cut has healed we do not wait for TCP's own slow retries (nor in
  *    connecting, hence CONNECT_MS).
  * 3. Devices come back.  A connection that had to stay on TCP is made anew, at a moment when
- *    nobody uses it; no other ever moves, for what is under way belongs to its channel. */
+ *    nobody uses it; no other ever moves, for what is under way belongs to its channel.  One
+ *    that is always in use is given such a moment: new calls wait, REST_MS at most, until
+ *    those under way have ended. */
 #include "net/peer.h"
 
 #include <assert.h>
@@ -32,6 +34,7 @@
 #define TCP_MS		60000u		/* RDMA led nowhere: so long without */
 #define BETTER_MS	10000u		/* refused: so long too, and twice that each time */
 #define BETTER_MAX_MS	3600000u
+#define REST_MS		100u
 
 static void peer_is_old(struct clock_timer *t);
 
@@ -107,6 +110,14 @@ peer_is_old(struct clock_timer *t)
 	free_peer(container_of(t, struct net_peer, timer));
 }
 
+static void
+rest_ends(struct net_peer *p)
+{
+	p->resting = false;
+	net_stop_timer(p->hub, &p->rest_end);
+	clock_undefer(p->hub->conf.clock, &p->rested);
+}
+
 /* End the connection and, later, all calls on it. */
 static void
 disconnect(struct net_peer *p, int rc)
@@ -120,6 +131,7 @@ disconnect(struct net_peer *p, int rc)
 	if (p->state == PEER_UP)
 		hub->conns_n--;
 	p->state = PEER_IDLE;
+	rest_ends(p);
 	net_stop_timer(hub, &p->probe);
 	clock_timer_start(hub->conf.clock, &p->timer,
 	    now + FORGET_MS * NS_PER_MS, peer_is_old);
@@ -246,6 +258,7 @@ net_peer_probe(struct net_peer *p, uint64_t sent_ns)
 
 /* ---- connections ---- */
 
+/* When to try RDMA again. */
 static void
 better_at(struct net_peer *p)
 {
@@ -254,19 +267,71 @@ better_at(struct net_peer *p)
 	if (p->on_tcp < 16 && (BETTER_MS << p->on_tcp) < ms)
 		ms = BETTER_MS << p->on_tcp;
 	p->on_tcp = p->conn.on_rdma ? 0 : p->on_tcp + 1;
-	p->better_ns = p->used_ns + ms * NS_PER_MS;
+	p->better_ns = net_now(p->hub) + ms * NS_PER_MS;
+}
+
+static bool
+is_unused(const struct net_peer *p)
+{
+	return list_empty(&p->sent) && list_empty(&p->revoking) && p->grant.held == 0 &&
+	    list_empty(&p->grant.node);
+}
+
+/* A connection that nobody uses ends; what waits for the rest's end gets the next one. */
+static void
+make_anew(struct net_peer *p)
+{
+	struct list waiting;
+
+	list_init(&waiting);
+	list_splice_back(&waiting, &p->waiting);
+	disconnect(p, 0);
+	list_splice_back(&p->waiting, &waiting);
+	if (!list_empty(&p->waiting))
+		net_peer_connect(p);
+}
+
+static void
+has_rested(struct clock_defer *d)
+{
+	struct net_peer *p = container_of(d, struct net_peer, rested);
+
+	if (is_unused(p))
+		make_anew(p);
+}
+
+void
+net_peer_less(struct net_peer *p)
+{
+	if (p->resting)
+		clock_defer(p->hub->conf.clock, &p->rested, has_rested);
+}
+
+static void
+rest_is_over(struct clock_timer *t)
+{
+	struct net_peer *p = container_of(t, struct net_peer, rest_end);
+
+	rest_ends(p);
+	better_at(p);
+	net_calls_up(p);
 }
 
 void
 net_peer_better(struct net_peer *p)
 {
-	uint64_t now = net_now(p->hub);
+	uint64_t now = net_now(p->hub), rest_ns = REST_MS * NS_PER_MS;
 
-	if (p->state == PEER_UP && now >= p->better_ns &&
-	    now >= p->tcp_until_ns && net_conn_may_move(&p->conn) &&
-	    list_empty(&p->sent) && list_empty(&p->revoking) &&
-	    p->grant.held == 0 && list_empty(&p->grant.node))
-		disconnect(p, 0);
+	if (p->state != PEER_UP || p->resting || now < p->better_ns ||
+	    now < p->tcp_until_ns || !net_conn_may_move(&p->conn))
+		return;
+	if (is_unused(p)) {
+		make_anew(p);
+	} else if (now - net_calls_oldest(p) < rest_ns) {	/* else it may last */
+		p->resting = true;
+		clock_timer_start(p->hub->conf.clock, &p->rest_end, now + rest_ns,
+		    rest_is_over);
+	}
 }
 
 static void

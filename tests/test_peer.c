@@ -122,6 +122,88 @@ START_TEST(not_while_used)
 }
 END_TEST
 
+static void
+pass_ms(unsigned ms)
+{
+	sim_clock_run(rig.world, ms * NS_PER_MS);
+}
+
+/* On a connection that is never without a call new ones wait for a moment. */
+START_TEST(always_used)
+{
+	enum { N = 40 };
+	static struct ask a[N];
+
+	memset(a, 0, sizeof(a));
+	open_half();
+	check_alive();
+	pass_ms(9900);
+	for (unsigned i = 0; i < N; i++) {	/* each is answered after 70 ms */
+		ck_assert_int_eq(start_hold(&a[i], 60000), 0);
+		pass_ms(20);
+		if (i > 0)
+			net_reply(held[i - 1], 0, NULL, NULL, 0, NULL, NULL);
+		pass_ms(30);
+	}
+	net_reply(held[N - 1], 0, NULL, NULL, 0, NULL, NULL);
+	rig_until(&rig, &done, 1 + N);
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(a[i].rc, 0);
+	ck_assert_uint_eq(connects(), 2);
+	close_rig();
+}
+END_TEST
+
+/* But not for long, and not at all for a call that may last. */
+START_TEST(waits_a_moment)
+{
+	struct ask a[2];
+
+	memset(a, 0, sizeof(a));
+	open_half();
+	check_alive();
+	pass_ms(9950);
+	ck_assert_int_eq(start_hold(&a[0], 60000), 0);
+	pass_ms(70);
+	ck_assert_int_eq(start_hold(&a[1], 60000), 0);
+	pass_ms(50);
+	ck_assert_uint_eq(held_n, 1);
+	pass_ms(100);
+	ck_assert_uint_eq(held_n, 2);
+	pass_s(30);
+	check_alive();
+	ck_assert_uint_eq(connects(), 1);
+	for (unsigned i = 0; i < 2; i++)
+		net_reply(held[i], 0, NULL, NULL, 0, NULL, NULL);
+	rig_until(&rig, &done, 4);
+	ck_assert_int_eq(a[0].rc | a[1].rc, 0);
+	close_rig();
+}
+END_TEST
+
+/* A connection that breaks while it rests takes with it what waits. */
+START_TEST(breaks_at_rest)
+{
+	struct ask a[2];
+
+	memset(a, 0, sizeof(a));
+	open_half();
+	check_alive();
+	pass_ms(9950);
+	ck_assert_int_eq(start_hold(&a[0], 60000), 0);
+	pass_ms(70);
+	ck_assert_int_eq(start_hold(&a[1], 60000), 0);
+	pass_ms(10);
+	net_server_close(rig.server);
+	rig.server = NULL;
+	rig_until(&rig, &done, 3);
+	ck_assert_int_ne(a[0].rc, 0);
+	ck_assert_int_ne(a[1].rc, 0);
+	net_req_drop(held[0]);
+	close_rig();
+}
+END_TEST
+
 /* Who has no device himself does not try. */
 START_TEST(no_device)
 {
@@ -143,6 +225,9 @@ main(void)
 	tcase_add_checked_fixture(m, setup, teardown);
 	tcase_add_test(m, again_and_again);
 	tcase_add_test(m, not_while_used);
+	tcase_add_test(m, always_used);
+	tcase_add_test(m, waits_a_moment);
+	tcase_add_test(m, breaks_at_rest);
 	tcase_add_test(m, no_device);
 	return suite_run("peer", m);
 }
