@@ -300,12 +300,6 @@ time_is_up(struct clock_timer *t)
 	net_hub_put(hub);
 }
 
-static bool
-may_go(const struct net_peer *p)
-{
-	return p->state == PEER_UP && !p->resting;
-}
-
 int
 net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *to,
     uint16_t method, const void *req, const struct net_call_opts *opts,
@@ -337,9 +331,9 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 		return n;
 	if ((p = net_peer_get(hub, to)) == NULL)
 		return -ENOMEM;
-	net_peer_better(p);
+	p = net_peer_better(p);
 	/* One-sided transports must know where the reply's payload may go. */
-	if (may_go(p) && bulk == 0 && (unsigned)n <= NET_OUT_SMALL &&
+	if (p->state == PEER_UP && bulk == 0 && (unsigned)n <= NET_OUT_SMALL &&
 	    (room == 0 || !p->conn.chan->one_sided)) {
 		if ((rc = map_put(&hub->calls, c->id, c)) != 0)
 			return rc;
@@ -372,7 +366,7 @@ net_call_start(struct net_call *c, struct net_hub *hub, const struct net_addr *t
 	clock_timer_start(hub->conf.clock, &c->deadline, opts->deadline_ns,
 	    time_is_up);
 	list_init(&c->node);
-	if (!may_go(p)) {
+	if (p->state != PEER_UP) {
 		list_push_back(&p->waiting, &c->node);
 		net_peer_connect(p);
 		return 0;
@@ -441,13 +435,6 @@ net_calls_up(struct net_peer *p)
 		net_peer_watch(p);
 		send_out(c);
 	}
-}
-
-uint64_t
-net_calls_oldest(const struct net_peer *p)
-{
-	return list_empty(&p->sent) ? net_now(p->hub) :
-	    list_entry(p->sent.next, struct net_call, node)->sent_ns;
 }
 
 /* ---- receiving ---- */

@@ -12,10 +12,8 @@
  *    timed out, we ask whether the peer is there (ping); no answer for PROBE_MS breaks the
  *    connection, so after a cut has healed we do not wait for TCP's own slow retries (nor in
  *    connecting, hence CONNECT_MS).
- * 3. Devices come back.  A connection that had to stay on TCP is made anew, at a moment when
- *    nobody uses it; no other ever moves, for what is under way belongs to its channel.  One
- *    that is always in use is given such a moment: new calls wait, REST_MS at most, until
- *    those under way have ended. */
+ * 3. Devices come back.  When a connection had to stay on TCP, calls begin on a new one after
+ *    a while; the old one ends with what is under way on it, for that belongs to its channel. */
 #include "net/peer.h"
 
 #include <assert.h>
@@ -34,7 +32,6 @@
 #define TCP_MS		60000u		/* RDMA led nowhere: so long without */
 #define BETTER_MS	10000u		/* refused: so long too, and twice that each time */
 #define BETTER_MAX_MS	3600000u
-#define REST_MS		100u
 
 static void peer_is_old(struct clock_timer *t);
 
@@ -54,18 +51,14 @@ hash_addr(const struct net_addr *a)
 	return h;
 }
 
-struct net_peer *
-net_peer_get(struct net_hub *hub, const struct net_addr *addr)
+static struct net_peer *
+make_peer(struct net_hub *hub, const struct net_addr *addr, uint64_t hash)
 {
-	uint64_t hash = hash_addr(addr);
-	struct net_peer *first = map_get(&hub->peers, hash), *p;
+	struct net_peer *p = calloc(1, sizeof(*p));
 
-	for (p = first; p != NULL; p = p->same)
-		if (net_addr_eq(&p->addr, addr))
-			return p;
-	if ((p = calloc(1, sizeof(*p))) == NULL)
+	if (p == NULL)
 		return NULL;
-	p->same = first;
+	p->same = map_get(&hub->peers, hash);
 	if (map_put(&hub->peers, hash, p) != 0) {
 		free(p);
 		return NULL;
@@ -83,21 +76,48 @@ net_peer_get(struct net_hub *hub, const struct net_addr *addr)
 	return p;
 }
 
+struct net_peer *
+net_peer_get(struct net_hub *hub, const struct net_addr *addr)
+{
+	uint64_t hash = hash_addr(addr);
+
+	for (struct net_peer *p = map_get(&hub->peers, hash); p != NULL; p = p->same)
+		if (net_addr_eq(&p->addr, addr))
+			return p;
+	return make_peer(hub, addr, hash);
+}
+
+/* Nobody finds it any more. */
 static void
-free_peer(struct net_peer *p)
+hide(struct net_peer *p)
 {
 	struct net_hub *hub = p->hub;
 	struct net_peer *first = map_del(&hub->peers, p->hash), **at;
 
-	assert(p->conn.chan == NULL && list_empty(&p->waiting) &&
-	    list_empty(&p->sent) && list_empty(&p->revoking));
-	assert(p->grant.held == 0 && list_empty(&p->grant.node));
 	for (at = &first; *at != p; at = &(*at)->same)
 		;
 	*at = p->same;
 	/* Room for this key has just been made. */
 	if (first != NULL && map_put(&hub->peers, p->hash, first) != 0)
 		assert(!"a table that shrank has no room");
+}
+
+/* Is nothing under way? */
+static bool
+is_unused(const struct net_peer *p)
+{
+	return list_empty(&p->sent) && list_empty(&p->revoking) && p->grant.held == 0 &&
+	    list_empty(&p->grant.node);
+}
+
+static void
+free_peer(struct net_peer *p)
+{
+	struct net_hub *hub = p->hub;
+
+	assert(p->conn.chan == NULL && list_empty(&p->waiting) && is_unused(p));
+	if (!p->retired)
+		hide(p);
 	net_stop_timer(hub, &p->timer);
 	net_stop_timer(hub, &p->probe);
 	list_remove(&p->node);
@@ -108,14 +128,6 @@ static void
 peer_is_old(struct clock_timer *t)
 {
 	free_peer(container_of(t, struct net_peer, timer));
-}
-
-static void
-rest_ends(struct net_peer *p)
-{
-	p->resting = false;
-	net_stop_timer(p->hub, &p->rest_end);
-	clock_undefer(p->hub->conf.clock, &p->rested);
 }
 
 /* End the connection and, later, all calls on it. */
@@ -131,7 +143,6 @@ disconnect(struct net_peer *p, int rc)
 	if (p->state == PEER_UP)
 		hub->conns_n--;
 	p->state = PEER_IDLE;
-	rest_ends(p);
 	net_stop_timer(hub, &p->probe);
 	clock_timer_start(hub->conf.clock, &p->timer,
 	    now + FORGET_MS * NS_PER_MS, peer_is_old);
@@ -179,13 +190,15 @@ peer_is_unused(struct clock_timer *t)
 	struct net_hub *hub = p->hub;
 	uint64_t idle_ns = hub->conf.idle_ms * NS_PER_MS, now = net_now(hub);
 
-	if (list_empty(&p->sent) && now - p->used_ns >= idle_ns) {
+	if (p->retired ? is_unused(p) : list_empty(&p->sent) &&
+	    now - p->used_ns >= idle_ns) {
 		disconnect(p, 0);
 		free_peer(p);
 		return;
 	}
-	clock_timer_start(hub->conf.clock, t, list_empty(&p->sent) ?
-	    p->used_ns + idle_ns : now + idle_ns, peer_is_unused);
+	if (!p->retired)
+		clock_timer_start(hub->conf.clock, t, list_empty(&p->sent) ?
+		    p->used_ns + idle_ns : now + idle_ns, peer_is_unused);
 }
 
 uint64_t
@@ -258,7 +271,6 @@ net_peer_probe(struct net_peer *p, uint64_t sent_ns)
 
 /* ---- connections ---- */
 
-/* When to try RDMA again. */
 static void
 better_at(struct net_peer *p)
 {
@@ -267,71 +279,44 @@ better_at(struct net_peer *p)
 	if (p->on_tcp < 16 && (BETTER_MS << p->on_tcp) < ms)
 		ms = BETTER_MS << p->on_tcp;
 	p->on_tcp = p->conn.on_rdma ? 0 : p->on_tcp + 1;
-	p->better_ns = net_now(p->hub) + ms * NS_PER_MS;
+	p->better_ns = p->used_ns + ms * NS_PER_MS;
 }
 
-static bool
-is_unused(const struct net_peer *p)
+/* The peer that calls go to from now on; @p when there is no memory for another. */
+static struct net_peer *
+retire(struct net_peer *p)
 {
-	return list_empty(&p->sent) && list_empty(&p->revoking) && p->grant.held == 0 &&
-	    list_empty(&p->grant.node);
+	struct net_peer *next = make_peer(p->hub, &p->addr, p->hash);
+
+	if (next == NULL)
+		return p;
+	next->on_tcp = p->on_tcp;
+	hide(p);
+	p->retired = true;
+	net_stop_timer(p->hub, &p->timer);
+	return next;
 }
 
-/* A connection that nobody uses ends; what waits for the rest's end gets the next one. */
-static void
-make_anew(struct net_peer *p)
+struct net_peer *
+net_peer_better(struct net_peer *p)
 {
-	struct list waiting;
+	uint64_t now = net_now(p->hub);
 
-	list_init(&waiting);
-	list_splice_back(&waiting, &p->waiting);
+	if (p->state != PEER_UP || now < p->better_ns || now < p->tcp_until_ns ||
+	    !net_conn_may_move(&p->conn))
+		return p;
+	if (!is_unused(p))
+		return retire(p);
 	disconnect(p, 0);
-	list_splice_back(&p->waiting, &waiting);
-	if (!list_empty(&p->waiting))
-		net_peer_connect(p);
-}
-
-static void
-has_rested(struct clock_defer *d)
-{
-	struct net_peer *p = container_of(d, struct net_peer, rested);
-
-	if (is_unused(p))
-		make_anew(p);
+	return p;
 }
 
 void
 net_peer_less(struct net_peer *p)
 {
-	if (p->resting)
-		clock_defer(p->hub->conf.clock, &p->rested, has_rested);
-}
-
-static void
-rest_is_over(struct clock_timer *t)
-{
-	struct net_peer *p = container_of(t, struct net_peer, rest_end);
-
-	rest_ends(p);
-	better_at(p);
-	net_calls_up(p);
-}
-
-void
-net_peer_better(struct net_peer *p)
-{
-	uint64_t now = net_now(p->hub), rest_ns = REST_MS * NS_PER_MS;
-
-	if (p->state != PEER_UP || p->resting || now < p->better_ns ||
-	    now < p->tcp_until_ns || !net_conn_may_move(&p->conn))
-		return;
-	if (is_unused(p)) {
-		make_anew(p);
-	} else if (now - net_calls_oldest(p) < rest_ns) {	/* else it may last */
-		p->resting = true;
-		clock_timer_start(p->hub->conf.clock, &p->rest_end, now + rest_ns,
-		    rest_is_over);
-	}
+	if (p->retired && p->state == PEER_UP && is_unused(p))
+		clock_timer_start(p->hub->conf.clock, &p->timer, net_now(p->hub),
+		    peer_is_unused);
 }
 
 static void

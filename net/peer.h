@@ -24,10 +24,8 @@ struct net_peer {
 	uint64_t	   probe_ns, used_ns, not_before_ns;
 	uint64_t	   tcp_until_ns;	/* its network lets no RDMA through */
 	uint64_t	   better_ns;	/* on TCP: try RDMA again then */
-	uint32_t	   on_tcp;	/* attempts in a row that led nowhere */
-	bool		   resting;	/* calls wait until none is under way: RDMA is tried */
-	struct clock_timer rest_end;
-	struct clock_defer rested;
+	uint32_t	   on_tcp;	/* connections in a row that stayed there */
+	bool		   retired;	/* calls begin on another, those under way end here */
 	uint32_t	   fails;	/* in a row, without a reply between */
 };
 
@@ -49,9 +47,9 @@ net_stop_timer(struct net_hub *hub, struct clock_timer *t)
 struct net_peer *net_peer_get(struct net_hub *hub, const struct net_addr *addr);
 /* Have a connection made, now or when the pause is over; one that is there is fine. */
 void	net_peer_connect(struct net_peer *p);
-/* A call is about to be sent.  A connection that RDMA was refused on a while ago ends when
- * nothing is under way on it, for the next may be better; else it rests. */
-void	net_peer_better(struct net_peer *p);
+/* Whom a call to @p is for.  That is another, not connected yet, where RDMA was refused a while
+ * ago: it may have better luck. */
+struct net_peer *net_peer_better(struct net_peer *p);
 /* A call on it has ended. */
 void	net_peer_less(struct net_peer *p);
 /* It failed us: the connection ends, and later all calls on it. */
@@ -69,8 +67,6 @@ void	net_peers_close(struct net_hub *hub);
 
 /* The connection is there: what waits is sent. */
 void	net_calls_up(struct net_peer *p);
-/* When the oldest of those under way was sent; now, when none is. */
-uint64_t net_calls_oldest(const struct net_peer *p);
 /* It is gone, and has given back what it had not sent: all calls end with @rc, later. */
 void	net_calls_lost(struct net_peer *p, struct list *unsent, int rc);
 /* Upcalls of the connection. */

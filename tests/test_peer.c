@@ -101,8 +101,8 @@ START_TEST(again_and_again)
 }
 END_TEST
 
-/* What is under way keeps its connection. */
-START_TEST(not_while_used)
+/* What is under way keeps its connection, which ends after it. */
+START_TEST(while_used)
 {
 	struct ask a = { .rc = 0 };
 
@@ -110,25 +110,24 @@ START_TEST(not_while_used)
 	check_alive();
 	ck_assert_int_eq(start_hold(&a, 60000), 0);
 	rig_until(&rig, &held_n, 1);
-	pass_s(30);
-	check_alive();
-	ck_assert_uint_eq(connects(), 1);
-	net_reply(held[0], 0, NULL, NULL, 0, NULL, NULL);
-	rig_until(&rig, &done, 3);
-	ck_assert_int_eq(a.rc, 0);
+	pass_s(11);
 	check_alive();
 	ck_assert_uint_eq(connects(), 2);
+	ck_assert_uint_eq(net_hub_conns(rig.chub), 2);
+	pass_s(21);
+	check_alive();
+	ck_assert_uint_eq(connects(), 3);
+	ck_assert_uint_eq(net_hub_conns(rig.chub), 2);
+	net_reply(held[0], 0, NULL, NULL, 0, NULL, NULL);
+	rig_until(&rig, &done, 4);
+	ck_assert_int_eq(a.rc, 0);
+	rig_pass(&rig, 10);
+	ck_assert_uint_eq(net_hub_conns(rig.chub), 1);
 	close_rig();
 }
 END_TEST
 
-static void
-pass_ms(unsigned ms)
-{
-	sim_clock_run(rig.world, ms * NS_PER_MS);
-}
-
-/* On a connection that is never without a call new ones wait for a moment. */
+/* A connection that is never without a call. */
 START_TEST(always_used)
 {
 	enum { N = 40 };
@@ -137,69 +136,58 @@ START_TEST(always_used)
 	memset(a, 0, sizeof(a));
 	open_half();
 	check_alive();
-	pass_ms(9900);
+	sim_clock_run(rig.world, 9900 * NS_PER_MS);
 	for (unsigned i = 0; i < N; i++) {	/* each is answered after 70 ms */
 		ck_assert_int_eq(start_hold(&a[i], 60000), 0);
-		pass_ms(20);
+		sim_clock_run(rig.world, 20 * NS_PER_MS);
 		if (i > 0)
 			net_reply(held[i - 1], 0, NULL, NULL, 0, NULL, NULL);
-		pass_ms(30);
+		sim_clock_run(rig.world, 30 * NS_PER_MS);
 	}
 	net_reply(held[N - 1], 0, NULL, NULL, 0, NULL, NULL);
 	rig_until(&rig, &done, 1 + N);
 	for (unsigned i = 0; i < N; i++)
 		ck_assert_int_eq(a[i].rc, 0);
 	ck_assert_uint_eq(connects(), 2);
+	rig_pass(&rig, 10);
+	ck_assert_uint_eq(net_hub_conns(rig.chub), 1);
 	close_rig();
 }
 END_TEST
 
-/* But not for long, and not at all for a call that may last. */
-START_TEST(waits_a_moment)
+/* Both connections break with calls on them, or one of these is given up. */
+START_TEST(both_break)
 {
 	struct ask a[2];
 
 	memset(a, 0, sizeof(a));
 	open_half();
 	check_alive();
-	pass_ms(9950);
-	ck_assert_int_eq(start_hold(&a[0], 60000), 0);
-	pass_ms(70);
-	ck_assert_int_eq(start_hold(&a[1], 60000), 0);
-	pass_ms(50);
-	ck_assert_uint_eq(held_n, 1);
-	pass_ms(100);
-	ck_assert_uint_eq(held_n, 2);
-	pass_s(30);
-	check_alive();
-	ck_assert_uint_eq(connects(), 1);
-	for (unsigned i = 0; i < 2; i++)
-		net_reply(held[i], 0, NULL, NULL, 0, NULL, NULL);
-	rig_until(&rig, &done, 4);
-	ck_assert_int_eq(a[0].rc | a[1].rc, 0);
-	close_rig();
-}
-END_TEST
-
-/* A connection that breaks while it rests takes with it what waits. */
-START_TEST(breaks_at_rest)
-{
-	struct ask a[2];
-
-	memset(a, 0, sizeof(a));
-	open_half();
-	check_alive();
-	pass_ms(9950);
-	ck_assert_int_eq(start_hold(&a[0], 60000), 0);
-	pass_ms(70);
-	ck_assert_int_eq(start_hold(&a[1], 60000), 0);
-	pass_ms(10);
-	net_server_close(rig.server);
-	rig.server = NULL;
-	rig_until(&rig, &done, 3);
-	ck_assert_int_ne(a[0].rc, 0);
-	ck_assert_int_ne(a[1].rc, 0);
-	net_req_drop(held[0]);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(start_hold(&a[i], 60000), 0);
+		rig_until(&rig, &held_n, 1 + i);
+		pass_s(11);
+	}
+	ck_assert_uint_eq(net_hub_conns(rig.chub), 2);
+	if (_i == 0) {
+		net_server_close(rig.server);
+		rig.server = NULL;
+		rig_until(&rig, &done, 3);
+		ck_assert_int_ne(a[0].rc, 0);
+		ck_assert_int_ne(a[1].rc, 0);
+		ck_assert_uint_eq(net_hub_conns(rig.chub), 0);
+		pass_s(61);			/* and are forgotten */
+		net_req_drop(held[0]);
+		net_req_drop(held[1]);
+	} else {
+		net_call_cancel(&a[_i - 1].call);
+		rig_pass(&rig, 10);
+		ck_assert_uint_eq(net_hub_conns(rig.chub), (unsigned)_i);
+		net_req_drop(held[_i - 1]);
+		net_reply(held[2 - _i], 0, NULL, NULL, 0, NULL, NULL);
+		rig_until(&rig, &done, 2);
+		ck_assert_int_eq(a[2 - _i].rc, 0);
+	}
 	close_rig();
 }
 END_TEST
@@ -224,10 +212,9 @@ main(void)
 
 	tcase_add_checked_fixture(m, setup, teardown);
 	tcase_add_test(m, again_and_again);
-	tcase_add_test(m, not_while_used);
+	tcase_add_test(m, while_used);
 	tcase_add_test(m, always_used);
-	tcase_add_test(m, waits_a_moment);
-	tcase_add_test(m, breaks_at_rest);
+	tcase_add_loop_test(m, both_break, 0, 3);
 	tcase_add_test(m, no_device);
 	return suite_run("peer", m);
 }
