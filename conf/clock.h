@@ -47,6 +47,7 @@ struct clock_post {
 
 struct clock_ops {
 	uint64_t (*now)(struct clock *);
+	uint64_t (*fresh)(struct clock *);
 	int64_t	 (*wall)(struct clock *);
 	void	 (*timer_start)(struct clock *, struct clock_timer *);
 	void	 (*timer_stop)(struct clock *, struct clock_timer *);
@@ -59,11 +60,20 @@ struct clock {
 	const struct clock_ops *ops;
 };
 
-/* Monotonic nanoseconds; constant during one turn of the loop. */
+/* Monotonic nanoseconds, as of some moment in this turn of the loop: it costs nothing, but a
+ * process may be stopped in the middle of a turn, for any time. */
 static inline uint64_t
 clock_now(struct clock *c)
 {
 	return c->ops->now(c);
+}
+
+/* The time it is now; later ones of clock_now() are no earlier.  For what others rely on: is
+ * our lease over, when does one end that we give? */
+static inline uint64_t
+clock_fresh(struct clock *c)
+{
+	return c->ops->fresh(c);
 }
 
 /* Wall clock in nanoseconds since 1970; only for inode times and logs. */

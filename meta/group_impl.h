@@ -181,7 +181,7 @@ struct group {
 static inline uint64_t
 group_now(const struct group *g)
 {
-	return clock_now(g->conf.clock);
+	return clock_fresh(g->conf.clock);	/* votes and leases rest on it */
 }
 
 /* group.c */

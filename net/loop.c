@@ -9,8 +9,8 @@
  * Invariants:
  *  1. The poll sleeps only when no deferred call is pending, no timer is due and nobody
  *     spins.
- *  2. clock_now() changes only between prepare and the first look after it, and between
- *     looks of spins.
+ *  2. clock_now() changes only between prepare and the first look after it, between looks
+ *     of spins, and when somebody wants it fresh.
  *  3. posts is empty, or a wake-up is on its way. */
 #include "net/loop.h"
 
@@ -90,6 +90,13 @@ now(struct clock *c)
 	return l->now_ns;
 }
 
+static uint64_t
+fresh(struct clock *c)
+{
+	of(c)->now_stale = true;
+	return now(c);
+}
+
 static int64_t
 wall(struct clock *c)
 {
@@ -147,7 +154,7 @@ post(struct clock *c, struct clock_post *p)
 }
 
 static const struct clock_ops ops = {
-	.now = now, .wall = wall, .timer_start = timer_start,
+	.now = now, .fresh = fresh, .wall = wall, .timer_start = timer_start,
 	.timer_stop = timer_stop, .defer = defer, .undefer = undefer, .post = post
 };
 

@@ -432,7 +432,7 @@ client_session_lost(struct client *c)
 bool
 client_session_sure(const struct client *c)
 {
-	return clock_now(c->clock) < c->session.sure_ns;
+	return clock_fresh(c->clock) < c->session.sure_ns;
 }
 
 void

@@ -166,7 +166,7 @@ static void
 list_kept(struct out *o, struct client_fuse_dir *d)
 {
 	struct client_fuse *f = o->r->f;
-	uint64_t past = clock_now(f->clock) - d->got_ns;
+	uint64_t past = clock_fresh(f->clock) - d->got_ns;
 	uint64_t ttl = d->ttl_ns > past ? d->ttl_ns - past : 0;
 
 	for (; d->pos < d->n; d->pos++) {

@@ -295,7 +295,7 @@ client_mcall_entry(struct client_mcall *m, const struct msg_entry_rep *rep)
 	struct client_inode *i = m->inode != NULL ? m->inode :
 	    client_inode_find(c, rep->attr.ino);
 	uint64_t ttl_ns = (uint64_t)rep->ttl_ms * NS_PER_MS;
-	uint64_t past_ns = clock_now(c->clock) - m->sent_ns;
+	uint64_t past_ns = clock_fresh(c->clock) - m->sent_ns;
 
 	m->entry = *rep;
 	if (i != NULL) {
@@ -375,7 +375,7 @@ readdir_done(struct client_mcall *m, int rc, const void *rep)
 
 	if (rc == 0) {
 		uint64_t ttl_ns = (uint64_t)r->ttl_ms * NS_PER_MS;
-		uint64_t past_ns = clock_now(c->clock) - m->sent_ns;
+		uint64_t past_ns = clock_fresh(c->clock) - m->sent_ns;
 
 		/* A listing must not take back the length of what we write. */
 		for (uint32_t k = 0; c->inodes.n > 0 && k < r->entries.n; k++) {

@@ -507,7 +507,7 @@ manager_stop(struct manager *m, role_fn *fn, void *ctx)
 		return;
 	}
 	/* others speak to us until one of them leads */
-	clock_timer_start(m->env.clock, &m->stop_timer, clock_now(m->env.clock) +
+	clock_timer_start(m->env.clock, &m->stop_timer, clock_fresh(m->env.clock) +
 	    m->env.conf->cluster_election * NS_PER_MS, stop_due);
 }
 

@@ -52,7 +52,7 @@ static void
 client_due(struct clock_timer *t)
 {
 	struct manager *m = container_of(t, struct manager, client_timer);
-	uint64_t now = clock_now(m->env.clock);
+	uint64_t now = clock_fresh(m->env.clock);
 
 	while (!list_empty(&m->client_leases)) {
 		struct client *c = list_entry(m->client_leases.next, struct client,
@@ -102,7 +102,7 @@ add(struct manager *m, const struct uid128 *uid)
 	if (c == NULL)
 		return NULL;
 	c->u.uid = *uid;
-	c->since_ns = clock_now(m->env.clock);
+	c->since_ns = clock_fresh(m->env.clock);
 	list_init(&c->lease);
 	if (manager_uid_put(&m->clients, &c->u) != 0) {
 		free(c);
@@ -128,7 +128,7 @@ beat(struct manager *m, const struct msg_client_beat *q)
 		return ERR_BUSY;
 	if (c == NULL && (c = add(m, &q->client)) == NULL)
 		return ERR_BUSY;
-	c->seen_ns = clock_now(m->env.clock);
+	c->seen_ns = clock_fresh(m->env.clock);
 	c->pid = q->pid;
 	keep(c->host, sizeof(c->host), &q->host);
 	keep(c->mount, sizeof(c->mount), &q->mount);
@@ -167,7 +167,7 @@ void
 manager_client_list(struct manager *m, struct net_req *req)
 {
 	const struct msg_clients *q = req->msg;
-	uint64_t now = clock_now(m->env.clock);
+	uint64_t now = clock_fresh(m->env.clock);
 	struct msg_clients_rep rep = { 0 };
 	struct client **all = calloc(m->client_n + 1u, sizeof(*all));
 	size_t bytes = 0;

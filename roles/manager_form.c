@@ -17,7 +17,7 @@ static void
 start(struct manager *m, uint64_t wait_ms)
 {
 	clock_timer_start(m->env.clock, &m->form_timer,
-	    clock_now(m->env.clock) + wait_ms * NS_PER_MS, form_due);
+	    clock_fresh(m->env.clock) + wait_ms * NS_PER_MS, form_due);
 }
 
 void

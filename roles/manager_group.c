@@ -45,7 +45,7 @@ founder(const struct manager *m)
 static void
 ask_again(struct manager *m)
 {
-	clock_timer_start(m->env.clock, &m->found_timer, clock_now(m->env.clock) +
+	clock_timer_start(m->env.clock, &m->found_timer, clock_fresh(m->env.clock) +
 	    ASK_MS * NS_PER_MS, found_due);
 }
 
@@ -70,9 +70,9 @@ found_answer(struct net_call *c, int rc)
 	if (!group_blank(m->group))
 		return;
 	if (rc == 0 && !rep->blank && m->blank_ns == 0)
-		m->blank_ns = clock_now(m->env.clock);
+		m->blank_ns = clock_fresh(m->env.clock);
 	if (rc == 0 && !rep->blank && !m->told_blank &&
-	    clock_now(m->env.clock) - m->blank_ns >= TAKEN_MS * NS_PER_MS) {
+	    clock_fresh(m->env.clock) - m->blank_ns >= TAKEN_MS * NS_PER_MS) {
 		char text[NET_ADDR_TEXT];
 
 		m->told_blank = true;
@@ -96,7 +96,7 @@ found_due(struct clock_timer *t)
 {
 	struct manager *m = container_of(t, struct manager, found_timer);
 	struct msg_who q = { .number = 0 };
-	struct net_call_opts o = { .deadline_ns = clock_now(m->env.clock) +
+	struct net_call_opts o = { .deadline_ns = clock_fresh(m->env.clock) +
 		2 * ASK_MS * NS_PER_MS };
 
 	if (net_call_active(&m->who_call))
@@ -134,7 +134,7 @@ manager_group_open(struct manager *m)
 		    "fsd admin manager", "%s", "");
 	if (m->peer_n > 0)
 		clock_timer_start(m->env.clock, &m->found_timer,
-		    clock_now(m->env.clock), found_due);
+		    clock_fresh(m->env.clock), found_due);
 }
 
 void
@@ -310,7 +310,7 @@ manager_group_change(struct manager *m, struct net_req *req)
 {
 	const struct msg_manager_change *q = req->msg;
 	struct manager_member list[MANAGER_MEMBERS_MAX];
-	struct net_call_opts o = { .deadline_ns = clock_now(m->env.clock) + NS_PER_S };
+	struct net_call_opts o = { .deadline_ns = clock_fresh(m->env.clock) + NS_PER_S };
 	struct msg_who who = { .number = 0 };
 	unsigned n;
 	int rc = m->changing ? ERR_BUSY : change(m, q, 0, list, &n);

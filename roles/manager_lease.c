@@ -76,7 +76,7 @@ put(struct manager *m, struct manager_node *n, enum manager_fate fate)
 static void
 retry_soon(struct manager *m)
 {
-	clock_timer_start(m->env.clock, &m->batch_timer, clock_now(m->env.clock) +
+	clock_timer_start(m->env.clock, &m->batch_timer, clock_fresh(m->env.clock) +
 	    m->env.conf->manager_beat * NS_PER_MS, manager_lease_batch_due);
 }
 
@@ -84,13 +84,13 @@ static void
 join(struct manager *m, struct manager_node *n)
 {
 	put(m, n, NODE_DYING);
-	m->batch_ns = clock_now(m->env.clock);
+	m->batch_ns = clock_fresh(m->env.clock);
 }
 
 static void
 lives(struct manager *m, struct manager_node *n)
 {
-	n->seen_ns = clock_now(m->env.clock);
+	n->seen_ns = clock_fresh(m->env.clock);
 	put(m, n, NODE_LIVES);
 	arm(m);
 }
@@ -249,7 +249,7 @@ static void
 lease_due(struct clock_timer *t)
 {
 	struct manager *m = container_of(t, struct manager, lease_timer);
-	uint64_t now = clock_now(m->env.clock), lease = lease_ns(m);
+	uint64_t now = clock_fresh(m->env.clock), lease = lease_ns(m);
 
 	while (!list_empty(&m->leases)) {
 		struct manager_node *n = list_entry(m->leases.next,

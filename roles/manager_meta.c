@@ -241,9 +241,9 @@ led(struct manager_call *c, int rc, uint64_t value)
 	m->leading = false;
 	if (rc == 0)
 		manager_meta_poke(m);
-	if (rc != ERR_NOT_OWNER || clock_now(m->env.clock) < m->foreign_ns)
+	if (rc != ERR_NOT_OWNER || clock_fresh(m->env.clock) < m->foreign_ns)
 		return;
-	m->foreign_ns = clock_now(m->env.clock) + WARN_NS;
+	m->foreign_ns = clock_fresh(m->env.clock) + WARN_NS;
 	log_error(&m->env.log, "a metadata node leads a group that is not this "
 	    "cluster's", "node=%u", c->id);
 }

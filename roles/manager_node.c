@@ -328,7 +328,7 @@ manager_node_status(struct manager *m, struct net_req *req)
 	const struct msg_status *q = req->msg;
 	struct msg_status_rep rep = { .config_version = m->state.config_version };
 	struct msg_group_status group;
-	uint64_t now = clock_now(m->env.clock);
+	uint64_t now = clock_fresh(m->env.clock);
 	const struct routing_node *row;
 	struct msg_disk_info *disks;
 	size_t disk_n = 0, bytes = 0;

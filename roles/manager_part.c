@@ -40,7 +40,7 @@ struct manager_cut {
 static uint64_t
 now_of(const struct manager *m)
 {
-	return clock_now(m->env.clock);
+	return clock_fresh(m->env.clock);
 }
 
 static void

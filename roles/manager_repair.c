@@ -76,7 +76,7 @@ manager_repair_told(struct manager *m, struct manager_node *n,
 		}
 		y->status = *told;
 		y->version = c->version;
-		y->heard_ns = clock_now(m->env.clock);
+		y->heard_ns = clock_fresh(m->env.clock);
 		list_remove(&y->node);
 		list_push_back(&m->sync_list, &y->node);
 	}
@@ -86,7 +86,7 @@ manager_repair_told(struct manager *m, struct manager_node *n,
 static void
 prune(struct manager *m)
 {
-	uint64_t now = clock_now(m->env.clock);
+	uint64_t now = clock_fresh(m->env.clock);
 
 	while (!list_empty(&m->sync_list)) {
 		struct manager_sync *y = list_entry(m->sync_list.next,
@@ -116,7 +116,7 @@ by_place(const void *a, const void *b)
 static uint32_t
 gather(struct manager *m, struct msg_sync_status *out)
 {
-	uint64_t now = clock_now(m->env.clock);
+	uint64_t now = clock_fresh(m->env.clock);
 	uint32_t n = 0;
 
 	list_for_each(it, &m->sync_list) {
@@ -191,7 +191,7 @@ released(struct manager_call *c, int rc, uint64_t value)
 static void
 release_holds(struct manager *m)
 {
-	uint64_t now = clock_now(m->env.clock);
+	uint64_t now = clock_fresh(m->env.clock);
 	struct bytes_writer w;
 	uint8_t buf[8];
 	unsigned n = 0;
@@ -226,7 +226,7 @@ synced(struct manager_call *c, int rc, uint64_t value)
 		    q->target, q->version, h == NULL ? 0 : h->tries,
 		    err_name(q->rc));
 		if (h != NULL && h->held)
-			h->until_ns = clock_now(c->m->env.clock) + pause_ns(h);
+			h->until_ns = clock_fresh(c->m->env.clock) + pause_ns(h);
 	} else if (rc == 0) {
 		log_info(&c->m->env.log, "replica up to date",
 		    "chain=%u target=%u version=%u", q->chain, q->target,
@@ -428,7 +428,7 @@ quiet_due(struct clock_timer *t)
 	m->quiet[0] = routing_version(m->state.routing);
 	if (m->rotating == 0 && m->quiet[MANAGER_QUIET_N - 1] != 0)
 		put_in_order(m);
-	clock_timer_start(m->env.clock, t, clock_now(m->env.clock) + NS_PER_S,
+	clock_timer_start(m->env.clock, t, clock_fresh(m->env.clock) + NS_PER_S,
 	    quiet_due);
 }
 
@@ -447,7 +447,7 @@ manager_repair_start(struct manager *m)
 	list_for_each(it, &m->state.hold_list)
 		list_entry(it, struct manager_hold, node)->until_ns = 0;
 	memset(m->quiet, 0, sizeof(m->quiet));
-	clock_timer_start(m->env.clock, &m->quiet_timer, clock_now(m->env.clock) +
+	clock_timer_start(m->env.clock, &m->quiet_timer, clock_fresh(m->env.clock) +
 	    NS_PER_S, quiet_due);
 	/* Rows of the release before say less than we want to know. */
 	if (!manager_heal_needed(&m->state))

@@ -222,7 +222,7 @@ void
 manager_routing_get(struct manager *m, struct net_req *req)
 {
 	const struct msg_routing *q = req->msg;
-	uint64_t now = clock_now(m->env.clock), end;
+	uint64_t now = clock_fresh(m->env.clock), end;
 	uint64_t version = routing_version(m->state.routing);
 	struct waiter *w;
 

@@ -111,8 +111,7 @@ struct storage_target {
 	struct storage_disk *disk;
 	struct storage_view_chain v;	/* as last seen */
 	uint32_t    heard;		/* newest chain version that replicas told of, */
-	uint64_t    heard_ns;		/* and when, */
-	bool	    heard_now;		/* or after that, in the same turn of the loop */
+	uint64_t    heard_ns;		/* and when */
 	bool	    gone;		/* routing does not give it to us any more */
 	bool	    seen;		/* by the view being applied */
 	struct chunk_craq_target craq;
@@ -133,7 +132,6 @@ struct storage_target {
 	struct clock_timer settle_timer;
 	unsigned    fence_n;
 	uint64_t    fence_until_ns;
-	uint64_t    fence_turn_ns;	/* that counts from this turn of the loop, too early; 0: no */
 	struct storage_fence fences[ROUTING_REPLICAS_MAX];
 	/* chunks that the head has to settle: storage_left.c */
 	struct list in_scans;		/* w->scans */

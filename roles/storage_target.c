@@ -33,17 +33,11 @@ static bool
 heard_newer(struct storage_target *t)
 {
 	struct storage_worker *w = t->w;
-	uint64_t until = member_lease_until_ns(w->st->member), now;
+	uint64_t until = member_lease_until_ns(w->st->member);
 
 	if (t->heard <= t->v.version)
 		return false;
-	/* A turn may take long, and the clock stands still in it: beats of the main loop that
-	 * seem to be later may have been before. */
-	if (t->heard_now && (now = clock_now(w->clock)) != t->heard_ns) {
-		t->heard_ns = now;
-		t->heard_now = false;
-	}
-	if (t->heard_now || until <= t->heard_ns + w->lease_ms * NS_PER_MS ||
+	if (until <= t->heard_ns + w->lease_ms * NS_PER_MS ||
 	    w->routing < member_lease_routing(w->st->member))
 		return true;
 	log_error(&w->env->log, "no such version of the chain, who spoke of it is wrong",
@@ -107,8 +101,7 @@ storage_heard(struct storage_worker *w, target_id target, chain_id chain,
 	if (t == NULL || t->v.chain != chain || version <= t->heard)
 		return;
 	t->heard = version;
-	t->heard_ns = clock_now(w->clock);
-	t->heard_now = true;
+	t->heard_ns = clock_fresh(w->clock);
 }
 
 /* ---- into a version ---- */
@@ -293,7 +286,7 @@ static void
 fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 {
 	const struct storage_view_chain *old = &t->v;
-	uint64_t now = clock_now(t->w->clock);
+	uint64_t now = clock_fresh(t->w->clock);
 	unsigned read_n = v->version == old->version + 1 ? old->serving_n :
 	    old->n;
 
@@ -318,18 +311,6 @@ fence_dropped(struct storage_target *t, const struct storage_view_chain *v)
 	while (t->fence_n > 0 && t->fences[t->fence_n - 1].target == 0)
 		t->fence_n--;
 	t->fence_until_ns = now + fence_ns(t->w);
-	t->fence_turn_ns = now;
-}
-
-/* The clock stands still in a turn of the loop, and the version may have been made in that one,
- * if it was long: so the time counts from the next. */
-static void
-fences_count(struct storage_target *t, uint64_t now)
-{
-	if (t->fence_turn_ns == 0 || now == t->fence_turn_ns)
-		return;
-	t->fence_until_ns = now + fence_ns(t->w);
-	t->fence_turn_ns = 0;
 }
 
 /* Who is down by now has no lease. */
@@ -423,7 +404,6 @@ settle(struct storage_target *t)
 	if (t->craq.read_tail) {
 		if (!t->committed && !(t->committed = commit_pendings(t)))
 			return;
-		fences_count(t, now);
 		if (t->fence_n > 0 && now < t->fence_until_ns) {
 			fence_ask(t);
 			if (t->settle_timer.pos == 0)

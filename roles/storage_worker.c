@@ -78,7 +78,7 @@ storage_lease(const struct storage_worker *w)
 	/* There is no view before there is a member.  A lease that was lost and won again
 	 * comes with routing that may have taken chains from us. */
 	return w->current && w->st->member != NULL &&
-	    clock_now(w->clock) < member_lease_until_ns(w->st->member) &&
+	    clock_fresh(w->clock) < member_lease_until_ns(w->st->member) &&
 	    w->routing >= member_lease_routing(w->st->member);
 }
 

@@ -209,6 +209,7 @@ START_TEST(no_such_version)
 }
 END_TEST
 
+static struct clock *turn_clock;
 static uint64_t turn_ns;
 
 static uint64_t
@@ -218,12 +219,19 @@ turn_now(struct clock *c)
 	return turn_ns;
 }
 
+static uint64_t
+turn_fresh(struct clock *c)
+{
+	(void)c;
+	return clock_fresh(turn_clock);
+}
+
 /* It is spoken of in a turn of the loop that takes so long that beats are answered meanwhile:
  * they may have been sent before there was such a version. */
 START_TEST(heard_in_a_long_turn)
 {
-	static const struct clock_ops ops = { .now = turn_now };
-	struct clock still = { &ops }, *clock;
+	static const struct clock_ops ops = { .now = turn_now, .fresh = turn_fresh };
+	struct clock still = { &ops };
 	uint8_t a[512] = { 1 };
 	struct storage_worker *w;
 	target_id tail;
@@ -234,10 +242,10 @@ START_TEST(heard_in_a_long_turn)
 	w = &T.nodes[node_of(tail) - 1].storage->workers[0];
 	turn_ns = clock_now(w->clock);
 	sim_clock_run(T.world, 3 * BEAT_MS * NS_PER_MS);
-	clock = w->clock;
+	turn_clock = w->clock;
 	w->clock = &still;
 	storage_heard(w, tail, chain_of(0)->id, chain_of(0)->version + 1);
-	w->clock = clock;
+	w->clock = turn_clock;
 	ck_assert_int_eq(get(2, 0, 0, a, sizeof(a)), ERR_STALE_CHAIN);
 	sim_clock_run(T.world, 3 * BEAT_MS * NS_PER_MS);
 	ck_assert_int_eq(get(2, 0, 0, a, sizeof(a)), 0);

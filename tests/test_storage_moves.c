@@ -222,6 +222,13 @@ still_now(struct clock *c)
 	return still.at_ns;
 }
 
+static uint64_t
+still_fresh(struct clock *c)
+{
+	(void)c;
+	return clock_fresh(still.real);
+}
+
 static void
 still_start(struct clock *c, struct clock_timer *t)
 {
@@ -256,8 +263,9 @@ still_undefer(struct clock *c, struct clock_defer *d)
  * ask: its lease is waited for, all of it. */
 START_TEST(dropped_in_a_long_turn)
 {
-	static const struct clock_ops ops = { .now = still_now, .timer_start = still_start,
-		.timer_stop = still_stop, .defer = still_defer, .undefer = still_undefer };
+	static const struct clock_ops ops = { .now = still_now, .fresh = still_fresh,
+		.timer_start = still_start, .timer_stop = still_stop, .defer = still_defer,
+		.undefer = still_undefer };
 	static uint8_t a[64], b[64];
 	struct msg_read_item item = { { INO, 0 }, 0, sizeof(b) };
 	struct storage_worker *w;

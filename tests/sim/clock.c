@@ -32,6 +32,7 @@ struct node {
 	uint64_t	   true_base, own_base;	/* both at the last change of speed */
 	int32_t		   drift_ppm;
 	uint64_t	   next_ns;	/* true time of the first timer */
+	uint64_t	   stopped_ns;	/* own time that its turn still has; 0: the true one */
 	bool		   paused, dead;
 };
 
@@ -88,9 +89,16 @@ set_ready(struct node *n)
 /* ---- what a node asks ---- */
 
 static uint64_t
+fresh(struct clock *c)
+{
+	of(c)->stopped_ns = 0;
+	return own_time(of(c), of(c)->world->now_ns);
+}
+
+static uint64_t
 now(struct clock *c)
 {
-	return own_time(of(c), of(c)->world->now_ns);
+	return of(c)->stopped_ns != 0 ? of(c)->stopped_ns : fresh(c);
 }
 
 static int64_t
@@ -160,7 +168,7 @@ post(struct clock *c, struct clock_post *p)
 }
 
 static const struct clock_ops ops = {
-	.now = now, .wall = wall, .timer_start = timer_start,
+	.now = now, .fresh = fresh, .wall = wall, .timer_start = timer_start,
 	.timer_stop = timer_stop, .defer = defer, .undefer = undefer, .post = post
 };
 
@@ -209,7 +217,11 @@ sim_clock_node_drift(struct clock *c, int32_t drift_ppm)
 void
 sim_clock_node_pause(struct clock *c, bool paused)
 {
-	of(c)->paused = paused;
+	struct node *n = of(c);
+
+	n->paused = paused;
+	if (paused)
+		n->stopped_ns = own_time(n, n->world->now_ns);
 }
 
 void
@@ -326,6 +338,7 @@ turn(struct node *n)
 
 		it->fn(it);
 	}
+	n->stopped_ns = 0;
 }
 
 static struct node *
@@ -379,6 +392,7 @@ step(struct sim_clock *w, uint64_t end_ns)
 	assert(own_time(n, w->now_ns) >= t->at_ns);
 	heap_remove(&n->timers, t);
 	set_next(n);
+	n->stopped_ns = 0;
 	t->fn(t);
 	return true;
 }

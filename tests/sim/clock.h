@@ -32,7 +32,8 @@ struct clock *sim_clock_node(struct sim_clock *w, uint64_t offset_ns,
 /* Change the speed from now on; shown time does not jump. */
 void	sim_clock_node_drift(struct clock *c, int32_t drift_ppm);
 /* While paused nothing of the node runs (SIGSTOP, a stuck host); what was due
- * meanwhile runs late, after it has been resumed. */
+ * meanwhile runs late, after it has been resumed.  It is stopped in the middle of a turn:
+ * what has come for it meanwhile is seen with the time of then, unless it wants it fresh. */
 void	sim_clock_node_pause(struct clock *c, bool paused);
 /* The process died: its timers, defers and posts vanish, and whatever its remains ask
  * for while they are torn down is ignored. */
