@@ -56,7 +56,7 @@ one_sided() {
 }
 # Every connection has a queue pair beside its socket, and there is none without.
 paired() {
-	{ rdma resource show qp; ss -Htn state established; } | awk '
+	{ rdma resource show qp; ss -Htn state established; } | tee "$W/links" | awk '
 		NR == FNR { node[$2 "/1"] = node[$3] = $1; order[++n] = $1; next }
 		$1 == "link" { if (/ type RC /) qps[node[$2]]++; next }
 		{ at = $3; sub(/:[0-9]*$/, "", at); tcp[node[at]]++ }
@@ -81,6 +81,8 @@ targets_per_disk = 1
 memory = 64MiB
 [client]
 memory = 64MiB
+[net]
+idle = 20s
 [rdma]
 spin_us = 0
 EOT
@@ -144,9 +146,10 @@ for e in $EVENTS; do
 	whole "$e"
 done
 echo "-- the end, after $(($(date +%s) - began)) s"
-# Who had to stay on TCP tries again, when nothing is under way.
+# Who had to stay on TCP tries again when it calls, and is closed when it does not.
 check "all goes over queue pairs again" until_true 60 paired
 cat "$W/paired"
+[ "$failed" = 0 ] || cat "$W/links"
 check "programs have gone on all the time" programs_live
 stop_programs
 check "devices hold what they held before" until_true 20 as_before
