@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run the test programs named, JOBS (2) at a time, and add up their results.  A program fails by
 # its exit status; what it printed is shown when it does.  Closing line: N passed, N failed.
+[ $# -gt 0 ] || { echo "nothing to run"; exit 1; }
 out=$(mktemp -d) || exit 1
 trap 'rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM

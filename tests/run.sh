@@ -40,7 +40,7 @@ step "make check" env JOBS=3 make -s -j2 check B="$B"
 step "make asan" env JOBS=3 make -s -j2 asan N=20
 step "make planted" make -s planted B="$B" N=300
 step "make model" make -s model
-step "make cluster" make -s cluster B="$B"
+step "make cluster" env JOBS=3 make -s cluster B="$B"
 step "make check-rdma" make -s check-rdma B="$B"
 echo "== all, $(($(date +%s) - begun)) s"
 cat "$B/log/failed"

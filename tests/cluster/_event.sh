@@ -35,13 +35,13 @@ done_here() {
 	exit $rc
 }
 cluster_up() {
+	trap 'done_here' INT TERM
 	if ! net_up 2>"$W/net"; then
 		net_down
 		echo "skipped: no network namespaces here ($(head -1 "$W/net"))"
 		rm -rf "$W"
 		exit 0
 	fi
-	trap 'done_here' INT TERM
 	net_conf || { check "configure" false; done_here; }
 	for n in $(servers); do
 		node_start "$n"

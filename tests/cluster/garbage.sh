@@ -13,7 +13,7 @@ fio --name=g --directory="$W/a.mnt" --rw=randrw --bs=64k --size=32m --numjobs=2 
     --minimal >"$W/fio" 2>&1 & fio=$!
 sleep "$warm"
 before=$(rss "$pid")
-[ "$(echo $ports | wc -w)" -ge 5 ] || echo "only these ports: $ports"
+check "ports of five roles are known: $(echo $ports)" [ "$(echo $ports | wc -w)" -ge 5 ]
 check "garbage was sent" "$HERE/garbage.py" "$seconds" $ports
 check "fio did not notice" wait $fio
 after=$(rss "$pid")
