@@ -43,8 +43,8 @@ cut() {
 unplug() { ip link set "port$(device "$1")" down; }
 plug() { ip link set "port$(device "$1")" up; }
 lose() {
-	for e in "eth$(device "$1")" "port$(device "$1")"; do
-		tc qdisc replace dev "$e" root netem loss 100%
+	for _link in "eth$(device "$1")" "port$(device "$1")"; do
+		tc qdisc replace dev "$_link" root netem loss 100%
 	done
 }
 remove() { rdma link delete "rxe$(device "$1")"; }
@@ -53,8 +53,8 @@ heal() {
 	while ip rule del pref 5 2>/dev/null; do :; done
 	for n in $(nodes); do
 		plug "$n"
-		for e in "eth$(device "$n")" "port$(device "$n")"; do
-			tc qdisc del dev "$e" root 2>/dev/null
+		for _link in "eth$(device "$n")" "port$(device "$n")"; do
+			tc qdisc del dev "$_link" root 2>/dev/null
 		done
 	done
 }
