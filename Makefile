@@ -3,7 +3,7 @@
 #   DIR=/var/tmp/fsd MOUNT=/3fs  where `make up` keeps and mounts its cluster
 #   DESTDIR= PREFIX=/usr/local  where install puts things
 CC	?= cc
-CFLAGS	?= -O2 -g
+CFLAGS	?= -O3 -g
 B	?= build
 STATIC	?= -static
 T	?=

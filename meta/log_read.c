@@ -440,7 +440,7 @@ bool
 meta_log_reader_next(struct meta_log_reader *r, struct meta_log_entry *out)
 {
 	struct meta_log_head h;
-	const uint8_t *payload;
+	const uint8_t *payload = NULL;
 	uint64_t at;
 
 	if (r->cuts != r->l->cuts || r->cursor.index >= r->l->synced_index ||

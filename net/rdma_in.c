@@ -300,6 +300,18 @@ must_wait(const struct rdma_chan *c)
 	return c->rx_state == RX_ASKED || (c->paused && c->rx_state == RX_NONE);
 }
 
+/* What answers a message that came alone leaves before anything else is done, unless more
+ * goes with it at the turn's end. */
+static void
+answer_now(struct rdma_chan *c)
+{
+	int rc;
+
+	if (c->batch != NULL && c->dev->stash_n == 1 && c->failed == 0 &&
+	    list_empty(&c->txs) && (rc = net_rdma_flush(c)) != 0)
+		net_rdma_fail(c, rc);
+}
+
 void
 net_rdma_received(struct rdma_chan *c, struct slot *s)
 {
@@ -318,6 +330,7 @@ net_rdma_received(struct rdma_chan *c, struct slot *s)
 		return;
 	}
 	take_word(c, s);
+	answer_now(c);
 	freed(c, s);
 }
 

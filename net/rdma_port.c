@@ -268,7 +268,7 @@ int
 net_rdma_choose(const struct rdma_local *ours, unsigned n, const struct rdma_offered *theirs,
     const uint8_t *peer, struct rdma_choice *out)
 {
-	struct fit best, fit;
+	struct fit best = { 0 }, fit;
 	bool any = false;
 	int why = n == 0 ? WHY_DEVICE : WHY_LINK;
 

@@ -98,7 +98,7 @@ now(struct net_run *r)
 }
 
 static int
-start(struct slot *s)
+start(struct slot *s, uint64_t now_ns)
 {
 	struct net_run *r = s->run;
 	const struct row *row = r->row;
@@ -118,7 +118,7 @@ start(struct slot *s)
 		opts.recv = &s->iov;
 		opts.recv_n = 1;
 	}
-	s->began_ns = now(r);
+	s->began_ns = now_ns;
 	opts.deadline_ns = s->began_ns + CALL_NS;
 	return net_call_start(&s->call, r->env->hub, &r->to, row->method, req, &opts,
 	    again);
@@ -135,7 +135,8 @@ again(struct net_call *c, int rc)
 		r->n++;
 		if (r->rtt_n < SAMPLES)
 			r->rtt_ns[r->rtt_n++] = (uint32_t)(r->last_ns - s->began_ns);
-		if (r->rc == 0 && r->last_ns < r->end_ns && (rc = start(s)) == 0)
+		if (r->rc == 0 && r->last_ns < r->end_ns &&
+		    (rc = start(s, r->last_ns)) == 0)
 			return;
 	}
 	if (rc != 0)
@@ -154,7 +155,7 @@ load(struct net_run *r, const struct row *row, uint64_t ns)
 	r->last_ns = began;
 	r->end_ns = began + ns;
 	for (unsigned i = 0; i < row->depth && r->rc == 0; i++)
-		if ((r->rc = start(&r->slots[i])) == 0)
+		if ((r->rc = start(&r->slots[i], now(r))) == 0)
 			r->active++;
 	while (r->active > 0)
 		loop_turn(r->loop, true);
