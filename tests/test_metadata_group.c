@@ -570,7 +570,7 @@ main(void)
 	tcase_add_loop_test(f, ends_while_passing_on, 0, 12);
 	tcase_add_test(f, open_files_survive);
 	tcase_add_test(f, clean_stop);
-	tcase_add_loop_test(f, clean_stop_under_load, 0, 20);
+	tcase_add_loop_test(f, clean_stop_under_load, 0, 6);
 	suite_add_tcase(s, f);
 	tcase_add_checked_fixture(r, NULL, teardown);
 	tcase_add_loop_test(r, any_seed, 0, seed != NULL && *seed != '\0' ? 1 :
