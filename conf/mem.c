@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,7 +44,8 @@ class_of(size_t len)
 static size_t
 keep_max(const struct mem_pool *p)
 {
-	size_t room = p->max_bytes - p->used_bytes, keep = p->used_bytes;
+	size_t room = p->used_bytes < p->max_bytes ? p->max_bytes - p->used_bytes : 0;
+	size_t keep = p->used_bytes;
 	size_t most = p->peak_bytes > p->lately_bytes ? p->peak_bytes : p->lately_bytes;
 
 	if (most - p->used_bytes > keep && p->lately_bytes > 0)
@@ -106,8 +108,8 @@ mem_pool_close(struct mem_pool *p)
 	free(p);
 }
 
-int
-mem_get(struct mem_pool *p, size_t len, struct mem_buf *out)
+static int
+get(struct mem_pool *p, size_t len, size_t max_bytes, struct mem_buf *out)
 {
 	unsigned c;
 	size_t size;
@@ -117,7 +119,7 @@ mem_get(struct mem_pool *p, size_t len, struct mem_buf *out)
 		return -EINVAL;
 	c = class_of(len);
 	size = (size_t)MEM_BUF_MIN << c;
-	if (p->used_bytes + size > p->max_bytes)
+	if (p->used_bytes + size > max_bytes)
 		return ERR_BUSY;
 	if (p->arena != NULL) {
 		if ((out->p = arena_get(p->arena, size)) == NULL)
@@ -136,6 +138,18 @@ mem_get(struct mem_pool *p, size_t len, struct mem_buf *out)
 	if (p->arena == NULL)
 		trim(p);		/* what is kept of other sizes */
 	return 0;
+}
+
+int
+mem_get(struct mem_pool *p, size_t len, struct mem_buf *out)
+{
+	return get(p, len, p->max_bytes, out);
+}
+
+int
+mem_get_over(struct mem_pool *p, size_t len, struct mem_buf *out)
+{
+	return get(p, len, SIZE_MAX, out);
 }
 
 void

@@ -33,6 +33,8 @@ void	mem_pool_close(struct mem_pool *p);
 /* A buffer of at least @len bytes, contents undefined.  0; ERR_BUSY over the
  * bound; -ENOMEM; -EINVAL when @len is 0 or over MEM_BUF_MAX. */
 int	mem_get(struct mem_pool *p, size_t len, struct mem_buf *out);
+/* The same, whatever is out: for what must go on so that others can end. */
+int	mem_get_over(struct mem_pool *p, size_t len, struct mem_buf *out);
 /* Give back; a buf that holds nothing is fine.  *b holds nothing afterwards. */
 void	mem_put(struct mem_buf *b);
 /* Called now and then, by who has a clock: lately is since the call before the last one. */

@@ -160,13 +160,8 @@ client_mem_get(struct client *c, size_t len, bool force, struct mem_buf *out)
 	while ((rc = mem_get(c->pool, len, out)) == ERR_BUSY &&
 	    client_ahead_shrink(c))
 		continue;
-	if (rc == 0 || !force)
-		return rc;
-	/* What must go on gets memory outside of the pool. */
-	len = (len + MEM_BUF_MIN - 1) & ~(size_t)(MEM_BUF_MIN - 1);
-	*out = (struct mem_buf){ .p = aligned_alloc(MEM_BUF_MIN, len),
-		.size = len };
-	return out->p == NULL ? -ENOMEM : 0;
+	/* What must go on gets memory over the bound: of the pool, which devices know. */
+	return rc == ERR_BUSY && force ? mem_get_over(c->pool, len, out) : rc;
 }
 
 void
@@ -174,11 +169,7 @@ client_mem_put(struct client *c, struct mem_buf *b)
 {
 	if (b->p == NULL)
 		return;
-	if (b->pool != NULL)
-		mem_put(b);
-	else
-		free(b->p);
-	*b = (struct mem_buf){ 0 };
+	mem_put(b);
 	client_mem_kick(c);
 }
 

@@ -312,6 +312,37 @@ START_TEST(mem_makes_room)
 }
 END_TEST
 
+/* What must go on comes from the pool, too, and is not kept over the bound. */
+START_TEST(mem_over_the_bound)
+{
+	struct mem_buf all[4], over[4], no;
+	struct mem_pool *p;
+	const size_t unit = 64 << 10;
+
+	ck_assert_int_eq(mem_pool_open(&p, 4 * unit, 0), 0);
+	mem_age(p);
+	for (unsigned k = 0; k < 4; k++)
+		ck_assert_int_eq(mem_get(p, unit, &all[k]), 0);
+	ck_assert_int_eq(mem_get(p, unit, &no), ERR_BUSY);
+	for (unsigned k = 0; k < 4; k++) {
+		ck_assert_int_eq(mem_get_over(p, unit, &over[k]), 0);
+		ck_assert_ptr_eq(over[k].pool, p);
+	}
+	ck_assert_uint_eq(mem_used_bytes(p), 8 * unit);
+	mem_age(p);
+	for (unsigned k = 0; k < 4; k++) {
+		mem_put(&over[k]);
+		ck_assert_uint_eq(mem_kept_bytes(p), 0);
+	}
+	ck_assert_int_eq(mem_get(p, unit, &no), ERR_BUSY);
+	for (unsigned k = 0; k < 4; k++) {
+		mem_put(&all[k]);
+		ck_assert_uint_le(mem_used_bytes(p) + mem_kept_bytes(p), 4 * unit);
+	}
+	mem_pool_close(p);
+}
+END_TEST
+
 /* ---- crc32c ---- */
 
 static uint32_t
@@ -567,6 +598,7 @@ main(void)
 	tcase_add_test(tc, mem_keeps);
 	tcase_add_test(tc, mem_ages);
 	tcase_add_test(tc, mem_makes_room);
+	tcase_add_test(tc, mem_over_the_bound);
 	tcase_add_test(tc, crc_golden);
 	tcase_add_test(tc, crc_model);
 	tcase_add_loop_test(tc, err_rows, 0, ERR_ROWS);
