@@ -4,6 +4,12 @@
  * whoever leads.  N=n runs n seeds of faults, SEED=n just that one. */
 #include "tests/metadata_group_rig.h"
 
+#ifdef __SANITIZE_ADDRESS__		/* which makes them long */
+#define MOMENTS		6
+#else
+#define MOMENTS		20
+#endif
+
 static void
 setup(void)
 {
@@ -570,7 +576,7 @@ main(void)
 	tcase_add_loop_test(f, ends_while_passing_on, 0, 12);
 	tcase_add_test(f, open_files_survive);
 	tcase_add_test(f, clean_stop);
-	tcase_add_loop_test(f, clean_stop_under_load, 0, 6);
+	tcase_add_loop_test(f, clean_stop_under_load, 0, MOMENTS);
 	suite_add_tcase(s, f);
 	tcase_add_checked_fixture(r, NULL, teardown);
 	tcase_add_loop_test(r, any_seed, 0, seed != NULL && *seed != '\0' ? 1 :
