@@ -173,6 +173,18 @@ client_mem_put(struct client *c, struct mem_buf *b)
 	client_mem_kick(c);
 }
 
+int
+client_data_get(struct client *c, size_t len, struct mem_buf *out)
+{
+	return client_mem_get(c, len, true, out);
+}
+
+void
+client_data_put(struct client *c, struct mem_buf *b)
+{
+	client_mem_put(c, b);
+}
+
 /* ---- finished requests ---- */
 
 static void

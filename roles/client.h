@@ -167,6 +167,10 @@ struct client_io {
 void	client_read(struct client_file *f, struct client_io *io, client_io_fn *fn,
 	    uint64_t off, uint64_t len);
 void	client_read_done(struct client *c, struct client_io *io);
+/* Memory that devices know, for @data of direct writes: from other memory TCP sends without a
+ * copy, RDMA with one.  Over client.memory rather than not at all; 0 or -ENOMEM. */
+int	client_data_get(struct client *c, size_t len, struct mem_buf *out);
+void	client_data_put(struct client *c, struct mem_buf *b);
 /* Write; @data is copied before this returns, unless @direct: then it is borrowed until fn,
  * and fn means stored on all replicas.  Otherwise fn may come before that (write-back),
  * held up when client.memory is used up.  io->done is the bytes taken: fewer than @len

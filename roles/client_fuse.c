@@ -39,17 +39,6 @@ client_fuse_req(struct client_fuse *f, fuse_req_t req, bool changes)
 }
 
 static void
-give_back(struct client_fuse *f, void *mem)
-{
-	if (mem == NULL)
-		return;
-	if (f->spare_n < FUSE_SPARE_MAX)
-		f->spare[f->spare_n++] = mem;
-	else
-		free(mem);
-}
-
-static void
 run_drained(struct clock_defer *d)
 {
 	struct client_fuse *f = container_of(d, struct client_fuse, drained);
@@ -68,10 +57,9 @@ void
 client_fuse_req_free(struct client_fuse_req *r)
 {
 	struct client_fuse *f = r->f;
+	struct mem_buf mem = r->mem;
 
 	f->changes += r->changes;
-	give_back(f, r->mem);
-	free(r->own);
 	list_remove(&r->node);
 	if (f->free_n >= FREE_MAX)
 		free(r);
@@ -80,6 +68,7 @@ client_fuse_req_free(struct client_fuse_req *r)
 		f->free_n++;
 	}
 	check_drained(f);
+	client_data_put(f->c, &mem);	/* who waits for memory may go on at once */
 }
 
 bool
@@ -280,6 +269,17 @@ run_ended(struct clock_defer *d)
 	f->unmounted(f->ctx);
 }
 
+/* For the longest request: what libfuse asks the kernel for, as of its fuse_session_new(). */
+static int
+make_room(struct client_fuse *f)
+{
+	size_t n = 256 * (size_t)sysconf(_SC_PAGESIZE) + 4096;
+	int rc = client_data_get(f->c, n, &f->room);
+
+	f->buf.mem = f->room.p;
+	return rc;
+}
+
 static void
 readable(struct loop_poll *p, int events)
 {
@@ -287,6 +287,8 @@ readable(struct loop_poll *p, int events)
 	int rc = events < 0 ? events : 0;
 
 	for (unsigned n = 0; n < RECEIVE_MAX && rc >= 0; n++) {
+		if (f->room.p == NULL && (rc = make_room(f)) != 0)
+			break;
 		rc = fuse_session_receive_buf(f->se, &f->buf);
 		if (rc == -EINTR)
 			rc = 0;
@@ -295,8 +297,7 @@ readable(struct loop_poll *p, int events)
 			f->taken = false;
 			fuse_session_process_buf(f->se, &f->buf);
 			if (f->taken)
-				f->buf.mem = f->spare_n > 0 ?
-				    f->spare[--f->spare_n] : NULL;
+				f->room = (struct mem_buf){ 0 };
 		}
 		if (fuse_session_exited(f->se))
 			break;
@@ -427,9 +428,7 @@ client_fuse_close(struct client_fuse *f)
 	client_fuse_dir_close(f);
 	if (f->se != NULL)
 		fuse_session_destroy(f->se);
-	while (f->spare_n > 0)
-		free(f->spare[--f->spare_n]);
-	free(f->buf.mem);
+	client_data_put(f->c, &f->room);
 	free(f->scratch);
 	free(f->mountpoint);
 	free(f);

@@ -179,14 +179,16 @@ op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
 	if (r == NULL)
 		return;
 	if (direct && size >= KEEP_BUFFER) {	/* sent from where it was received */
-		r->mem = f->buf.mem;
+		r->mem = f->room;
 		f->taken = true;
-	} else if (direct) {
-		if ((r->own = malloc(size)) == NULL) {
-			client_fuse_reply(r, -ENOMEM);
+	} else if (direct && size > 0) {
+		int rc = client_data_get(f->c, size, &r->mem);
+
+		if (rc != 0) {
+			client_fuse_reply(r, rc);
 			return;
 		}
-		data = memcpy(r->own, data, size);
+		data = memcpy(r->mem.p, data, size);
 	}
 	client_write(file_of(fi), &r->io, write_done, (uint64_t)off, data, size,
 	    direct);

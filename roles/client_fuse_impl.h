@@ -8,6 +8,7 @@
 #include "conf/clock.h"
 #include "conf/err.h"
 #include "conf/list.h"
+#include "conf/mem.h"
 #include "net/loop.h"
 #include "net/msg_meta.h"
 #include "roles/client_fuse.h"
@@ -15,7 +16,6 @@
 #define FUSE_IO_MAX	(1u << 20)	/* bytes of one read or write request */
 #define FUSE_GROUPS_KEPT 32u		/* groups of one remembered process */
 #define FUSE_GROUPS_SLOTS 256u
-#define FUSE_SPARE_MAX	16u		/* spare receive buffers */
 
 /* Supplementary groups of a process, as read from /proc a moment ago. */
 struct client_fuse_groups {
@@ -31,10 +31,9 @@ struct client_fuse {
 	struct clock	    *clock;
 	struct fuse_session *se;
 	struct loop_poll     poll;
-	struct fuse_buf	     buf;	/* the request being received */
-	bool		     taken;	/* its memory was kept by the request */
-	void		    *spare[FUSE_SPARE_MAX];
-	unsigned	     spare_n;
+	struct fuse_buf	     buf;	/* the request being received, */
+	struct mem_buf	     room;	/* into this: devices may send from there */
+	bool		     taken;	/* which was kept by the request */
 	bool		     greeted;	/* the kernel has said what it can */
 	bool		     tuned;	/* its read-ahead is set */
 	bool		     stopped;	/* requests are not answered any more */
@@ -75,8 +74,7 @@ struct client_fuse_req {
 	struct fuse_file_info fi;
 	struct client_file *file;	/* open and create */
 	struct client_fuse_dir *dir;
-	void		   *mem;	/* receive buffer that its data is in */
-	void		   *own;	/* or a copy */
+	struct mem_buf	    mem;	/* data of a direct write is in there */
 	uint64_t	    off;
 	size_t		    size;
 	bool		    plus;
