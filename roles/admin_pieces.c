@@ -61,11 +61,51 @@ keep(struct admin_pieces *p, const struct msg_type *t, const void *msg)
 	(ALL).n = n_;                                                           \
 } while (0)
 
-static uint64_t
-place_of(const struct msg_sync_status *s)
+static int
+by_node(const void *x, const void *y)
 {
-	return (uint64_t)s->chain << 32 | s->target;
+	const struct msg_node_status *a = x, *b = y;
+
+	return a->node < b->node ? -1 : a->node > b->node;
 }
+
+static int
+by_place(const void *x, const void *y)
+{
+	const struct msg_sync_status *a = x, *b = y;
+
+	if (a->chain != b->chain)
+		return a->chain < b->chain ? -1 : 1;
+	return a->target < b->target ? -1 : a->target > b->target;
+}
+
+static int
+by_client(const void *x, const void *y)
+{
+	const struct msg_client_row *a = x, *b = y;
+
+	return memcmp(&a->client, &b->client, sizeof(a->client));
+}
+
+/* Each of @n rows is behind the one before it, and the first behind @last, if there is one:
+ * we go on behind the last of them, so a manager that went back would have us for ever. */
+static bool
+goes_on(const void *last, const void *rows, uint32_t n, size_t size,
+    int (*cmp)(const void *, const void *))
+{
+	const uint8_t *row = rows;
+
+	for (uint32_t i = 0; i < n; i++, row += size) {
+		if (last != NULL && cmp(last, row) >= 0)
+			return false;
+		last = row;
+	}
+	return true;
+}
+
+#define GOES_ON(ALL, PIECE, CMP) \
+	goes_on((ALL).n == 0 ? NULL : &(ALL).v[(ALL).n - 1], (PIECE).v, (PIECE).n, \
+	    sizeof(*(PIECE).v), CMP)
 
 static int
 add_status(struct admin_pieces *p, const struct msg_status_rep *piece)
@@ -73,12 +113,8 @@ add_status(struct admin_pieces *p, const struct msg_status_rep *piece)
 	struct msg_status_rep *all = &p->status;
 	bool more = piece->nodes_left > 0 || piece->syncs_left > 0;
 
-	/* A manager that does not go on would have us for ever. */
-	if (all->nodes.n > 0 && piece->nodes.n > 0 &&
-	    piece->nodes.v[0].node <= all->nodes.v[all->nodes.n - 1].node)
-		return ERR_BAD_MESSAGE;
-	if (all->syncs.n > 0 && piece->syncs.n > 0 &&
-	    place_of(&piece->syncs.v[0]) <= place_of(&all->syncs.v[all->syncs.n - 1]))
+	if (!GOES_ON(all->nodes, piece->nodes, by_node) ||
+	    !GOES_ON(all->syncs, piece->syncs, by_place))
 		return ERR_BAD_MESSAGE;
 	if ((piece->nodes_left > 0 && piece->nodes.n == 0) ||
 	    (piece->syncs_left > 0 && piece->syncs.n == 0))
@@ -103,7 +139,7 @@ by_seen(const void *x, const void *y)
 
 	if (a->seen_ms != b->seen_ms)
 		return a->seen_ms > b->seen_ms ? -1 : 1;
-	return memcmp(&a->client, &b->client, sizeof(a->client));
+	return by_client(x, y);
 }
 
 static int
@@ -111,9 +147,7 @@ add_clients(struct admin_pieces *p, const struct msg_clients_rep *piece)
 {
 	struct msg_clients_rep *all = &p->clients;
 
-	if (all->clients.n > 0 && piece->clients.n > 0 &&
-	    memcmp(&piece->clients.v[0].client, &all->clients.v[all->clients.n - 1].client,
-	    sizeof(struct uid128)) <= 0)
+	if (!GOES_ON(all->clients, piece->clients, by_client))
 		return ERR_BAD_MESSAGE;
 	if (piece->left > 0 && piece->clients.n == 0)
 		return ERR_BAD_MESSAGE;
