@@ -301,7 +301,7 @@ struct metadata {
 static inline uint64_t
 metadata_now(const struct metadata *m)
 {
-	return clock_fresh(m->clock);	/* grants rest on it */
+	return clock_fresh(m->clock);	/* sessions and grants rest on it */
 }
 /* The group has begun or ceased to lead. */
 void	metadata_lead(struct metadata *m, bool leads);
