@@ -112,7 +112,7 @@ net_rdma_any(struct net_transport *t)
 
 	net_rdma_rescan(r);
 	for (unsigned i = 0; i < r->ports_n; i++)
-		if (r->ports[i].dev != NULL)
+		if (net_rdma_is_up(&r->ports[i]))
 			return true;
 	return false;
 }

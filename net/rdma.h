@@ -72,7 +72,8 @@ STAT_DECLARE(net_rdma_port, NET_RDMA_PORT_STATS)
  * which owns it then; borrowed: @loop, @log.  0, -ENOMEM. */
 int	net_rdma_open(struct net_transport **out, struct loop *loop,
 	    const struct log *log, const struct net_rdma_conf *conf);
-/* Is there a device?  While there is none all goes over TCP; one that has come is soon seen. */
+/* Is there a port that new connections may use?  While there is none all goes over TCP; one
+ * that has come is soon seen. */
 bool	net_rdma_any(struct net_transport *t);
 /* "rxe0:1 mlx5_0:1": what has been opened. */
 void	net_rdma_devices(const struct net_transport *t, char *out, size_t n);

@@ -40,7 +40,7 @@ struct net_rdma_setup {
 };
 
 static const char *const whys[] = {
-	[WHY_NOTHING] = "no reason given", [WHY_DEVICE] = "no device",
+	[WHY_NOTHING] = "no reason given", [WHY_DEVICE] = "no device with a port that is up",
 	[WHY_LINK] = "no two ports with the same link layer",
 	[WHY_ADDRESS] = "no two addresses of the same kind",
 	[WHY_PARTITION] = "no partition in common: compare the P_Key tables",
@@ -199,12 +199,6 @@ begin(struct rdma *r, enum rdma_step next, net_rdma_said_fn *said, void *ctx)
 	return s;
 }
 
-static bool
-is_up(const struct rdma_port *p)
-{
-	return p->dev != NULL && !p->down && !p->dev->dead && p->dev->ready;
-}
-
 /* What the ports of @r are now. */
 static void
 offer_ports(const struct rdma *r, struct rdma_offered *o)
@@ -213,7 +207,7 @@ offer_ports(const struct rdma *r, struct rdma_offered *o)
 		const struct rdma_port *p = &r->ports[i];
 		struct rdma_offered_port *to = &o->ports[o->ports_n++];
 
-		to->link = is_up(p) ? p->link : LINK_NONE;
+		to->link = net_rdma_is_up(p) ? p->link : LINK_NONE;
 		to->mtu = p->mtu;
 		to->lid = p->lid;
 		to->used = p->chans_n < UINT16_MAX ? (uint16_t)p->chans_n : UINT16_MAX;
@@ -264,7 +258,7 @@ choose(struct rdma *r, const struct rdma_offered *theirs, const struct net_addr 
 			struct rdma_port *p = &r->ports[i];
 			struct rdma_local *o = &ours[n];
 
-			*o = (struct rdma_local){ .link = is_up(p) ? p->link : LINK_NONE,
+			*o = (struct rdma_local){ .link = net_rdma_is_up(p) ? p->link : LINK_NONE,
 			    .prefix = p->addrs[k].prefix, .used = p->chans_n,
 			    .keys_n = (uint8_t)p->keys_n };
 			memcpy(o->keys, p->keys, sizeof(o->keys));
@@ -394,7 +388,7 @@ static struct rdma_at *
 find_addr(struct rdma *r, const struct rdma_offered_addr *a, struct rdma_port **port)
 {
 	*port = &r->ports[a->port];
-	if (!is_up(*port))
+	if (!net_rdma_is_up(*port))
 		return NULL;
 	for (unsigned i = 0; i < (*port)->addrs_n; i++)
 		if (memcmp((*port)->addrs[i].gid, a->gid, GID) == 0)

@@ -273,6 +273,13 @@ net_rdma_of(struct net_chan *c)
 	return container_of(c, struct rdma_chan, c);
 }
 
+/* May new connections use it? */
+static inline bool
+net_rdma_is_up(const struct rdma_port *p)
+{
+	return p->dev != NULL && !p->down && !p->dev->dead && p->dev->ready;
+}
+
 /* ---- net/rdma_dev.c ---- */
 
 /* Open what conf names, into r->devs and r->ports. */

@@ -8,7 +8,7 @@
 
 static struct net_transport *below;
 static struct rdma devices;
-static struct rdma_dev down;		/* with a port that is */
+static struct rdma_dev device;		/* with a port, but nothing to offer there */
 static struct net_addr simulated;
 
 /* ---- the simulated network, under addresses of IP ---- */
@@ -58,8 +58,9 @@ open_half(void)
 	below = sim_net_transport(rig.net, 1, 1, rig.cclock);
 	ip = (struct net_transport){ .ops = &ops };
 	net_hub_add(rig.chub, &ip);
+	device = (struct rdma_dev){ .ready = true };
 	devices = (struct rdma){ .clock = rig.cclock, .log = &rig.log,
-	    .catching_up = true, .ports_n = 1, .ports = { { .dev = &down } } };
+	    .catching_up = true, .ports_n = 1, .ports = { { .dev = &device } } };
 	rig.chub->rdma = &devices.t;
 }
 
@@ -205,6 +206,45 @@ START_TEST(no_device)
 }
 END_TEST
 
+static void
+pull_cable(void)
+{
+	devices.ports[0].down = true;
+}
+
+static void
+take_out(void)
+{
+	device.dead = true;
+}
+
+static void
+not_registered_yet(void)
+{
+	device.ready = false;
+}
+
+/* Nor who has one that cannot be used now; when it can, the next call has luck. */
+START_TEST(device_of_no_use)
+{
+	void (*const why[])(void) = { pull_cable, take_out, not_registered_yet };
+
+	open_half();
+	check_alive();
+	why[_i]();
+	for (unsigned i = 0; i < 10; i++) {
+		pass_s(60);
+		check_alive();
+		ck_assert_uint_eq(connects(), 1);
+	}
+	devices.ports[0].down = false;
+	device = (struct rdma_dev){ .ready = true };
+	check_alive();
+	ck_assert_uint_eq(connects(), 2);
+	close_rig();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -216,5 +256,6 @@ main(void)
 	tcase_add_test(m, always_used);
 	tcase_add_loop_test(m, both_break, 0, 3);
 	tcase_add_test(m, no_device);
+	tcase_add_loop_test(m, device_of_no_use, 0, 3);
 	return suite_run("peer", m);
 }
