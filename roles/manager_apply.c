@@ -219,8 +219,9 @@ apply_form(struct manager_state *s, struct bytes_reader *r)
 	return 0;
 }
 
+/* @value: in which state the replica was. */
 static int
-apply_synced(struct manager_state *s, struct bytes_reader *r)
+apply_synced(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 {
 	node_id node = bytes_get_u32(r);
 	const struct routing_chain *c;
@@ -245,9 +246,11 @@ apply_synced(struct manager_state *s, struct bytes_reader *r)
 	if ((c = routing_chain(s->routing, id)) == NULL)
 		return -ENOENT;
 	n = routing_serving_n(c);
-	for (unsigned i = 0; i < n && why == 0; i++)
+	for (unsigned i = 0; i < c->target_n; i++)
 		if (c->targets[i] == target)
-			return 0;		/* said again */
+			*value = c->states[i];
+	if (*value == TARGET_SERVING && why == 0)
+		return 0;			/* said again */
 	if (c->version != version)
 		return ERR_STALE_CHAIN;
 	own = routing_target(s->routing, target);
@@ -256,10 +259,8 @@ apply_synced(struct manager_state *s, struct bytes_reader *r)
 	    own->node != node)))
 		return ERR_NOT_OWNER;
 	/* Who serves says so itself. */
-	for (unsigned i = 0; i < n; i++)
-		if (c->targets[i] == target && why != 0 &&
-		    (own == NULL || own->node != node))
-			return ERR_NOT_OWNER;
+	if (*value == TARGET_SERVING && (own == NULL || own->node != node))
+		return ERR_NOT_OWNER;
 	rc = manager_heal_chain(s, id, why == 0 ? MANAGER_CHAIN_SYNCED :
 	    MANAGER_CHAIN_UNFIT, target, 0);
 	if (rc == 0 && why == 0)
@@ -394,7 +395,7 @@ apply_one(struct manager_state *s, struct bytes_reader *r, uint64_t *value)
 	case CMD_DISK:
 		return apply_disk(s, r);
 	case CMD_SYNCED:
-		return apply_synced(s, r);
+		return apply_synced(s, r, value);
 	case CMD_ROTATE:
 		return apply_rotate(s, r);
 	case CMD_ACCEPT:

@@ -214,26 +214,29 @@ release_holds(struct manager *m)
 	}
 }
 
+/* @was: its state before, enum target_state. */
 static void
-synced(struct manager_call *c, int rc, uint64_t value)
+synced(struct manager_call *c, int rc, uint64_t was)
 {
 	const struct msg_synced *q = c->req->msg;
 	struct manager_hold *h = manager_hold_get(&c->m->state, q->target);
 
 	if (rc == 0 && q->rc != 0) {
-		log_warn(&c->m->env.log, "replica cannot be brought up to date",
+		log_warn(&c->m->env.log, was == TARGET_SERVING ?
+		    "replica leaves, it does not take what others have" :
+		    "replica cannot be brought up to date",
 		    "chain=%u target=%u version=%u tries=%u error=%s", q->chain,
 		    q->target, q->version, h == NULL ? 0 : h->tries,
 		    err_name(q->rc));
 		if (h != NULL && h->held)
 			h->until_ns = clock_fresh(c->m->env.clock) + pause_ns(h);
-	} else if (rc == 0) {
+	} else if (rc == 0 && was != TARGET_SERVING) {
 		log_info(&c->m->env.log, "replica up to date",
 		    "chain=%u target=%u version=%u", q->chain, q->target,
 		    q->version);
 		stat_add(&c->m->stat.chains_synced, 1);
 	}
-	manager_reply_rc(c, rc, value);
+	manager_reply_rc(c, rc, was);
 }
 
 void

@@ -56,6 +56,8 @@ static struct {
 	int		  ready_rc;
 	struct ask	 *asks[ASKS_MAX];
 	unsigned	  ask_n;
+	char		  said[256];	/* the last line about a replica */
+	unsigned	  said_n;
 } t;
 
 #define NODES 8u
@@ -236,6 +238,10 @@ quiet(void *ctx, enum log_level level, const char *who, const char *what,
     const char *fields)
 {
 	(void)ctx, (void)level;
+	if (strncmp(what, "replica ", 8) == 0) {
+		snprintf(t.said, sizeof(t.said), "%s %s", what, fields);
+		t.said_n++;
+	}
 	if (getenv("TRACE") != NULL)
 		printf("[%6llu] %s: %s %s\n", (unsigned long long)
 		    (sim_clock_now(t.world) / NS_PER_MS), who, what, fields);

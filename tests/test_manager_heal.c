@@ -31,10 +31,13 @@ START_TEST(synced_replicas_serve)
 	nodes[2].boot = uid(2, 2, 7);
 	ck_assert_int_eq(synced(1, 3, 2, &nodes[2]), ERR_STALE_NODE);
 	nodes[2].boot = uid(2, 2, 1);
+	ck_assert_uint_eq(t.said_n, 0);
 	ck_assert_int_eq(synced(1, 3, 2, &nodes[2]), 0);
 	ck_assert_str_eq(shape(), "1v4:1.3.2 t1v1:1 1+ 2+ 3+");
+	ck_assert_str_eq(t.said, "replica up to date chain=1 target=2 version=3");
 	ck_assert_int_eq(synced(1, 3, 2, &nodes[2]), 0);	/* again */
 	ck_assert_str_eq(shape(), "1v4:1.3.2 t1v1:1 1+ 2+ 3+");
+	ck_assert_uint_eq(t.said_n, 1);
 }
 END_TEST
 
@@ -69,9 +72,12 @@ START_TEST(unfit_replicas_wait)
 	q.version = 3;
 	for (unsigned tries = 1; tries <= 9; tries++) {
 		uint64_t began = sim_clock_now(t.world), waited = 0;
-		char want[64];
+		char want[128];
 
 		ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
+		snprintf(want, sizeof(want), "replica cannot be brought up to date chain=1 "
+		    "target=2 version=%u tries=%u error=ENOSPC", q.version, tries);
+		ck_assert_str_eq(t.said, want);
 		snprintf(want, sizeof(want), "1v%u:1.3.2o t1v1:1 1+ 2+ 3+",
 		    ++q.version);
 		ck_assert_str_eq(shape(), want);
@@ -127,8 +133,11 @@ START_TEST(no_space_for_what_others_have)
 	q.version = 2;
 	ck_assert_int_eq(call(MSG_synced, &q)->rc, ERR_STALE_CHAIN);
 	q.version = 1;
+	ck_assert_uint_eq(t.said_n, 0);
 	ck_assert_int_eq(call(MSG_synced, &q)->rc, 0);
 	ck_assert_str_eq(shape(), "1v2:2.3.1o t1v1:1 1+ 2+ 3+");
+	ck_assert_str_eq(t.said, "replica leaves, it does not take what others have chain=1 "
+	    "target=1 version=1 tries=1 error=ENOSPC");
 	ck_assert_int_eq(hold_row()->rc, -ENOSPC);
 	q = (struct msg_synced){ .node = nodes[1].id, .boot = nodes[1].boot, .chain = 1,
 	    .version = 2, .target = 2, .rc = -ENOSPC };
