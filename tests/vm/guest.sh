@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # guest.sh PART... - run by check.sh in a guest: first the calls, some of which must not be late,
 # then all other parts at once, for most of them wait most of the time.  What each said is shown
-# when it has ended, and counted.
+# when it has ended, and counted.  One alone is shown as it goes, for it may take an hour.
 here=$(cd "$(dirname "$0")" && pwd)
 case ${B:=build} in /*) ;; *) B=$here/../../$B ;; esac
 export B TMPDIR=/scratch FSD_TEST_RDMA=only CK_TIMEOUT_MULTIPLIER=4
@@ -29,6 +29,10 @@ part() {	# NAME: its program
 }
 run() {	# NAME: its result is the last file
 	t0=$(date +%s)
+	: >"$out/$1.log"
+	if [ "$parts" = 1 ]; then
+		tail -f "$out/$1.log" & shown=$!
+	fi
 	part "$1" >"$out/$1.log" 2>&1
 	rc=$?
 	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$out/$1.log" | tail -n 1)
@@ -42,7 +46,9 @@ run() {	# NAME: its result is the last file
 	fi
 	{	flock 9
 		echo "== $1 ($(($(date +%s) - t0)) s)"
-		if [ "${line#*, }" = "0 failed" ]; then
+		if [ "$parts" = 1 ]; then
+			sleep 2; kill "$shown"
+		elif [ "${line#*, }" = "0 failed" ]; then
 			grep -E '^(ok|[0-9]+%: )' "$out/$1.log"
 		else
 			tail -n 300 "$out/$1.log"
@@ -50,6 +56,7 @@ run() {	# NAME: its result is the last file
 		echo "$line" >>"$out/all"
 	} 9>"$out/lock"
 }
+parts=$#
 for p in "$@"; do
 	case $p in
 	calls|calls-strangers|calls-grant) run "$p" ;;
@@ -57,6 +64,6 @@ for p in "$@"; do
 	esac
 done
 wait
-awk -v parts=$# '{ p += $1; f += $3 }
+awk -v parts=$parts '{ p += $1; f += $3 }
 	END { f += parts - NR; print p + 0 " passed, " f + 0 " failed"; exit f > 0 || NR == 0 }' \
     "$out/all"
