@@ -84,7 +84,8 @@ struct net_req {
  * called: on TCP other requests of that connection wait behind the payload.  A request
  * that is answered without it drops the payload.
  * fn(req, 0), or -ECONNRESET when the caller has gone: the handler must still reply.
- * Replying or dropping while it is in flight ends it: fn never runs. */
+ * Replying or dropping while it is in flight ends it: fn never runs; where that cannot be had
+ * (one-sided) the connection goes too, so who can wait for fn does. */
 void	net_pull_start(struct net_req *req, const struct iovec *dst, unsigned n,
 	    net_pull_fn *fn);
 

@@ -212,7 +212,10 @@ storage_relay_moved(struct storage_worker *w)
 		struct storage_relay *r = list_entry(it, struct storage_relay,
 		    node);
 
-		if (r->req != NULL && (r->t->gone || r->t->v.version != r->version))
+		/* A payload that is under way cannot be left without breaking the
+		 * connection: send() looks again when it is here. */
+		if (r->req != NULL && r->sent_ns != 0 &&
+		    (r->t->gone || r->t->v.version != r->version))
 			finish(r, ERR_STALE_CHAIN, NULL);
 	}
 }

@@ -135,8 +135,8 @@ wait_serving(unsigned n)
 	ck_abort_msg("not %u replicas serve", n);
 }
 
-/* Set before: storage nodes have RDMA. */
-static bool with_devices;
+/* Set before: storage nodes have RDMA; and the client. */
+static bool with_devices, client_with_device;
 
 static void
 cluster_open_with(uint64_t seed, unsigned loops, unsigned chains)
@@ -154,6 +154,7 @@ cluster_open_with(uint64_t seed, unsigned loops, unsigned chains)
 	T.net = sim_net_open(sim_clock_world(T.world), seed);
 	for (uint32_t i = 1; i <= NODES; i++)
 		sim_net_device(T.net, i, with_devices);
+	sim_net_device(T.net, CLIENT_NODE, client_with_device);
 	ck_assert_int_eq(conf_init(&T.conf), 0);
 	T.conf.manager_lease = LEASE_MS;	/* as the script tells */
 	ck_assert_int_eq(conf_set(&T.conf, "storage.targets_per_disk", "2", err),

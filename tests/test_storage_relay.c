@@ -357,6 +357,43 @@ START_TEST(memory_is_let_go_first)
 }
 END_TEST
 
+/* The chain moves on while who passes on still READs the payload: that ends first, for it cannot
+ * be taken back without the connection. */
+START_TEST(payload_is_taken_first)
+{
+	const struct net_hub_stat *hub;
+	struct net_mem_set *known;
+	struct routing_chain row;
+	uint64_t connects;
+
+	with_devices = client_with_device = true;
+	open_with_data(90 + (uint64_t)_i);
+	with_devices = client_with_device = false;
+	ck_assert_int_eq(net_mem_add(T.client.hubs[0], data, sizeof(data), &known), 0);
+	ck_assert_int_eq(put_via(replica(1), replica(1), 9), 0);
+	hub = net_hub_stats(T.client.hubs[0]);
+	connects = hub->connects;
+	T.m.by_hand = true;
+	sim_net_lag(T.net, CLIENT_NODE, node_at(1), 20000);
+	send_via(0, replica(1), 0, 10);
+	sim_clock_run(T.world, 21 * NS_PER_MS + (uint64_t)_i * 4 * NS_PER_MS);
+	ck_assert(!many[0].done);
+	row = *routing_chain(T.m.routing, chain_of(0)->id);
+	row.states[2] = TARGET_OFFLINE;
+	put_chain(&row);
+	publish();
+	sim_clock_run(T.world, 100 * NS_PER_MS);
+	ck_assert(many[0].done);
+	ck_assert_int_eq(many[0].rc, ERR_STALE_CHAIN);
+	ck_assert_uint_eq(hub->connects, connects);
+	sim_net_lag(T.net, CLIENT_NODE, node_at(1), 0);
+	ck_assert_int_eq(put_via(replica(1), replica(1), 10), 0);
+	ck_assert_uint_eq(hub->connects, connects);
+	net_mem_del(T.client.hubs[0], known);
+	cluster_close();
+}
+END_TEST
+
 /* Any of the three ends at any moment. */
 START_TEST(ends)
 {
@@ -400,6 +437,7 @@ main(void)
 	tcase_add_test(tc, bounds);
 	tcase_add_test(tc, chain_moves);
 	tcase_add_loop_test(tc, memory_is_let_go_first, 0, 10);
+	tcase_add_loop_test(tc, payload_is_taken_first, 0, 5);
 	tcase_add_loop_test(tc, ends, 0, 24);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
