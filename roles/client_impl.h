@@ -416,6 +416,7 @@ struct client_ext {
 	uint8_t		 state;		/* enum client_ext_state */
 	bool		 drop;		/* truncated since: forget it if refused */
 	bool		 lost;		/* direct: our session ended before it was sent */
+	bool		 given_up;	/* its call, which ends soon; then it goes on */
 	int		 rc;		/* fails with this when the pause is over */
 	struct mem_buf	 buf;
 	const uint8_t	*data;
@@ -434,8 +435,11 @@ void	client_write_lost(struct client *c);
 /* Routing has changed: what was sent to a head that is none any more goes again. */
 void	client_write_reroute(struct client *c);
 void	client_write_all(struct client *c);
-/* Send it again, some other way: it is under way. */
-void	client_ext_resend(struct client_ext *e);
+/* It is on its way, and nobody has given that up. */
+bool	client_ext_under_way(const struct client_ext *e);
+/* Send it again, some other way: it is under way.  @silent: to where nothing comes from, so who
+ * it was sent to is not asked to let go of its memory first. */
+void	client_ext_resend(struct client_ext *e, bool silent);
 void	client_write_close_all(struct client *c);
 
 /* ---- client_relay.c ---- */

@@ -34,12 +34,12 @@ look(struct clock_timer *t)
 	list_for_each(n, &c->sending) {
 		struct client_ext *e = list_entry(n, struct client_ext, node);
 
-		if (!net_call_active(&e->call))
+		if (!client_ext_under_way(e))
 			continue;
 		any = true;
 		if (path_in_vain(&c->paths, &e->way, &e->call, &pinged) &&
 		    path_give_up(&c->paths, r, &e->way))
-			client_ext_resend(e);
+			client_ext_resend(e, true);
 	}
 	if (any)
 		clock_timer_start(c->clock, t, clock_now(c->clock) + LOOK_NS, look);
@@ -64,9 +64,9 @@ follow(struct client *c, node_id head)
 	list_for_each(n, &c->sending) {
 		struct client_ext *e = list_entry(n, struct client_ext, node);
 
-		if (net_call_active(&e->call) && e->way.via == 0 &&
+		if (client_ext_under_way(e) && e->way.via == 0 &&
 		    e->way.owner == head)
-			client_ext_resend(e);
+			client_ext_resend(e, true);
 	}
 }
 

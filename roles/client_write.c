@@ -190,9 +190,16 @@ sent(struct net_call *call, int rc)
 	struct client_ext *e = container_of(call, struct client_ext, call);
 	struct client *c = e->c;
 	bool again = client_retryable(rc) || rc == ERR_STALE_EPOCH;
-	bool at_once = client_relay_ended(e, rc);
+	bool at_once;
 
 	c->sending_n--;
+	if (e->given_up) {
+		e->given_up = false;
+		ext_send(e);
+		start_waiting(c);
+		return;
+	}
+	at_once = client_relay_ended(e, rc);
 	if ((rc == ERR_CORRUPT || rc == ERR_PAYLOAD_CRC) &&
 	    ++e->tries > TRIES_MAX)
 		again = false;
@@ -309,6 +316,24 @@ client_ext_ready(struct client_ext *e)
 	chunk_kick(ch);
 }
 
+bool
+client_ext_under_way(const struct client_ext *e)
+{
+	return net_call_active(&e->call) && !e->given_up;
+}
+
+/* True: its call has ended; false: it will, in sent(), when nobody reads its data any more. */
+static bool
+give_up(struct client_ext *e)
+{
+	if (!net_call_abandon(&e->call)) {
+		e->given_up = true;
+		return false;
+	}
+	e->c->sending_n--;
+	return true;
+}
+
 void
 client_ext_drop(struct client_inode *i, uint64_t mark)
 {
@@ -349,22 +374,24 @@ client_write_lost(struct client *c)
 	list_for_each(n, &c->sending) {
 		struct client_ext *e = list_entry(n, struct client_ext, node);
 
-		if (net_call_active(&e->call)) {
-			net_call_cancel(&e->call);
-			c->sending_n--;
-		}
-		fail_later(e, e->drop ? 0 : -EIO);
+		if (client_ext_under_way(e))
+			(void)give_up(e);
+		if (!e->given_up)
+			fail_later(e, e->drop ? 0 : -EIO);
 	}
 	start_waiting(c);
 }
 
 void
-client_ext_resend(struct client_ext *e)
+client_ext_resend(struct client_ext *e, bool silent)
 {
-	net_call_cancel(&e->call);
-	e->c->sending_n--;
+	if (silent) {
+		net_call_cancel(&e->call);
+		e->c->sending_n--;
+	}
 	stat_add(&e->c->stat.retries, 1);
-	ext_send(e);			/* the same seq: it acts once */
+	if (silent || give_up(e))
+		ext_send(e);		/* the same seq: it acts once */
 }
 
 /* @e waits for who may answer it. */
@@ -381,6 +408,14 @@ well_sent(const struct client_ext *e, const struct routing_chain *chain)
 	return e->way.via == 0;
 }
 
+static bool
+is_down(const struct routing *r, node_id node)
+{
+	const struct routing_node *n = routing_node(r, node);
+
+	return n == NULL || n->state != NODE_UP;
+}
+
 void
 client_write_reroute(struct client *c)
 {
@@ -389,9 +424,9 @@ client_write_reroute(struct client *c)
 	list_for_each(n, &c->sending) {
 		struct client_ext *e = list_entry(n, struct client_ext, node);
 
-		if (net_call_active(&e->call) &&
+		if (client_ext_under_way(e) &&
 		    !well_sent(e, routing_chain(r, e->chain)))
-			client_ext_resend(e);
+			client_ext_resend(e, is_down(r, e->way.node));
 	}
 }
 

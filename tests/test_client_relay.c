@@ -240,6 +240,58 @@ START_TEST(acts_once)
 }
 END_TEST
 
+static void
+set_node_state(uint32_t id, uint8_t state)
+{
+	char text[] = "sim:0:0";
+	struct msg_str addr = msg_str(text);
+	struct msg_rt_node node = { .id = id, .name = msg_str("n"),
+		.roles = NODE_STORAGE, .state = state };
+	struct msg_routing_rep d = { .version = ++routing_v };
+
+	text[4] = (char)('0' + id);
+	d.cluster.b[0] = 1;
+	node.changed = d.version;
+	node.addrs.v = &addr;
+	node.addrs.n = 1;
+	d.nodes.v = &node;
+	d.nodes.n = 1;
+	ck_assert_int_eq(routing_apply(routing, &d), 0);
+}
+
+/* Another head: the old one lets go of the memory first, unless it is down. */
+START_TEST(a_head_that_is_none_any_more)
+{
+	static const uint32_t t1[] = { 12, 13, 11 }, t2[] = { 23, 21, 22 };
+	struct client_file *f = make("a");
+	unsigned old = node_at(0), acted = saw.acted;
+
+	lend_ns = 30 * NS_PER_MS;
+	bad.method = MSG_write;
+	bad.times = 1;
+	bad.rc = -ETIMEDOUT;
+	client_write(f, &reqs[1].io, io_done, 0, pattern, 1000, true);
+	sim_clock_run(world, 5 * NS_PER_MS);
+	ck_assert_uint_eq(saw.writes_now, 1);
+	if (_i == 1)
+		set_node_state(old, NODE_DOWN);
+	set_chain(old, 2, CHAIN_SERVING, old == 1 ? t1 : t2, 3);
+	routing_told();
+	sim_clock_run(world, 10 * NS_PER_MS);
+	ck_assert_int_eq(reqs[1].done, _i == 1);
+	ck_assert_uint_eq(saw.writes_cut, _i == 1);
+	routing_told();			/* it is not given up twice */
+	sim_clock_run(world, 30 * NS_PER_MS);
+	ck_assert(reqs[1].done);
+	ck_assert_int_eq(reqs[1].rc, 0);
+	ck_assert_uint_eq(saw.writes_cut, _i == 1);
+	ck_assert_uint_eq(saw.acted, acted + 1);
+	ck_assert_uint_eq(c->sending_n, 0);
+	ck_assert_uint_eq(saw.writes_of[old], 1);
+	expect(f, 0, 1000, pattern, 1000);
+}
+END_TEST
+
 /* A replica that does nothing is still a way; nobody but the head is none. */
 START_TEST(alone)
 {
@@ -421,6 +473,7 @@ main(void)
 	tcase_add_loop_test(tc, a_dead_relay, 0, 2);
 	tcase_add_test(tc, a_relay_that_was_dead);
 	tcase_add_loop_test(tc, acts_once, 0, 3);
+	tcase_add_loop_test(tc, a_head_that_is_none_any_more, 0, 2);
 	tcase_add_test(tc, alone);
 	tcase_add_loop_test(tc, calls_go_round, 0, 2);
 	tcase_add_loop_test(tc, calls_act_once, 0, 4);
