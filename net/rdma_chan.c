@@ -76,6 +76,7 @@ net_rdma_stop(struct rdma_chan *c)
 	int rc;
 
 	net_rdma_unpost(c);
+	list_remove(&c->starved);
 	if (c->qp == NULL)
 		return;
 	ibv_modify_qp(c->qp, &a, IBV_QP_STATE);
@@ -314,6 +315,7 @@ net_rdma_chan_init(struct rdma_chan *c, struct rdma *r, struct rdma_port *port)
 	c->dev->users++;
 	list_init(&c->dirty);
 	list_init(&c->linger);
+	list_init(&c->starved);
 	list_init(&c->recvs);
 	list_init(&c->held);
 	list_init(&c->offers);

@@ -10,7 +10,9 @@
  * 4. Completion queues never overflow: each has room for all that its queue pairs may send,
  *    the first also for all receives.  It grows while the device lets it, then there are
  *    further ones.
- * 5. Some devices have no shared receive queues (irdma): there every queue pair has receives of
+ * 5. Of each queue pair fewer than SIGNAL_SLOTS slots stay with what has no completion of its
+ *    own, and that many are there for each beside those of receives: who waits for one gets it.
+ * 6. Some devices have no shared receive queues (irdma): there every queue pair has receives of
  *    its own, in c->recvs, which end with it. */
 #include "net/rdma_impl.h"
 
@@ -31,6 +33,7 @@
 #define SRQ_SIZE	65536u		/* or what the device can */
 #define SRQ_LEAST	1024u
 #define SPARE		64u		/* receives that nobody was promised */
+#define SLAB_AGAIN_NS	(100 * NS_PER_MS)	/* when there was no memory for one */
 
 /* ---- slots ---- */
 
@@ -46,7 +49,10 @@ add_slab(struct rdma_dev *d)
 
 	if (s == NULL || slots == NULL || mem == MAP_FAILED)
 		goto fail;
-	if ((s->mr = net_rdma_reg(d, mem, bytes, IBV_ACCESS_LOCAL_WRITE)) == NULL) {
+	/* On iWARP the answer to a READ is written by the peer. */
+	s->mr = net_rdma_reg(d, mem, bytes, IBV_ACCESS_LOCAL_WRITE |
+	    (d->iwarp ? IBV_ACCESS_REMOTE_WRITE : 0));
+	if (s->mr == NULL) {
 		rc = -errno;
 		goto fail;
 	}
@@ -54,6 +60,7 @@ add_slab(struct rdma_dev *d)
 	s->bytes = bytes;
 	s->slots = slots;
 	list_push_back(&d->slabs, &s->node);
+	d->slots_n += SLAB_SLOTS;
 	for (unsigned i = 0; i < SLAB_SLOTS; i++) {
 		slots[i].slab = s;
 		slots[i].p = mem + i * SLOT;
@@ -72,16 +79,33 @@ struct slot *
 net_rdma_slot(struct rdma_dev *d)
 {
 	struct list *l = list_pop_front(&d->free);
+	uint64_t now;
 
-	if (l == NULL && add_slab(d) == 0)
-		l = list_pop_front(&d->free);
+	if (l == NULL && (now = clock_now(d->r->clock)) >= d->slab_ns) {
+		if (add_slab(d) == 0)
+			l = list_pop_front(&d->free);
+		else
+			d->slab_ns = now + SLAB_AGAIN_NS;
+	}
 	return l != NULL ? list_entry(l, struct slot, node) : NULL;
+}
+
+struct slot *
+net_rdma_slot_for(struct rdma_chan *c)
+{
+	struct slot *s = net_rdma_slot(c->dev);
+
+	if (s == NULL && list_empty(&c->starved))
+		list_push_back(&c->dev->starved, &c->starved);
+	return s;
 }
 
 void
 net_rdma_slot_free(struct rdma_dev *d, struct slot *s)
 {
 	list_push_front(&d->free, &s->node);
+	for (struct list *l; (l = list_pop_front(&d->starved)) != NULL;)
+		net_rdma_mark(list_entry(l, struct rdma_chan, starved));
 }
 
 /* ---- receives ---- */
@@ -292,6 +316,20 @@ find_cq(struct rdma_dev *d, uint32_t recvs, struct rdma_cq **out)
 	return add_cq(d, out);
 }
 
+/* Slots for what one more queue pair sends. */
+static int
+slots_for_sends(struct rdma_dev *d)
+{
+	uint32_t need = d->promised > d->posted ? d->promised : d->posted;
+	int rc = 0;
+
+	for (unsigned i = 0; i < d->cqs_n; i++)
+		need += d->cqs[i].qps_n * SIGNAL_SLOTS;
+	while (rc == 0 && d->slots_n < need)
+		rc = add_slab(d);
+	return rc;
+}
+
 int
 net_rdma_reserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq **cq)
 {
@@ -304,7 +342,9 @@ net_rdma_reserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq **cq)
 		return rc;
 	(*cq)->qps_n++;
 	d->promised += credits;
-	if ((rc = net_rdma_post_recvs(d)) != 0)
+	if ((rc = net_rdma_post_recvs(d)) == 0)
+		rc = slots_for_sends(d);
+	if (rc != 0)
 		net_rdma_unreserve(d, credits, *cq);
 	return rc;
 }
@@ -437,6 +477,7 @@ open_dev(struct rdma *r, struct ibv_device *dev)
 	d->spin_for.max_ns = r->conf.spin_us * NS_PER_US;
 	list_init(&d->slabs);
 	list_init(&d->free);
+	list_init(&d->starved);
 	map_init(&d->chans);
 	snprintf(d->name, sizeof(d->name), "%s", ibv_get_device_name(dev));
 	errno = 0;

@@ -87,6 +87,9 @@ struct rdma_dev {
 	uint32_t	    srq_size;
 	uint32_t	    promised, posted;	/* receives */
 	struct list	    slabs, free;	/* slots */
+	uint32_t	    slots_n;	/* of all slabs */
+	uint64_t	    slab_ns;	/* there was no room for one more; not before this */
+	struct list	    starved;	/* channels that want a slot */
 	struct slot	  **recv;		/* by wr_id of the SRQ */
 	uint32_t	   *recv_free, recv_n;
 	struct map	    chans;		/* qp_num -> struct rdma_chan */
@@ -184,8 +187,8 @@ struct offer {
 	size_t		  dst_off;
 	uint32_t	  row_at, row_off;
 	uint32_t	  unposted, inflight;	/* bytes; READs */
-	void		 *bounce;	/* the device does not know dst */
-	struct ibv_mr	 *bounce_mr;
+	bool		  by_slots;	/* the device does not know dst; dst_at, dst_off are
+					 * where what is in slots goes */
 	struct row	  rows[];
 };
 
@@ -211,7 +214,7 @@ struct out {
 /* A work request in flight. */
 struct wr {
 	uint32_t      len;		/* of a READ */
-	struct slot  *slot;		/* of a SEND; NULL: inline, or none */
+	struct slot  *slot;		/* of a SEND, or a READ by slots; NULL: none */
 	struct offer *offer;		/* of a READ */
 	struct out   *out;		/* ends with this one */
 };
@@ -227,7 +230,7 @@ struct rdma_chan {
 	struct ibv_qp	 *qp;
 	struct rdma_cq	 *cq;		/* of what it sends */
 	struct rdma_iw	 *iw;		/* how it was connected; NULL: by hand */
-	struct list	  dirty, linger;
+	struct list	  dirty, linger, starved;
 	struct clock_timer linger_end;
 	unsigned	  refs;
 	bool		  adopted;	/* no upcalls before */
@@ -292,12 +295,15 @@ void	net_rdma_drop_dead(struct rdma_dev *d);
 void	net_rdma_devs_close(struct rdma *r);
 /* How many receives may be promised in all. */
 uint32_t net_rdma_recvs_max(const struct rdma_dev *d);
-/* Room for @credits receives and the completions of one more queue pair, which come in *@cq.
+/* Room for @credits receives, the completions of one more queue pair, which come in *@cq, and
+ * slots for it to send from, more than may wait for a completion.
  * 0, -ENOMEM, -ENOSPC. */
 int	net_rdma_reserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq **cq);
 void	net_rdma_unreserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq *cq);
-/* A free slot, NULL: out of memory. */
+/* A free slot; NULL: no memory for more just now. */
 struct slot *net_rdma_slot(struct rdma_dev *d);
+/* One for @c, which is marked when there is one again.  That comes: see net_rdma_reserve(). */
+struct slot *net_rdma_slot_for(struct rdma_chan *c);
 void	net_rdma_slot_free(struct rdma_dev *d, struct slot *s);
 /* Post a receive for each that is promised. 0 or -errno. */
 int	net_rdma_post_recvs(struct rdma_dev *d);
@@ -427,6 +433,8 @@ int	net_rdma_read(struct rdma_chan *c, struct offer *o, const struct iovec *iov,
 void	net_rdma_read_drop(struct rdma_chan *c, struct offer *o);
 /* Post what READs there is room for. */
 void	net_rdma_post_reads(struct rdma_chan *c);
+/* @n bytes of @o have been READ into a slot. */
+void	net_rdma_landed(struct offer *o, const uint8_t *from, uint32_t n);
 void	net_rdma_read_done(struct rdma_chan *c, struct offer *o, uint32_t len);
 /* The peer wants back what it offered as @number. Upcalls. */
 void	net_rdma_take_revoke(struct rdma_chan *c, uint32_t number);

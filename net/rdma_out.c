@@ -28,6 +28,7 @@ struct word {
 	uint8_t	     small[INLINE];
 };
 
+/* False: there is no slot for it now. */
 static bool
 word_begin(struct rdma_chan *c, struct word *w, bool small)
 {
@@ -37,7 +38,7 @@ word_begin(struct rdma_chan *c, struct word *w, bool small)
 	w->n = PREFIX;
 	if (small)
 		return true;
-	if ((w->slot = net_rdma_slot(c->dev)) == NULL)
+	if ((w->slot = net_rdma_slot_for(c)) == NULL)
 		return false;
 	w->p = w->slot->p;
 	w->max = SLOT;
@@ -110,7 +111,7 @@ far_answered(struct offer *o)
 	net_rdma_offer_check(o);
 }
 
-/* A small frame without payload: send it now. */
+/* A small frame without payload: send it now. 0; -EAGAIN: not now; else the channel is lost. */
 static int
 send_small(struct rdma_chan *c, const struct net_tx *tx)
 {
@@ -122,7 +123,7 @@ send_small(struct rdma_chan *c, const struct net_tx *tx)
 	struct word w;
 
 	if (!word_begin(c, &w, PREFIX + n <= c->inline_max))
-		return -ENOMEM;
+		return -EAGAIN;
 	bytes_writer_init(&b, w.p + PREFIX, RECORD);
 	net_rdma_record_put(&b, &r);
 	w.n += RECORD;
@@ -247,7 +248,8 @@ net_rdma_send(struct net_chan *chan, struct net_tx *tx)
 				far_answered(far);
 			return true;
 		}
-		net_rdma_fail(c, rc);
+		if (rc != -EAGAIN)
+			net_rdma_fail(c, rc);
 	}
 	list_push_back(&c->txs, &tx->node);
 	if (c->failed != 0 || (o = make_out(c, tx)) == NULL) {
@@ -410,7 +412,7 @@ post_some(struct rdma_chan *c, struct out *o)
 		return -EAGAIN;
 	}
 	if (!word_begin(c, &w, head && !o->stream && PREFIX + words <= c->inline_max))
-		return -ENOMEM;
+		return -EAGAIN;
 	if (head) {
 		put_head(o, &w);
 		last = o->at == words && !o->stream;
@@ -453,21 +455,20 @@ post_frame(struct rdma_chan *c, struct out *o)
 	return rc == 1;
 }
 
-/* Say @r, which is not of a frame. False: the channel is lost. */
+/* Say @r, which is not of a frame. False: not now, or the channel is lost. */
 static bool
 tell(struct rdma_chan *c, const struct record *r)
 {
 	struct bytes_writer b;
 	struct word w;
-	int rc = -ENOMEM;
+	int rc;
 
-	if (word_begin(c, &w, PREFIX + RECORD <= c->inline_max)) {
-		bytes_writer_init(&b, w.p + w.n, RECORD);
-		net_rdma_record_put(&b, r);
-		w.n += RECORD;
-		rc = word_send(c, &w, WORD_TELL, 0, NULL);
-	}
-	if (rc != 0)
+	if (!word_begin(c, &w, PREFIX + RECORD <= c->inline_max))
+		return false;
+	bytes_writer_init(&b, w.p + w.n, RECORD);
+	net_rdma_record_put(&b, r);
+	w.n += RECORD;
+	if ((rc = word_send(c, &w, WORD_TELL, 0, NULL)) != 0)
 		net_rdma_fail(c, rc);
 	return rc == 0;
 }
@@ -543,13 +544,10 @@ tell_credits(struct rdma_chan *c)
 	struct word w;
 	int rc;
 
-	if (!net_credit_should_tell(&c->credit) || !net_rdma_wr_room(c))
+	if (!net_credit_should_tell(&c->credit) || !net_rdma_wr_room(c) ||
+	    !word_begin(c, &w, c->inline_max >= PREFIX))
 		return;
-	if (!word_begin(c, &w, c->inline_max >= PREFIX))
-		rc = -ENOMEM;
-	else
-		rc = word_send(c, &w, WORD_CREDIT, 0, NULL);
-	if (rc != 0)
+	if ((rc = word_send(c, &w, WORD_CREDIT, 0, NULL)) != 0)
 		net_rdma_fail(c, rc);
 }
 

@@ -140,6 +140,8 @@ net_rdma_completed(struct rdma_chan *c, uint32_t seq)
 	while (c->wr_tail != seq && c->wr_tail != c->wr_head) {
 		struct wr w = c->wrs[c->wr_tail++ % WRS];
 
+		if (w.slot != NULL && w.offer != NULL)
+			net_rdma_landed(w.offer, w.slot->p, w.len);
 		if (w.slot != NULL)
 			net_rdma_slot_free(c->dev, w.slot);
 		if (w.offer != NULL)

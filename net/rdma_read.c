@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "conf/err.h"
 
@@ -70,46 +69,25 @@ net_rdma_note_rx(struct rdma_chan *c)
 
 /* ---- payload that is READ ---- */
 
-static void
-free_bounce(struct offer *o)
+/* @n bytes at @from, which were READ into a slot, go where they belong. */
+void
+net_rdma_landed(struct offer *o, const uint8_t *from, uint32_t n)
 {
-	if (o->bounce_mr != NULL)
-		ibv_dereg_mr(o->bounce_mr);
-	if (o->bounce != NULL)
-		munmap(o->bounce, o->bulk_len);
-	o->bounce_mr = NULL;
-	o->bounce = NULL;
-}
+	stat_add(&o->chan->port->stat.copied_bytes, n);
+	while (n > 0) {
+		const struct iovec *dst = &o->dst[o->dst_at];
+		size_t part = dst->iov_len - o->dst_off;
 
-/* The device does not know the memory a payload is for: READ it to some that it does. */
-static int
-make_bounce(struct rdma_chan *c, struct offer *o)
-{
-	void *mem = mmap(NULL, o->bulk_len, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (mem == MAP_FAILED)
-		return -ENOMEM;
-	o->bounce = mem;
-	/* On iWARP the answer to a READ is written by the peer. */
-	o->bounce_mr = net_rdma_reg(c->dev, mem, o->bulk_len, IBV_ACCESS_LOCAL_WRITE |
-	    (c->dev->iwarp ? IBV_ACCESS_REMOTE_WRITE : 0));
-	if (o->bounce_mr != NULL)
-		return 0;
-	free_bounce(o);
-	return -ENOMEM;
-}
-
-static void
-scatter(struct offer *o)
-{
-	const uint8_t *from = o->bounce;
-
-	for (unsigned i = 0; i < o->dst_n; i++) {
-		memcpy(o->dst[i].iov_base, from, o->dst[i].iov_len);
-		from += o->dst[i].iov_len;
+		if (part > n)
+			part = n;
+		memcpy((uint8_t *)dst->iov_base + o->dst_off, from, part);
+		from += part;
+		n -= (uint32_t)part;
+		if ((o->dst_off += part) == dst->iov_len) {
+			o->dst_at++;
+			o->dst_off = 0;
+		}
 	}
-	stat_add(&o->chan->port->stat.copied_bytes, o->bulk_len);
 }
 
 static bool
@@ -122,12 +100,33 @@ all_known(struct rdma_chan *c, const struct iovec *iov, unsigned n)
 	return true;
 }
 
+/* The next part of what @o is read into, at most @len bytes of it, is @sge. */
+static void
+place(struct rdma_chan *c, struct offer *o, uint32_t len, struct ibv_sge *sge)
+{
+	const struct iovec *dst;
+
+	while (o->dst_off == o->dst[o->dst_at].iov_len) {
+		o->dst_at++;
+		o->dst_off = 0;
+	}
+	dst = &o->dst[o->dst_at];
+	if (len > dst->iov_len - o->dst_off)
+		len = (uint32_t)(dst->iov_len - o->dst_off);
+	*sge = (struct ibv_sge){ .length = len,
+	    .addr = (uintptr_t)dst->iov_base + o->dst_off,
+	    .lkey = net_rdma_mr(c->r, c->dev, (uint8_t *)dst->iov_base + o->dst_off,
+		len)->lkey };
+	o->dst_off += len;
+}
+
 /* Post the next READ of @o. 0, -EAGAIN, -errno. */
 static int
 post_read(struct rdma_chan *c, struct offer *o)
 {
 	const struct row *row = &o->rows[o->row_at];
 	uint32_t len = row->len - o->row_off;
+	struct slot *slot = NULL;
 	struct ibv_sge sge;
 	struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1,
 	    .opcode = IBV_WR_RDMA_READ };
@@ -137,35 +136,28 @@ post_read(struct rdma_chan *c, struct offer *o)
 		return -EAGAIN;
 	if (len > ONE_SIDED_MAX)
 		len = ONE_SIDED_MAX;
-	if (o->bounce != NULL) {
-		sge = (struct ibv_sge){ .length = len, .lkey = o->bounce_mr->lkey,
-		    .addr = (uintptr_t)o->bounce + o->bulk_len - o->unposted };
-	} else {
-		const struct iovec *dst;
-
-		while (o->dst_off == o->dst[o->dst_at].iov_len) {
-			o->dst_at++;
-			o->dst_off = 0;
-		}
-		dst = &o->dst[o->dst_at];
-		if (len > dst->iov_len - o->dst_off)
-			len = (uint32_t)(dst->iov_len - o->dst_off);
-		sge = (struct ibv_sge){ .length = len,
-		    .addr = (uintptr_t)dst->iov_base + o->dst_off,
-		    .lkey = net_rdma_mr(c->r, c->dev, (uint8_t *)dst->iov_base +
-			o->dst_off, len)->lkey };
-	}
+	if (!o->by_slots)
+		place(c, o, len, &sge);
+	else if ((slot = net_rdma_slot_for(c)) == NULL)
+		return -EAGAIN;
+	else
+		sge = (struct ibv_sge){ .length = len < SLOT ? len : SLOT,
+		    .addr = (uintptr_t)slot->p, .lkey = slot->slab->mr->lkey };
+	len = sge.length;
 	wr.wr.rdma.remote_addr = row->addr + o->row_off;
 	wr.wr.rdma.rkey = row->rkey;
 	/* What waits for others to end must hear of the last of them. */
 	if (len == o->unposted || c->reading + len >= TURN_READ ||
 	    c->wr_head - c->wr_tail + 1 >= WRS - 8)
 		wr.send_flags = IBV_SEND_SIGNALED;
-	if ((rc = net_rdma_post(c, &wr, &(struct wr){ .len = len, .offer = o })) != 0)
+	rc = net_rdma_post(c, &wr, &(struct wr){ .len = len, .offer = o, .slot = slot });
+	if (rc != 0) {
+		if (slot != NULL)
+			net_rdma_slot_free(c->dev, slot);
 		return rc;
+	}
 	o->inflight++;
 	o->unposted -= len;
-	o->dst_off += len;
 	c->reading += len;
 	if ((o->row_off += len) == row->len) {
 		o->row_at++;
@@ -196,7 +188,6 @@ net_rdma_post_reads(struct rdma_chan *c)
 static void
 end_read(struct rdma_chan *c, struct offer *o)
 {
-	free_bounce(o);
 	free(o->dst);
 	o->dst = NULL;
 	o->unposted = 0;
@@ -212,8 +203,6 @@ was_read(struct rdma_chan *c, struct offer *o)
 {
 	bool whole = o->unposted == 0;
 
-	if (whole && o->bounce != NULL)
-		scatter(o);
 	end_read(c, o);
 	if (o->revoked)
 		net_rdma_offer_check(o);
@@ -248,10 +237,7 @@ net_rdma_read(struct rdma_chan *c, struct offer *o, const struct iovec *iov, uns
 	memcpy(o->dst, iov, n * sizeof(*iov));
 	o->dst_n = n;
 	o->unposted = o->bulk_len;
-	if (!all_known(c, iov, n) && make_bounce(c, o) != 0) {
-		net_rdma_fail(c, -ENOMEM);
-		return 0;
-	}
+	o->by_slots = !all_known(c, iov, n);
 	c->c.rx_since_ns = clock_now(c->r->clock);
 	list_remove(&o->node);
 	list_push_back(&c->reads, &o->node);
@@ -405,10 +391,6 @@ net_rdma_offers_close(struct rdma_chan *c)
 	for (struct list *l; (l = list_pop_front(&c->offers)) != NULL;) {
 		struct offer *o = list_entry(l, struct offer, node);
 
-		/* Its memory may be written to until the queue pair has been stopped. */
-		if (o->bounce != NULL)
-			net_rdma_stop(c);
-		free_bounce(o);
 		free(o->dst);
 		free(o);
 	}
