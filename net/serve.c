@@ -81,40 +81,59 @@ net_server_close_conn(struct sconn *sc, bool linger)
 	net_server_put(s);
 }
 
-/* The first connection whose peer neither sends nor reads what it should. */
-static struct sconn *
-find_stuck(const struct net_server *s, uint64_t now)
+/* Does its peer neither send nor read what it should? */
+static bool
+is_stuck(const struct sconn *sc, uint64_t now)
 {
-	uint64_t limit = s->conf.payload_ms * NS_PER_MS;
+	uint64_t limit = sc->srv->conf.payload_ms * NS_PER_MS;
+	const struct net_chan *chan = sc->conn.chan;
 
-	list_for_each(l, &s->conns) {
-		struct sconn *sc = list_entry(l, struct sconn, node);
-		const struct net_chan *chan = sc->conn.chan;
-
-		if ((chan->rx_since_ns != 0 && now - chan->rx_since_ns >= limit) ||
-		    (chan->tx_since_ns != 0 && now - chan->tx_since_ns >= limit))
-			return sc;
-	}
-	return NULL;
+	return (chan->rx_since_ns != 0 && now - chan->rx_since_ns >= limit) ||
+	    (chan->tx_since_ns != 0 && now - chan->tx_since_ns >= limit);
 }
 
-/* The first reply whose grant does not come. */
-static struct req *
-find_ungranted(const struct net_server *s, uint64_t now)
+/* Replies whose grant does not come. */
+static void
+give_up_ungranted(struct net_server *s, uint64_t now)
 {
 	uint64_t limit = s->conf.payload_ms * NS_PER_MS;
+	struct list late;
 
+	list_init(&late);
 	list_for_each(l, &s->conns) {
-		const struct sconn *sc = list_entry(l, struct sconn, node);
+		struct sconn *sc = list_entry(l, struct sconn, node);
 
-		list_for_each(k, &sc->asking) {
+		list_for_each_safe(k, next, &sc->asking) {
 			struct req *r = list_entry(k, struct req, ready);
 
-			if (now - r->asked_ns >= limit || now >= r->pub.deadline_ns)
-				return r;
+			if (now - r->asked_ns < limit && now < r->pub.deadline_ns)
+				continue;
+			list_remove(&r->ready);
+			list_push_back(&late, &r->ready);
 		}
 	}
-	return NULL;
+	/* Whatever ends one takes it off; each may end others. */
+	while (!list_empty(&late))
+		net_req_give_up(list_entry(late.next, struct req, ready));
+}
+
+static void
+close_stuck(struct net_server *s, uint64_t now)
+{
+	/* Each may end others; once round comes by all that are left. */
+	for (uint32_t n = s->conns_n; n > 0 && !list_empty(&s->conns); n--) {
+		struct sconn *sc = list_entry(list_pop_front(&s->conns), struct sconn,
+		    node);
+		char peer[NET_ADDR_TEXT];
+
+		list_push_back(&s->conns, &sc->node);
+		if (!is_stuck(sc, now))
+			continue;
+		net_addr_text(&sc->conn.chan->peer, peer);
+		log_info(s->hub->conf.log, "client is stuck", "client=%s requests=%u",
+		    peer, sc->reqs_n);
+		net_server_close_conn(sc, false);
+	}
 }
 
 static void
@@ -122,20 +141,10 @@ sweep(struct clock_timer *t)
 {
 	struct net_server *s = container_of(t, struct net_server, sweep);
 	uint64_t now = clock_now(net_server_clock(s));
-	struct sconn *sc;
-	struct req *r;
 
 	s->held++;
-	while (!s->closed && (r = find_ungranted(s, now)) != NULL)
-		net_req_give_up(r);
-	while (!s->closed && (sc = find_stuck(s, now)) != NULL) {
-		char peer[NET_ADDR_TEXT];
-
-		net_addr_text(&sc->conn.chan->peer, peer);
-		log_info(s->hub->conf.log, "client is stuck", "client=%s requests=%u",
-		    peer, sc->reqs_n);
-		net_server_close_conn(sc, false);
-	}
+	give_up_ungranted(s, now);
+	close_stuck(s, now);
 	if (!s->closed && s->conns_n > 0)
 		clock_timer_start(net_server_clock(s), t, now +
 		    s->conf.payload_ms * NS_PER_MS / SWEEPS, sweep);

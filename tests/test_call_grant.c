@@ -493,6 +493,33 @@ START_TEST(closed_when_sent)
 }
 END_TEST
 
+/* The same where many are told at once to come again. */
+START_TEST(closed_when_given_up)
+{
+	enum { N = 4 };
+	struct msg_fetch_rep rep = { .len = 1 };
+	struct net_piece p = { shelf, MIB, 0 };
+	struct ask full = { .rc = 0 }, a[N];
+
+	memset(a, 0, sizeof(a));
+	open_window(_i, MIB, 400);
+	take_window(&full);
+	more_room = (struct iovec){ dst, MIB };
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(start_fetch(&a[i], NULL, 0, &more_room, 1, 20000), 0);
+	rig_until(&rig, &held_n, 1 + N);
+	for (unsigned i = 0; i < N; i++)
+		net_reply(held[1 + i], 0, &rep, &p, 1, close_the_server, NULL);
+	until_asking(N);
+	ck_assert_uint_eq(sent_n, 0);
+	rig_until(&rig, &done, N + 1);
+	ck_assert_uint_eq(sent_n, N);
+	ck_assert_uint_eq(hub()->waiting, 0);
+	net_req_drop(held[0]);
+	close_rig();
+}
+END_TEST
+
 /* A client that goes with its requests parked leaves the room to others. */
 START_TEST(parked_and_gone)
 {
@@ -673,7 +700,7 @@ main(void)
 		cancel_while_it_waits, time_out_while_it_waits, late_question,
 		server_gives_up, what_waits_is_bounded, with_a_payload_too, window_and_memory,
 		memory_is_shared, memory_for_those_with_a_payload, memory_of_the_gone,
-		closed_when_sent, parked_and_gone, larger_than_the_window,
+		closed_when_sent, closed_when_given_up, parked_and_gone, larger_than_the_window,
 		death_anywhere, always_more
 	};
 
