@@ -1,12 +1,13 @@
 #!/bin/sh
 # The whole test command: lint, unit tests and simulations, the same under sanitizers, the
 # models, then real processes and mounts, these over RDMA too.  What each says is cut here, and
-# whole in log/ of the build; what failed is named once more before the closing line, which is
-# N passed, N failed.
+# whole in log/ of the build; what was skipped and what failed is named once more before the
+# closing line, which is N passed, N failed.
 B=${1:-build}
 mkdir -p "$B/log" || exit 1
 failed=0 passed=0 begun=$(date +%s)
 : >"$B/log/failed"
+: >"$B/log/skipped"
 step() {
 	what=$1; shift
 	log=$B/log/${what#make }
@@ -29,6 +30,7 @@ step() {
 	else
 		failed=$((failed + 1))
 	fi
+	grep -aE '^([0-9]+ )?skipped: ' "$log" | sed "s|^|$what: |" >>"$B/log/skipped"
 	[ $rc = 0 ] || {
 		echo "$what: status $rc"
 		grep -aE '^(FAILED|failed:)|:[EF]:|Error [0-9]|warning:' "$log" | sort -u | head -n 12
@@ -43,6 +45,6 @@ step "make model" make -s model
 step "make cluster" env JOBS=3 make -s cluster B="$B"
 step "make check-rdma" make -s check-rdma B="$B"
 echo "== all, $(($(date +%s) - begun)) s"
-cat "$B/log/failed"
+cat "$B/log/skipped" "$B/log/failed"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
