@@ -55,7 +55,7 @@ verbs_plug(unsigned i, bool there)
 void
 verbs_reset(void)
 {
-	const char *s = getenv("FSD_SEED");
+	const char *s = getenv("SEED");
 
 	assert(verbs.qps == 0 && verbs.mrs == 0 && verbs.cqs == 0);
 	assert(verbs_ctxs.next == NULL || list_empty(&verbs_ctxs));

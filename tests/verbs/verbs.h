@@ -2,7 +2,7 @@
 /* verbs.h - RDMA devices that are not there, for tests on machines without one: a program that
  * is linked with verbs.o has these instead of libibverbs (see the Makefile).
  *
- * What is posted is done later, in small steps of queue pairs chosen at random (FSD_SEED), when
+ * What is posted is done later, in small steps of queue pairs chosen at random (SEED), when
  * the loop looks for completions or for what the device has to say; payloads move in parts.
  * Rules of verbs that hardware punishes late, or not at all, are asserted here: receives are
  * posted before messages come, queues do not overflow, memory is registered and stays until
