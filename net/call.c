@@ -17,7 +17,11 @@
 #include "conf/err.h"
 #include "net/peer.h"
 
-#define REVOKE_MS	200u		/* for a peer to let go of memory */
+/* For a peer to let go of memory: that is needed, and that is not, as long as it is there.  In
+ * ticks of our own: when this process stood still, the peer may have answered long ago. */
+#define TICK_MS		50u
+#define REVOKE_TICKS	4u
+#define LEAVE_TICKS	200u
 #define SCATTER		128u		/* parts of a reply payload, usually */
 
 enum call_state { CALL_IDLE, CALL_QUEUED, CALL_SENT, CALL_REVOKING, CALL_ENDING };
@@ -245,21 +249,41 @@ take_back(struct net_call *c)
 
 /* The peer does not let go: its connection does. */
 static void
-revoke_is_late(struct clock_timer *t)
+revoke_is_late(struct net_call *c)
 {
-	struct net_call *c = container_of(t, struct net_call, deadline);
 	char addr[NET_ADDR_TEXT];
 
 	net_addr_text(&c->peer->addr, addr);
-	log_info(c->hub->conf.log, "peer does not let go of memory", "peer=%s ms=%u",
-	    addr, REVOKE_MS);
+	log_info(c->hub->conf.log, "peer does not let go of memory", "peer=%s", addr);
 	net_peer_failed(c->peer, -ECONNRESET);
 }
 
-/* @c ends with @rc when the peer has let go of its memory, or soon.  False: that cannot be
- * asked for on this transport. */
+static void
+tick(struct clock_timer *t)
+{
+	struct net_call *c = container_of(t, struct net_call, deadline);
+
+	if (--c->ticks == 0)
+		revoke_is_late(c);
+	else
+		clock_timer_start(c->hub->conf.clock, t,
+		    net_now(c->hub) + TICK_MS * NS_PER_MS, tick);
+}
+
+/* @c is being revoked: that must not take longer than @ticks. */
+static void
+wait_for_memory(struct net_call *c, unsigned ticks)
+{
+	c->ticks = (uint16_t)ticks;
+	clock_timer_start(c->hub->conf.clock, &c->deadline,
+	    net_now(c->hub) + TICK_MS * NS_PER_MS, tick);
+	net_peer_watch(c->peer);
+}
+
+/* @c ends with @rc when the peer has let go of its memory, is silent, or after @ticks.  False:
+ * that cannot be asked for on this transport. */
 static bool
-revoke(struct net_call *c, int rc)
+revoke(struct net_call *c, int rc, unsigned ticks)
 {
 	struct net_chan *chan = c->peer->conn.chan;
 
@@ -271,8 +295,7 @@ revoke(struct net_call *c, int rc)
 	c->state = CALL_REVOKING;
 	c->rc = rc;
 	chan->ops->revoke(chan, &((struct net_out *)c->out)->tx);
-	clock_timer_start(c->hub->conf.clock, &c->deadline,
-	    net_now(c->hub) + REVOKE_MS * NS_PER_MS, revoke_is_late);
+	wait_for_memory(c, ticks);
 	return true;
 }
 
@@ -286,7 +309,7 @@ time_is_up(struct clock_timer *t)
 	bool sent = c->state == CALL_SENT, over = take_back(c);
 
 	stat_add(&hub->stat.timeouts, 1);
-	if (over || !revoke(c, -ETIMEDOUT))
+	if (over || !revoke(c, -ETIMEDOUT, REVOKE_TICKS))
 		net_call_cancel(c);
 	if (sent)
 		net_peer_probe(p, sent_ns);
@@ -392,15 +415,30 @@ net_call_cancel(struct net_call *c)
 	forget(c);
 }
 
-bool
-net_call_abandon(struct net_call *c)
+static bool
+give_up(struct net_call *c, unsigned ticks)
 {
-	if (c->state == CALL_REVOKING)
+	if (c->state == CALL_REVOKING) {
+		if (ticks < c->ticks)
+			wait_for_memory(c, ticks);
 		return false;
-	if (net_call_active(c) && !take_back(c) && revoke(c, -ECANCELED))
+	}
+	if (net_call_active(c) && !take_back(c) && revoke(c, -ECANCELED, ticks))
 		return false;
 	net_call_cancel(c);
 	return true;
+}
+
+bool
+net_call_abandon(struct net_call *c)
+{
+	return give_up(c, REVOKE_TICKS);
+}
+
+bool
+net_call_leave(struct net_call *c)
+{
+	return give_up(c, LEAVE_TICKS);
 }
 
 bool

@@ -128,6 +128,7 @@ struct net_call {
 	uint64_t	 sent_ns, asked_ns;
 	int		 rc;
 	uint8_t		 state;
+	uint16_t	 ticks;		/* left for the peer to let go of memory */
 };
 
 /* Send @method with @req (struct msg_REQUEST, encoded before this returns) to @to.
@@ -150,6 +151,9 @@ void	net_call_cancel(struct net_call *c);
  * deadline had passed) when it has, or when the connection is broken since it has not soon
  * enough.  Till then they stay, as in any call; net_call_cancel() may still end it. */
 bool	net_call_abandon(struct net_call *c);
+/* The same for buffers that nobody needs: a peer that merely stands still for a while, with
+ * other calls on its connection, is given the time until it is known to be gone, or 10 s. */
+bool	net_call_leave(struct net_call *c);
 bool	net_call_active(const struct net_call *c);
 /* When the peer of an active call last showed that it is there: bytes came from it, or what
  * is sent to it moves.  0: no connection yet. */

@@ -244,7 +244,7 @@ watch_due(struct clock_timer *t)
 		return;
 	}
 	p->probe_ns = 0;
-	if (list_empty(&p->sent))
+	if (list_empty(&p->sent) && list_empty(&p->revoking))
 		return;			/* nobody waits */
 	if (last + QUIET_MS * NS_PER_MS > now)
 		watch_at(p, last + QUIET_MS * NS_PER_MS);

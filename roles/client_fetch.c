@@ -88,7 +88,7 @@ end_call(struct client_rcall *r, struct client_lent *lent)
 
 	if (!own && lent == NULL)
 		net_call_cancel(&r->call);
-	else if (!net_call_abandon(&r->call)) {
+	else if (!net_call_leave(&r->call)) {
 		client_rcall_leave(r, own ? NULL : lent);
 		return;
 	}

@@ -51,7 +51,7 @@ give_up(struct client_rcall *r)
 	client_health_failed(r->t, clock_now(f->c->clock));
 	for (uint32_t k = 0; k < r->n; k++)
 		client_fetch_failed(f, &f->pieces[r->pieces[k]], r->bit, -ETIMEDOUT);
-	if (net_call_abandon(&r->call))
+	if (r->buf.p != NULL ? net_call_leave(&r->call) : net_call_abandon(&r->call))
 		client_rcall_put(r);
 	else if (r->buf.p != NULL)
 		client_rcall_leave(r, NULL);
@@ -143,7 +143,8 @@ client_hedge_won(struct client_rcall *r)
 {
 	struct client_rcall *loser = r->twin;
 	struct client *c = r->c;
-	bool over = net_call_abandon(&loser->call);
+	bool over = loser->buf.p != NULL ? net_call_leave(&loser->call) :
+	    net_call_abandon(&loser->call);
 
 	if (loser->sent_ns < r->sent_ns) {
 		stat_add(&c->stat.hedge_wins, 1);

@@ -690,7 +690,7 @@ storage_run(struct storage_worker *w)
 
 		switch (eff.kind) {
 		case CRAQ_CANCEL:
-			op->leaving = !net_call_abandon(&op->call);
+			op->leaving = !net_call_leave(&op->call);
 			list_remove(&op->in_attempts);
 			clock_timer_stop(w->clock, &op->wake);
 			break;

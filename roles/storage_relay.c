@@ -55,7 +55,7 @@ free_relay(struct storage_relay *r)
 static void
 finish(struct storage_relay *r, int rc, const void *rep)
 {
-	bool over = net_call_abandon(&r->call);
+	bool over = net_call_leave(&r->call);
 
 	net_reply(r->req, rc, rep, NULL, 0, NULL, NULL);
 	r->req = NULL;

@@ -537,6 +537,12 @@ net_call_abandon(struct net_call *call)
 }
 
 bool
+net_call_leave(struct net_call *call)
+{
+	return net_call_abandon(call);
+}
+
+bool
 net_call_active(const struct net_call *call)
 {
 	return call->id != 0;

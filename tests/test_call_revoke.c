@@ -353,6 +353,20 @@ stubborn_connect(struct net_transport *t, const struct net_addr *to,
 	return 0;
 }
 
+static int
+stubborn_mem_add(struct net_transport *t, void *p, size_t n, struct net_mem **out)
+{
+	(void)t;
+	return under->ops->mem_add(under, p, n, out);
+}
+
+static void
+stubborn_mem_del(struct net_transport *t, struct net_mem *m)
+{
+	(void)t;
+	under->ops->mem_del(under, m);
+}
+
 static void
 stubborn_close(struct net_transport *t)
 {
@@ -362,20 +376,30 @@ stubborn_close(struct net_transport *t)
 
 /* The client's transport, whose channels have memory in use until the payload is pulled. */
 static void
-open_stubborn(struct net_transport *t)
+open_stubborn(int kind, struct net_transport *t)
 {
 	static const struct net_transport_ops ops = { .serves = stubborn_serves,
-		.connect = stubborn_connect, .close = stubborn_close };
+		.connect = stubborn_connect, .close = stubborn_close },
+	    one_sided = { .serves = stubborn_serves, .connect = stubborn_connect,
+		.mem_add = stubborn_mem_add, .mem_del = stubborn_mem_del,
+		.close = stubborn_close };
 	struct net_hub_conf conf;
 
-	open_served(RIG_LOCAL);
-	net_hub_close(rig.chub);
+	open_served(kind);
+	close_client();
 	conf = rig.hub_conf;
 	conf.clock = rig.cclock;
 	ck_assert_int_eq(net_hub_open(&rig.chub, &conf), 0);
-	ck_assert_int_eq(net_local_open(&under, rig.cclock), 0);
-	t->ops = &ops;
+	if (kind == RIG_LOCAL)
+		ck_assert_int_eq(net_local_open(&under, rig.cclock), 0);
+	else
+		under = sim_net_transport(rig.net, 1, 1, rig.cclock);
+	t->ops = rig_one_sided(kind) ? &one_sided : &ops;
 	net_hub_add(rig.chub, t);
+	if (rig_one_sided(kind)) {
+		know(rig.chub, src, &known[0]);
+		know(rig.chub, dst, &known[1]);
+	}
 	on_fetch = keep;
 	kept_n = revoked = 0;
 	check_alive();
@@ -388,7 +412,7 @@ START_TEST(peer_does_not_let_go)
 	struct iovec from = { src, BIG };
 	uint64_t began;
 
-	open_stubborn(&t);
+	open_stubborn(RIG_LOCAL, &t);
 	ck_assert_int_eq(start_fetch(&a, &from, 1, NULL, 0, _i == 0 ? 30 : 9000), 0);
 	ck_assert_int_eq(start_hold(&b, 9000), 0);
 	rig_until(&rig, &held_n, 1);
@@ -416,7 +440,7 @@ START_TEST(while_it_is_revoked)
 	struct ask a = { .rc = 0 };
 	struct iovec from = { src, BIG };
 
-	open_stubborn(&t);
+	open_stubborn(RIG_LOCAL, &t);
 	ck_assert_int_eq(start_fetch(&a, &from, 1, NULL, 0, _i == 0 ? 30 : 9000), 0);
 	rig_until(&rig, &kept_n, 1);
 	if (_i == 0)
@@ -449,6 +473,90 @@ START_TEST(while_it_is_revoked)
 }
 END_TEST
 
+/* ---- memory that nobody needs ---- */
+
+static uint64_t
+ms_now(void)
+{
+	return clock_now(rig.cclock) / NS_PER_MS;
+}
+
+/* @a's memory is lent, @b is under way beside it; then @a is left. */
+static uint64_t
+leave_one(struct net_transport *t, struct ask *a, struct ask *b)
+{
+	static struct iovec from;
+
+	from = (struct iovec){ src, BIG };
+	open_stubborn(RIG_SIM_ONE_SIDED, t);
+	ck_assert_int_eq(start_fetch(a, &from, 1, NULL, 0, 9000), 0);
+	ck_assert_int_eq(start_hold(b, 90000), 0);
+	rig_until(&rig, &held_n, 1);
+	rig_until(&rig, &kept_n, 1);
+	ck_assert(!net_call_leave(&a->call));
+	ck_assert(!net_call_leave(&a->call));
+	ck_assert_uint_eq(revoked, 1);
+	return ms_now();
+}
+
+/* The peer stands still, and so does nothing with it for long. */
+START_TEST(left_for_long)
+{
+	struct net_transport t;
+	struct ask a = { .rc = 12345 }, b = { .rc = 12345 };
+
+	leave_one(&t, &a, &b);
+	rig_pass(&rig, 2000);
+	ck_assert_uint_eq(done, 1);
+	net_reply(kept, 0, NULL, NULL, 0, NULL, NULL);
+	net_reply(held[0], 0, NULL, NULL, 0, NULL, NULL);
+	rig_until(&rig, &done, 3);
+	ck_assert_int_eq(a.rc, -ECANCELED);
+	ck_assert_int_eq(b.rc, 0);
+	ck_assert_uint_eq(connects(), 1);
+	close_rig();
+}
+END_TEST
+
+/* It ends all the same: what is wanted after all soon, what a peer that is there keeps after
+ * ten seconds, what a silent one has when that is known. */
+START_TEST(left_and_kept)
+{
+	static const struct {
+		const char *what;
+		bool	    wanted, cut;
+		unsigned    min_ms, max_ms;
+	} ends[] = {
+		{ "wanted after all", true, false, 199, 201 },
+		{ "a peer that is there", false, false, 9999, 10001 },
+		{ "a silent peer", false, true, 1400, 2600 },
+	};
+	struct net_transport t;
+	struct ask a = { .rc = 12345 }, b = { .rc = 12345 };
+	uint64_t began = leave_one(&t, &a, &b);
+
+	if (ends[_i].wanted)
+		ck_assert(!net_call_abandon(&a.call));
+	if (ends[_i].cut) {		/* and nobody else waits for it */
+		net_reply(held[0], 0, NULL, NULL, 0, NULL, NULL);
+		rig_until(&rig, &done, 2);
+		sim_net_cut(rig.net, 1, 2, SIM_NET_SILENT);
+	}
+	rig_until(&rig, &done, 3);
+	ck_assert_msg(ms_now() - began >= ends[_i].min_ms &&
+	    ms_now() - began <= ends[_i].max_ms, "%s: %llu ms", ends[_i].what,
+	    (unsigned long long)(ms_now() - began));
+	ck_assert_int_eq(a.rc, -ECANCELED);
+	ck_assert_int_eq(b.rc, ends[_i].cut ? 0 : -ECONNRESET);
+	net_req_drop(kept);
+	if (!ends[_i].cut)
+		net_req_drop(held[0]);
+	sim_net_heal(rig.net);
+	check_alive();
+	close_rig();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -463,5 +571,7 @@ main(void)
 	tcase_add_checked_fixture(one, setup, teardown);
 	tcase_add_loop_test(one, peer_does_not_let_go, 0, 2);
 	tcase_add_loop_test(one, while_it_is_revoked, 0, 4);
+	tcase_add_test(one, left_for_long);
+	tcase_add_loop_test(one, left_and_kept, 0, 3);
 	return suite_run_all("call_revoke", t, one, NULL);
 }
