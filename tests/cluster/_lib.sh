@@ -91,4 +91,12 @@ finish() {
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
 }
+# In the middle of a writer's work: when lines have come to the file of what it was acknowledged, and
+# a moment later, another one in each round.  amid FILE ROUND
+amid() {
+	lines=$(wc -l 2>/dev/null <"$1" || echo 0)
+	more() { [ "$(wc -l <"$1")" -gt "$lines" ]; }
+	until_true 60 more "$1" &&
+	    sleep "$(awk -v s="$2" 'BEGIN { srand(s); print 0.2 + rand() }')"
+}
 trap 'finish; exit 1' INT TERM

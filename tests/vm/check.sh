@@ -35,7 +35,7 @@ tests/vm/rdma-vm --prepare 2>"$said" || skip "$(tail -n 1 "$said")"
 case $T in	# one: calls and data paths on one device, many: nodes with a device each
 "")	one="$units dev roles" none=tcp many=failover
 	[ -z "$LONG" ] || siw=$iwarp \
-	    long="cluster-dev cluster-roles cluster-garbage cluster-full" ;;
+	    long="cluster-dev cluster-roles cluster-kill cluster-check cluster-garbage cluster-full" ;;
 calls|calls-[fgr]*|dev|roles) one=$T ;;
 units)	one=$units ;;
 failover) many=$T ;;
