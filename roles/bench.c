@@ -2,9 +2,11 @@
 /* bench.c - cases are rows: how many workers, what each does again and again for a while.
  *
  *   OPEN -> PREPARE (raw limits, a directory, files) -> each case -> CLEAN -> end
+ *              any failure, or a signal: what is in flight ends ---^
  *
  * Only what a wanted case needs is made: filled files for the data cases, empty ones for
  * attributes.  CLEAN removes all of it; removing what `create` made is a case by itself.
+ * After a failure it takes what is there, and CLEAN_NS at most: the cluster may have gone.
  *
  * A worker has one operation in flight; concurrency is the number of workers.  Nothing is
  * timed but by the loop's clock. */
@@ -14,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +40,7 @@
 #define IO		(1u << 20)
 #define SMALL		4096u
 #define STAT_FILES	256u
+#define CLEAN_NS	(30 * NS_PER_S)	/* after a failure */
 
 struct bench;
 struct worker;
@@ -77,14 +81,17 @@ struct bench {
 	struct worker	 workers[WORKERS_MAX];
 	uint8_t		*data;		/* what the first WRITERS write, IO each */
 	unsigned	 running, at;
+	unsigned	 flying;	/* operations in flight, until it cleans */
 	bool		 measuring;
+	bool		 left;		/* something could not be removed */
+	struct clock_timer patience;
 	unsigned	 clean;		/* names of prepare() that are gone */
 	uint64_t	 begin_ns, end_ns, measure_ns;
 	uint64_t	 ops, cpu_us;
 	struct net_tcp_stat tcp;	/* when the case began */
 	uint32_t	*lat_us;	/* one per operation, bounded */
 	size_t		 lat_n, lat_cap;
-	ino_id		 dir, files[FILES], stats[STAT_FILES];
+	ino_id		 dir, stats[STAT_FILES];
 	struct client_file *open[FILES];
 	char		 name[64];	/* of dir */
 	unsigned	 prep, stat_n;	/* files to stat, when that is wanted */
@@ -97,26 +104,64 @@ static void case_begin(struct bench *b);
 static void prepare(struct bench *b);
 static void clean_made(struct bench *b);
 
+/* ---- failures ---- */
+
 static void
-fail(struct bench *b, const char *what, int rc)
+out_of_patience(struct clock_timer *t)
 {
-	fprintf(stderr, "fsd bench: %s: %s\n", what, err_text(rc));
-	b->rc = 1;
+	struct bench *b = container_of(t, struct bench, patience);
+
+	fprintf(stderr, "fsd bench: /%s is left behind\n", b->name);
 	process_quit(b->process);
+}
+
+/* No operation is begun any more; the last one in flight cleans. */
+static void
+give_up(struct bench *b)
+{
+	if (b->rc != 0)
+		return;
+	b->rc = 1;
+	clock_timer_start(b->env->clock, &b->patience,
+	    clock_now(b->env->clock) + CLEAN_NS, out_of_patience);
+	if (b->prep == 0 && b->flying == 0)
+		process_quit(b->process);	/* nothing was made yet */
+}
+
+/* An operation has ended; false: and so has everything. */
+static bool
+landed(struct bench *b, const char *what, int rc)
+{
+	b->flying--;
+	if (rc != 0 && b->rc == 0) {
+		fprintf(stderr, "fsd bench: %s: %s\n", what, err_text(rc));
+		give_up(b);
+	}
+	if (b->rc != 0 && b->flying == 0)
+		clean_made(b);
+	return b->rc == 0;
+}
+
+static void
+on_signal(void *ctx, int number)
+{
+	struct bench *b = ctx;
+
+	(void)number;
+	if (b->rc != 0)
+		out_of_patience(&b->patience);
+	else
+		give_up(b);
 }
 
 /* ---- the cases ---- */
 
 static void
-ended(struct worker *w, int rc)
+count(struct worker *w)
 {
 	struct bench *b = w->b;
 	uint64_t now = clock_now(b->env->clock);
 
-	if (rc != 0) {
-		fail(b, "operation", rc);
-		return;
-	}
 	if (b->measuring && now <= b->end_ns) {
 		b->ops++;
 		if (b->lat_n < b->lat_cap)
@@ -131,8 +176,6 @@ again(struct worker *w)
 {
 	struct bench *b = w->b;
 
-	if (b->rc != 0)
-		return;
 	w->began_ns = clock_now(b->env->clock);
 	if (w->began_ns >= b->end_ns) {
 		if (--b->running == 0)
@@ -140,25 +183,29 @@ again(struct worker *w)
 		return;
 	}
 	w->n++;
+	b->flying++;
 	current(b)->start(w);
+}
+
+static void
+ended(struct worker *w, int rc)
+{
+	if (!landed(w->b, "operation", rc))
+		return;
+	count(w);
+	again(w);
 }
 
 static void
 op_ended(struct client_op *op, int rc)
 {
-	struct worker *w = container_of(op, struct worker, op);
-
-	ended(w, rc);
-	again(w);
+	ended(container_of(op, struct worker, op), rc);
 }
 
 static void
 write_ended(struct client_io *io, int rc)
 {
-	struct worker *w = container_of(io, struct worker, io);
-
-	ended(w, rc);
-	again(w);
+	ended(container_of(io, struct worker, io), rc);
 }
 
 static void
@@ -166,10 +213,9 @@ read_ended(struct client_io *io, int rc)
 {
 	struct worker *w = container_of(io, struct worker, io);
 
-	ended(w, rc);
 	if (rc == 0)
 		client_read_done(w->b->client, io);
-	again(w);
+	ended(w, rc);
 }
 
 static uint64_t
@@ -416,18 +462,13 @@ prepared(struct client_op *op, int rc)
 	struct bench *b = container_of(op, struct worker, op)->b;
 	unsigned i = b->prep;
 
-	if (rc != 0) {
-		fail(b, "preparing", rc);
-		return;
-	}
-	if (i == 0)
+	if (rc == 0 && i == 0)
 		b->dir = op->entry->attr.ino;
-	else if (i <= FILES)
-		b->files[i - 1] = op->entry->attr.ino;
-	else
+	else if (rc == 0 && i > FILES)
 		b->stats[i - 1 - FILES] = op->entry->attr.ino;
 	b->prep++;
-	prepare(b);
+	if (landed(b, "preparing", rc))
+		prepare(b);
 }
 
 static void
@@ -436,17 +477,14 @@ filled(struct client_io *io, int rc)
 	struct worker *w = container_of(io, struct worker, io);
 	struct bench *b = w->b;
 
-	if (rc != 0) {
-		fail(b, "filling files", rc);
-		return;
-	}
-	if (b->rc != 0)
+	if (!landed(b, "filling files", rc))
 		return;
 	if (++w->n == span_wanted(b) / IO) {
 		if (--b->running == 0)
 			case_begin(b);
 		return;
 	}
+	b->flying++;
 	client_write(b->open[w->id], &w->io, filled, w->n * IO, w->data, IO, true);
 }
 
@@ -456,6 +494,7 @@ prepare(struct bench *b)
 	struct worker *w = &b->workers[0];
 	char name[64];
 
+	b->flying++;
 	if (b->prep == 0) {
 		snprintf(b->name, sizeof(b->name), "bench-%d-%" PRIu64, (int)getpid(),
 		    clock_now(b->env->clock));
@@ -470,9 +509,10 @@ prepare(struct bench *b)
 		client_mknod(b->client, &w->op, prepared, &root, b->dir, name,
 		    S_IFREG | 0644, 0);
 	} else if (span_wanted(b) == 0) {
+		b->flying--;
 		case_begin(b);
 	} else {
-		b->running = FILES;
+		b->running = b->flying = FILES;
 		for (unsigned i = 0; i < FILES; i++) {
 			b->workers[i].n = 0;
 			client_write(b->open[i], &b->workers[i].io, filled, 0,
@@ -485,6 +525,17 @@ prepare(struct bench *b)
 
 static void clean_one(struct worker *w);
 
+/* After a failure some of it may not be there. */
+static void
+removed(struct bench *b, int rc)
+{
+	if (rc == 0 || (rc == -ENOENT && b->rc != 0))
+		return;
+	if (!b->left)
+		fprintf(stderr, "fsd bench: removing /%s: %s\n", b->name, err_text(rc));
+	b->left = true;
+}
+
 /* The names of prepare(), then the directory; one after the other. */
 static void
 clean_next(struct client_op *op, int rc)
@@ -494,14 +545,15 @@ clean_next(struct client_op *op, int rc)
 	unsigned i = ++b->clean;
 	char name[64];
 
-	if (rc != 0)
-		fprintf(stderr, "fsd bench: removing %s: %s\n", b->name, err_text(rc));
+	removed(b, rc);
 	if (i <= FILES + b->stat_n) {
 		snprintf(name, sizeof(name), "%s%u", i <= FILES ? "stream" : "stat", i);
 		client_unlink(b->client, op, clean_next, &root, b->dir, name);
 	} else if (i == FILES + b->stat_n + 1) {
 		client_rmdir(b->client, op, clean_next, &root, INO_ROOT, b->name);
 	} else {
+		if (b->left)
+			b->rc = 1;
 		process_quit(b->process);
 	}
 }
@@ -511,13 +563,14 @@ made_gone(struct bench *b)
 {
 	double s = (double)(clock_now(b->env->clock) - b->begin_ns) / NS_PER_S;
 
-	if (b->ops > 0) {
+	if (b->ops > 0 && b->rc == 0) {
 		line(b, "unlink", (double)b->ops / s, 0);
 		printf("  (what create made, durable)\n");
 		fflush(stdout);
 	}
 	for (unsigned i = 0; i < FILES; i++) {
-		client_release(b->open[i]);
+		if (b->open[i] != NULL)
+			client_release(b->open[i]);
 		b->open[i] = NULL;
 	}
 	b->clean = 0;
@@ -529,9 +582,10 @@ unlinked(struct client_op *op, int rc)
 {
 	struct worker *w = container_of(op, struct worker, op);
 
-	ended(w, rc);
-	if (w->b->rc == 0)
-		clean_one(w);
+	removed(w->b, rc);
+	if (rc == 0)
+		count(w);
+	clean_one(w);
 }
 
 static void
@@ -553,6 +607,10 @@ clean_one(struct worker *w)
 static void
 clean_made(struct bench *b)
 {
+	if (b->dir == 0) {
+		process_quit(b->process);
+		return;
+	}
 	b->ops = 0;
 	b->lat_n = 0;
 	b->begin_ns = clock_now(b->env->clock);
@@ -568,9 +626,10 @@ client_is_ready(void *ctx, int rc)
 {
 	struct bench *b = ctx;
 
-	if (rc != 0)
-		fail(b, "cannot reach the cluster", rc);
-	else
+	if (rc != 0) {
+		fprintf(stderr, "fsd bench: cannot reach the cluster: %s\n", err_text(rc));
+		give_up(b);
+	} else if (b->rc == 0)
 		prepare(b);
 }
 
@@ -621,6 +680,8 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 	}
 	if (b->lat_us == NULL || b->data == MAP_FAILED || process_open(&b->process, conf, key) != 0 ||
 	    (b->env = process_add(b->process, "bench")) == NULL ||
+	    (rc = loop_on_signal(process_loop(b->process, b->env), SIGINT, on_signal, b)) != 0 ||
+	    (rc = loop_on_signal(process_loop(b->process, b->env), SIGTERM, on_signal, b)) != 0 ||
 	    (rc = net_mem_add(b->env->hub, b->data, (size_t)WRITERS * IO, &known)) != 0 ||
 	    (rc = client_open(&b->client, b->env, managers, manager_n, "bench",
 	    client_is_ready, b)) != 0) {
@@ -629,8 +690,10 @@ bench_run(const struct conf *conf, const uint8_t key[NET_KEY_BYTES],
 	} else
 		(void)process_run(b->process);
 	client_close(b->client);
-	if (b->env != NULL)
+	if (b->env != NULL) {
+		clock_timer_stop(b->env->clock, &b->patience);
 		net_mem_del(b->env->hub, known);
+	}
 	process_close(b->process);
 	rc = b->rc;
 	if (b->data != MAP_FAILED)

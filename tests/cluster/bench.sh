@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# fsd bench net: both ends in one command, and each by itself; what is wrong is refused.
+# fsd bench net: both ends in one command, and each by itself; what is wrong is refused.  fsd bench:
+# what it made is removed, also when there is no space for it, or it is told to end.
 . "$(dirname "$0")/_lib.sh"
 
 # Rows of the table that $W/rows has: rows OVER CASE
@@ -31,4 +32,18 @@ check "another key is refused" status 1 "$FSD" bench net --config "$W/b.conf" --
 kill $serve
 check "ends when told to" wait $serve
 check "then nobody answers" status 1 timeout 120 "$FSD" bench net --config "$W/a.conf" --time 1 "$addr" tcp send
+
+# Without space for the files that are streamed.
+bench() { timeout -s INT "${1:?}" "$FSD" bench --config "$CONF" --time "$2" "$3"; }
+nothing_left() { ! ls "$W/a.mnt" | grep .; }
+SIZE=512MiB dev a >"$W/start" 2>&1 || cat "$W/start"
+check "measures" status 0 bench 100 1 create
+check "and removes it" nothing_left
+check "no space is an error" status 1 bench 100 1 write
+check "which is told" grep -q "filling files: No space" "$W/rows"
+check "and removes what there is" nothing_left
+for c in create stat; do
+	check "told to end amid $c" status 124 bench 3 60 $c
+	check "removes $c, too" nothing_left
+done
 finish
