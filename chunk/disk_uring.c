@@ -56,19 +56,12 @@ struct disk_io {
 static const struct log *say_to;
 static bool threads_only;
 static atomic_bool said;		/* loops of several threads open disks */
-static atomic_uint left;		/* requests that were never given back */
 
 void
 disk_uring_setup(const struct log *log, bool use_threads_only)
 {
 	say_to = log;
 	threads_only = use_threads_only;
-}
-
-unsigned
-disk_uring_left(void)
-{
-	return atomic_load(&left);
 }
 
 /* ---- one request ---- */
@@ -424,7 +417,7 @@ cancel_threads(struct disk_io *io, struct disk_file *f)
 	return n;
 }
 
-static void
+static bool
 close_file(struct disk *d)
 {
 	struct disk_file *f = container_of(d, struct disk_file, disk);
@@ -442,15 +435,14 @@ close_file(struct disk *d)
 	/* Others' requests may have ended meanwhile, or may go now. */
 	if (!list_empty(&io->done) || !list_empty(&io->todo))
 		clock_defer(clock_of(io), &io->flush, flush);
-	if (n > 0) {
-		atomic_fetch_add(&left, n);
+	if (n > 0)
 		log_error(say_to, "disk closed with requests that it never answered, their "
 		    "memory is left to them", "requests=%u fd=%d", n, f->fd);
-	} else {
+	else
 		close(f->fd);
-	}
 	free(f);
 	disk_io_put(io);
+	return n == 0;
 }
 
 static const struct disk_ops ops = { .start = start, .close = close_file };

@@ -30,8 +30,4 @@ int	disk_uring_make_dir(const char *path);
  * process.  @threads_only: do not try io_uring.  Before the first directory is opened. */
 void	disk_uring_setup(const struct log *log, bool threads_only);
 
-/* Requests that the kernel or a thread kept when their file was closed, of this process: their
- * bytes must never be given to anybody else. From any thread. */
-unsigned disk_uring_left(void);
-
 #endif

@@ -422,7 +422,11 @@ chunk_engine_close(struct chunk_engine *e)
 	clock_undefer(e->conf.clock, &e->open_defer);
 	clock_undefer(e->conf.clock, &e->done_defer);
 	clock_undefer(e->conf.clock, &e->turn);
-	disk_close(e->data);		/* first: it holds our buffers */
+	/* First: it holds our buffers. */
+	if (!disk_close(e->data)) {
+		mem_pool_leave(e->conf.pool);
+		e->presence.buf = NULL;
+	}
 	chunk_presence_close(e);
 	if (e->table != NULL && !table_close(e->table))
 		log_error(e->conf.log, "index closed with changes that it never answered, their "

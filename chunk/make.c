@@ -138,7 +138,8 @@ chunk_engine_format(struct disk_dir *dir, struct clock *clock,
 			rc = io(&m, DISK_SYNC, 0, 0);
 	}
 out:
-	disk_close(m.data);
+	if (!disk_close(m.data))
+		m.buf = NULL;		/* is the disk's for ever */
 	if (m.table != NULL)
 		table_close(m.table);
 	chunk_index_fini(&m.index);

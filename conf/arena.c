@@ -139,8 +139,9 @@ free_piece(struct arena *a, struct piece *p)
 	list_remove(&p->node);
 	map_del(&a->where, number(p->mem));
 	a->owner.del(a->owner.ctx, p->mark);
-	munmap(p->mem, ARENA_PIECE);
-	a->free_bytes -= ARENA_PIECE;
+	if (p->used == 0)
+		munmap(p->mem, ARENA_PIECE);
+	a->free_bytes -= ARENA_PIECE - (size_t)p->used * ARENA_MIN;
 	free(p);
 }
 
@@ -249,17 +250,22 @@ arena_open(struct arena **out, const struct arena_owner *owner, size_t keep_byte
 }
 
 void
+arena_leave(struct arena *a)
+{
+	for (unsigned i = 0; i <= ORDERS; i++)
+		while (!list_empty(&a->pieces[i]))
+			free_piece(a, list_entry(a->pieces[i].next, struct piece, node));
+	assert(a->where.n == 0 && a->free_bytes == 0);
+	map_fini(&a->where);
+	free(a);
+}
+
+void
 arena_close(struct arena *a)
 {
 	if (a == NULL)
 		return;
-	while (!list_empty(&a->pieces[ORDERS])) {
-		struct piece *p = list_entry(a->pieces[ORDERS].next, struct piece, node);
-
-		assert(p->used == 0);
-		free_piece(a, p);
-	}
-	assert(a->where.n == 0);
-	map_fini(&a->where);
-	free(a);
+	for (unsigned i = 0; i < ORDERS; i++)
+		assert(list_empty(&a->pieces[i]));
+	arena_leave(a);
 }

@@ -28,6 +28,8 @@ struct arena_owner {
 int	arena_open(struct arena **out, const struct arena_owner *owner, size_t keep_bytes);
 /* All blocks must be back. NULL is fine. */
 void	arena_close(struct arena *a);
+/* Close it with blocks that will never be back: their pieces are told as gone, and stay. */
+void	arena_leave(struct arena *a);
 /* @size: a power of two, ARENA_MIN to ARENA_PIECE.  A block aligned to its size, or NULL. */
 void   *arena_get(struct arena *a, size_t size);
 void	arena_put(struct arena *a, void *p, size_t size);

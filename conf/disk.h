@@ -43,7 +43,7 @@ struct disk_req {
 
 struct disk_ops {
 	void (*start)(struct disk *, struct disk_req *);
-	void (*close)(struct disk *);
+	bool (*close)(struct disk *);
 };
 
 struct disk {
@@ -58,12 +58,13 @@ disk_start(struct disk *d, struct disk_req *r, disk_fn *fn)
 	d->ops->start(d, r);
 }
 
-/* Requests still in flight never call back after close. NULL is fine. */
-static inline void
+/* Requests still in flight never call back after close, and are the owner's again; NULL is fine.
+ * False: a dying device did not give back their bytes, and may read or write these for ever; they
+ * must be left to it, and never be anybody else's. */
+static inline bool
 disk_close(struct disk *d)
 {
-	if (d != NULL)
-		d->ops->close(d);
+	return d == NULL || d->ops->close(d);
 }
 
 /* A directory of files that belong to one role or one data disk; for use at

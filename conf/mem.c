@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ struct mem_pool {
 	size_t		 lately_bytes;	/* and between the two before */
 	struct free_buf *free[CLASSES];
 	struct arena	*arena;		/* in place of the lists; NULL: none */
+	bool		 leaves;	/* what comes back is not ours any more */
 };
 
 static unsigned
@@ -91,12 +93,21 @@ mem_pool_arena(struct mem_pool *p, const struct arena_owner *owner)
 }
 
 void
+mem_pool_leave(struct mem_pool *p)
+{
+	p->leaves = true;
+}
+
+void
 mem_pool_close(struct mem_pool *p)
 {
 	if (p == NULL)
 		return;
 	assert(p->used_bytes == 0);
-	arena_close(p->arena);
+	if (p->arena != NULL && p->leaves)
+		arena_leave(p->arena);
+	else
+		arena_close(p->arena);
 	for (unsigned c = 0; c < CLASSES; c++) {
 		while (p->free[c] != NULL) {
 			struct free_buf *b = p->free[c];
@@ -161,7 +172,9 @@ mem_put(struct mem_buf *b)
 		return;
 	assert(p->used_bytes >= b->size);
 	p->used_bytes -= b->size;
-	if (p->arena != NULL) {
+	if (p->leaves) {
+		/* Nobody knows its address any more. */
+	} else if (p->arena != NULL) {
 		arena_put(p->arena, b->p, b->size);
 	} else {
 		struct free_buf *f = (struct free_buf *)(void *)b->p;

@@ -28,6 +28,9 @@ int	mem_pool_open(struct mem_pool **out, size_t max_bytes, size_t keep_bytes);
 /* Take the buffers from large pieces that @owner is told of (conf/arena.h), for devices that
  * must know memory; before the first one.  0 or -ENOMEM. */
 int	mem_pool_arena(struct mem_pool *p, const struct arena_owner *owner);
+/* Buffers that come back from here on are left to a dying device: it may read or write them for
+ * ever, so they are never freed, nor anybody else's. */
+void	mem_pool_leave(struct mem_pool *p);
 /* All buffers must be back. NULL is fine. */
 void	mem_pool_close(struct mem_pool *p);
 /* A buffer of at least @len bytes, contents undefined.  0; ERR_BUSY over the

@@ -287,18 +287,22 @@ fail:
 void
 meta_log_close(struct meta_log *l)
 {
+	bool left;
+
 	if (l == NULL)
 		return;
 	if (l->closed != NULL)
 		*l->closed = true;
-	disk_close(l->disk);
-	log_readers_close(l);
+	left = !disk_close(l->disk);
+	log_readers_close(l, left);
 	clock_undefer(l->conf.clock, &l->defer);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 3 && !left; i++)
 		free(l->batch[i].buf);
 	log_mem_close(l);
-	free(l->win);
-	free(l->hdr_buf);
+	if (!left) {
+		free(l->win);
+		free(l->hdr_buf);
+	}
 	free(l);
 }
 

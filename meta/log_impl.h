@@ -152,7 +152,7 @@ void	log_open_finish(struct meta_log *l, int rc);
 /* log_read.c */
 int	log_mem_open(struct meta_log *l);
 void	log_mem_close(struct meta_log *l);
-void	log_readers_close(struct meta_log *l);	/* after the disk */
+void	log_readers_close(struct meta_log *l, bool left);	/* after the disk */
 /* Is there room for one more entry of this run of the program? */
 bool	log_mem_room(const struct meta_log *l);
 /* Entry l->last_index, just counted. */

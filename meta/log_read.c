@@ -273,9 +273,9 @@ meta_log_reader_close(struct meta_log_reader *r)
 	reader_free(r);
 }
 
-/* The disk is closed: nobody touches their memory any more. */
+/* The disk is closed: nobody touches their memory any more, but for a disk that was @left some. */
 void
-log_readers_close(struct meta_log *l)
+log_readers_close(struct meta_log *l, bool left)
 {
 	list_for_each_safe(it, tmp, &l->readers) {
 		struct meta_log_reader *r = list_entry(it, struct meta_log_reader,
@@ -283,6 +283,8 @@ log_readers_close(struct meta_log *l)
 
 		assert(r->l == NULL);	/* others are closed before the log */
 		list_remove(&r->node);
+		if (left)
+			r->buf = NULL;
 		reader_free(r);
 	}
 }

@@ -135,7 +135,8 @@ bench_raw_disk(const char *where, double raw[RAW_STREAM])
 	}
 	fflush(stdout);
 out:
-	disk_close(r->disk);
+	if (!disk_close(r->disk))
+		_exit(1);		/* it has our memory */
 	if (dir != NULL)
 		dir->ops->close(dir);
 	if (loop != NULL)

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "chunk/disk_uring.h"
 #include "conf/err.h"
 #include "roles/storage_impl.h"
 
@@ -392,12 +391,7 @@ storage_worker_close(struct storage_worker *w)
 	net_server_close(w->server);
 	storage_targets_close(w);
 	chunk_craq_close(w->craq);
-	/* What a dying disk has not given back it may still write to. */
-	if (disk_uring_left() == 0)
-		mem_pool_close(w->pool);
-	else
-		log_error(&w->env->log, "buffers are left to disks that never answered",
-		    "loop=%u", w->loop);
+	mem_pool_close(w->pool);
 	for (unsigned i = 0; i < w->disk_n; i++) {
 		if (w->disks[i].dir != NULL)
 			w->disks[i].dir->ops->close(w->disks[i].dir);

@@ -83,10 +83,10 @@ counted_start(struct disk *d, struct disk_req *r)
 	c->real->ops->start(c->real, r);
 }
 
-static void
+static bool
 counted_close(struct disk *d)
 {
-	disk_close(container_of(d, struct counted, disk)->real);
+	return disk_close(container_of(d, struct counted, disk)->real);
 }
 
 static int

@@ -3,6 +3,7 @@
 #include <check.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "conf/arena.h"
 #include "conf/mem.h"
@@ -143,6 +144,31 @@ START_TEST(a_pool_over_an_arena)
 }
 END_TEST
 
+/* What a dying disk may write to for ever is nobody else's, though devices forget it. */
+START_TEST(a_pool_with_bytes_left)
+{
+	struct mem_pool *pool;
+	struct mem_buf b, c;
+	uint8_t *left;
+
+	pieces = refused = 0;
+	ck_assert_int_eq(mem_pool_open(&pool, 1u << 20, 0), 0);
+	ck_assert_int_eq(mem_pool_arena(pool, &owner), 0);
+	ck_assert_int_eq(mem_get(pool, 5000, &b), 0);
+	left = b.p;
+	mem_pool_leave(pool);
+	mem_put(&b);
+	ck_assert_uint_eq(mem_used_bytes(pool), 0);
+	ck_assert_int_eq(mem_get(pool, 5000, &c), 0);
+	ck_assert_ptr_ne(c.p, left);
+	mem_put(&c);
+	mem_pool_close(pool);
+	ck_assert_uint_eq(pieces, 0);
+	memset(left, 1, 5000);		/* it is still there */
+	munmap((void *)((uintptr_t)left & ~(uintptr_t)(ARENA_PIECE - 1)), ARENA_PIECE);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -155,6 +181,7 @@ main(void)
 	tcase_add_test(t, a_whole_piece_splits_and_joins);
 	tcase_add_test(t, a_whole_piece_is_split_last);
 	tcase_add_test(t, a_pool_over_an_arena);
+	tcase_add_test(t, a_pool_with_bytes_left);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);

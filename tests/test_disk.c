@@ -520,7 +520,6 @@ START_TEST(never_answers)
 	struct disk_req *r;
 	struct disk *other;
 	struct disk_req w = { .op = DISK_WRITE, .len = DISK_ALIGN, .iov_n = 1 };
-	unsigned before = disk_uring_left();
 	struct iovec iov;
 
 	if (!ways[_i].threads)
@@ -541,11 +540,10 @@ START_TEST(never_answers)
 		sem_wait(&hanging);
 	atomic_store(&sync_hangs, false);
 	at_most_20_s();
-	disk_close(disk);
+	ck_assert(!disk_close(disk));
 	alarm(0);
 	memset(r, 0xff, 2 * sizeof(*r));	/* nobody looks at them any more */
 	free(r);
-	ck_assert_uint_eq(disk_uring_left(), before + 2);
 	/* Another file of the same threads goes on. */
 	disk = other;
 	w.iov = &iov;
@@ -591,7 +589,6 @@ START_TEST(kernel_never_answers)
 	struct disk_req *r = calloc(1, sizeof(*r));
 	struct disk_req w = { .op = DISK_WRITE, .len = DISK_ALIGN, .iov = &iovs[1],
 	    .iov_n = 1 };
-	unsigned before = disk_uring_left();
 	struct disk_io *io;
 	struct disk *stuck;
 	int ring, saved, nothing, ends[2];
@@ -612,10 +609,9 @@ START_TEST(kernel_never_answers)
 	ck_assert_int_ge(nothing = open("/dev/null", O_RDWR), 0);
 	ck_assert_int_eq(dup2(nothing, ring), ring);
 	at_most_20_s();
-	disk_close(stuck);
+	ck_assert(!disk_close(stuck));
 	alarm(0);
 	memset(r, 0xff, sizeof(*r));	/* nobody looks at it any more */
-	ck_assert_uint_eq(disk_uring_left(), before + 1);
 	memset(late, 0, DISK_ALIGN);
 	memset(data, 7, DISK_ALIGN);
 	ck_assert_int_eq(write(ends[1], data, DISK_ALIGN), DISK_ALIGN);

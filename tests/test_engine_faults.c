@@ -518,6 +518,62 @@ START_TEST(label_newer)
 }
 END_TEST
 
+/* In place of the data disk: one that does not answer. */
+struct hung {
+	struct disk	disk;
+	struct disk    *real;
+	unsigned	kept;
+};
+
+static void
+hung_start(struct disk *d, struct disk_req *r)
+{
+	(void)r;
+	container_of(d, struct hung, disk)->kept++;
+}
+
+static bool
+hung_close(struct disk *d)
+{
+	disk_close(container_of(d, struct hung, disk)->real);
+	return false;
+}
+
+/* Memory that it was given, and did not give back, is never anybody else's. */
+START_TEST(never_answers)
+{
+	static const struct disk_ops ops = { .start = hung_start, .close = hung_close };
+	struct hung h = { .kept = 0 };
+	struct mem_buf b, other;
+	uint8_t *looks, *left, *other_was;
+	struct world w;
+
+	world_init(&w, 5);
+	world_format(&w, 9 << 20);
+	ck_assert_int_eq(world_open(&w), 0);
+	h.real = w.e->data;
+	h.disk = (struct disk){ &ops, h.real->size };
+	w.e->data = &h.disk;
+	for (unsigned i = 0; i < 10000 && h.kept == 0; i++)
+		turn(&w);		/* to the next look at the label */
+	ck_assert_uint_gt(h.kept, 0);
+	looks = w.e->presence.buf;
+	ck_assert_int_eq(mem_get(w.pool, 9 * CHUNK_BLOCK, &b), 0);
+	left = b.p;
+	world_shut(&w);
+	mem_put(&b);
+	ck_assert_int_eq(mem_get(w.pool, 9 * CHUNK_BLOCK, &other), 0);
+	ck_assert_ptr_ne(other_was = other.p, left);
+	memset(looks, 1, CHUNK_LABEL_BYTES);
+	memset(left, 1, 9 * CHUNK_BLOCK);
+	mem_put(&other);
+	world_fini(&w);
+	free(other_was);
+	free(looks);
+	free(left);
+}
+END_TEST
+
 /* A disk is made once; one half made is made to the end. */
 START_TEST(format_twice)
 {
@@ -584,6 +640,7 @@ main(void)
 	tcase_add_loop_test(tc, label_damage, 0, sizeof(labels) / sizeof(labels[0]));
 	tcase_add_test(tc, label_newer);
 	tcase_add_test(tc, format_twice);
+	tcase_add_test(tc, never_answers);
 	tcase_add_test(tc, space_twice);
 	return suite_run("engine_faults", tc);
 }

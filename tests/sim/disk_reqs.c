@@ -250,7 +250,7 @@ sim_reqs_abandon(struct handle *h)
 	}
 }
 
-static void
+static bool
 close_file(struct disk *d)
 {
 	struct handle *h = container_of(d, struct handle, disk);
@@ -264,6 +264,7 @@ close_file(struct disk *d)
 			next_sync(b, h->file);
 	}
 	free(h);
+	return true;
 }
 
 const struct disk_ops sim_reqs_ops = { .start = start, .close = close_file };
