@@ -35,12 +35,23 @@ struct net_rdma_setup;
 
 #define NET_RDMA_WORDS	2048u		/* longest message of the set-up */
 
+/* How many connections use a port, of all loops of a process: without it, loops that have one
+ * each would all take the first port. */
+#define NET_RDMA_LOADS	64u
+struct net_rdma_load {			/* zero it before the first use */
+	struct {
+		_Atomic uint32_t name;	/* a hash of it; 0: free */
+		_Atomic uint32_t used;
+	} rows[NET_RDMA_LOADS];
+};
+
 struct net_rdma_conf {
 	const char *devices;	/* see net_rdma_named(); "" or NULL: all */
 	uint32_t    credits;	/* receives promised to each peer, 4 to 1024 */
 	bool	    own_receives;	/* tests: as if no device had shared queues */
 	uint32_t    spin_us;	/* look for completions so long before sleeping; 0: never */
 	struct stat_registry *stats;	/* NULL: nowhere; borrowed */
+	struct net_rdma_load *load;	/* NULL: this loop is the only one; borrowed */
 };
 
 /* Of a loop. */

@@ -61,6 +61,8 @@ net_rdma_count(struct rdma_chan *c, int by)
 	struct rdma_port *p = c->port;
 
 	p->chans_n += (unsigned)by;
+	if (p->load != NULL)
+		atomic_fetch_add(p->load, (uint32_t)by);
 	stat_set(&p->stat.connections, p->chans_n);
 	stat_set(&p->stat.credits, p->stat.credits + c->credit.ours * (uint64_t)by);
 }

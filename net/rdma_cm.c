@@ -210,7 +210,8 @@ offer_ports(const struct rdma *r, struct rdma_offered *o)
 		to->link = net_rdma_is_up(p) ? p->link : LINK_NONE;
 		to->mtu = p->mtu;
 		to->lid = p->lid;
-		to->used = p->chans_n < UINT16_MAX ? (uint16_t)p->chans_n : UINT16_MAX;
+		to->used = net_rdma_used(p) < UINT16_MAX ? (uint16_t)net_rdma_used(p) :
+		    UINT16_MAX;
 		to->keys_n = (uint8_t)p->keys_n;
 		memcpy(to->keys, p->keys, sizeof(to->keys));
 		for (unsigned k = 0; k < p->addrs_n && o->addrs_n < OFFERED_ADDRS; k++) {
@@ -259,7 +260,7 @@ choose(struct rdma *r, const struct rdma_offered *theirs, const struct net_addr 
 			struct rdma_local *o = &ours[n];
 
 			*o = (struct rdma_local){ .link = net_rdma_is_up(p) ? p->link : LINK_NONE,
-			    .prefix = p->addrs[k].prefix, .used = p->chans_n,
+			    .prefix = p->addrs[k].prefix, .used = net_rdma_used(p),
 			    .keys_n = (uint8_t)p->keys_n };
 			memcpy(o->keys, p->keys, sizeof(o->keys));
 			memcpy(o->gid, p->addrs[k].gid, GID);

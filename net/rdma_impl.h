@@ -18,6 +18,7 @@
 
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
+#include <stdatomic.h>
 
 #include "conf/bytes.h"
 #include "conf/clock.h"
@@ -121,6 +122,7 @@ struct rdma_port {
 	struct rdma_at addrs[PORT_ADDRS];	/* the best first */
 	unsigned	 addrs_n;
 	unsigned	 chans_n;
+	_Atomic uint32_t *load;		/* connections of all loops; NULL: not known */
 	bool		 down;
 	struct net_rdma_port_stat stat;
 	struct stat_set	 stat_set;
@@ -281,6 +283,13 @@ static inline bool
 net_rdma_is_up(const struct rdma_port *p)
 {
 	return p->dev != NULL && !p->down && !p->dev->dead && p->dev->ready;
+}
+
+/* Connections that it has. */
+static inline unsigned
+net_rdma_used(const struct rdma_port *p)
+{
+	return p->load != NULL ? atomic_load(p->load) : p->chans_n;
 }
 
 /* ---- net/rdma_dev.c ---- */

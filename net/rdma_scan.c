@@ -198,6 +198,25 @@ free_row(struct rdma *r)
 	return r->ports_n < PORTS_MAX ? &r->ports[r->ports_n++] : NULL;
 }
 
+/* Where connections of port @port of @d are counted, by all loops. NULL: nowhere. */
+static _Atomic uint32_t *
+load_of(const struct rdma_dev *d, unsigned port)
+{
+	struct net_rdma_load *all = d->r->conf.load;
+	uint32_t h = 2166136261u ^ port, free;
+
+	for (const char *p = d->name; *p != '\0'; p++)
+		h = (h ^ (uint8_t)*p) * 16777619u;
+	h += h == 0;
+	for (unsigned i = 0; all != NULL && i < NET_RDMA_LOADS; i++) {
+		free = 0;
+		if (atomic_compare_exchange_strong(&all->rows[i].name, &free, h) ||
+		    free == h)
+			return &all->rows[i].used;
+	}
+	return NULL;
+}
+
 static void
 free_port(struct rdma_port *p)
 {
@@ -237,7 +256,8 @@ net_rdma_ports_read(struct rdma_dev *d)
 		bool up = read_port(&now);
 
 		if (p == NULL && up && (p = free_row(r)) != NULL) {
-			*p = (struct rdma_port){ .dev = d, .port = (uint8_t)i };
+			*p = (struct rdma_port){ .dev = d, .port = (uint8_t)i,
+			    .load = load_of(d, i) };
 			stat_set(&p->stat.up, 1);
 		}
 		if (p != NULL && up)

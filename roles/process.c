@@ -44,6 +44,7 @@ struct process {
 	struct process_loop *loops[PROCESS_LOOPS_MAX];
 	unsigned	    loop_n;
 	struct stat_registry stats;
+	struct net_rdma_load rdma_load;
 	atomic_bool	    quitting;
 	int		    owned[PROCESS_OWNED_MAX];	/* locked files */
 	unsigned	    owned_n;
@@ -100,6 +101,7 @@ rdma_open(struct process_loop *l)
 	struct net_rdma_conf rdma = {
 		.devices = conf->rdma_devices, .stats = &l->process->stats,
 		.credits = (uint32_t)conf->rdma_credits,
+		.load = &l->process->rdma_load,
 		.spin_us = (uint32_t)conf->rdma_spin_us
 	};
 	bool first = l->process->loop_n == 0;

@@ -76,6 +76,7 @@ struct rig {
 	struct net_hub_conf hub_conf;
 	struct net_hub	 *chub, *shub;
 	struct net_transport *rdma[2];	/* of the client, of the server */
+	struct net_rdma_load *load;	/* of hubs to come; NULL: each has its own */
 	struct net_server *server;
 	struct net_server_conf conf;
 	struct net_addr	  addr;
@@ -117,7 +118,7 @@ rig_hub(struct rig *r, struct clock *clock, uint32_t node)
 		ck_assert_int_eq(net_tcp_open(&t, r->loop, &r->log, NULL), 0);
 	net_hub_add(hub, t);
 	if (r->kind >= RIG_RDMA) {
-		struct net_rdma_conf rdma = { .credits = 16,
+		struct net_rdma_conf rdma = { .credits = 16, .load = r->load,
 		    .own_receives = getenv("FSD_TEST_OWN_RECEIVES") != NULL };
 
 		ck_assert_int_eq(net_rdma_open(&t, r->loop, &r->log, &rdma), 0);

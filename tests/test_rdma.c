@@ -279,6 +279,66 @@ START_TEST(crowd_of_copies)
 }
 END_TEST
 
+/* ---- several devices ---- */
+
+#define LOOPS	4u
+
+static unsigned
+chans_on(const struct net_hub *hub, const char *name)
+{
+	const struct rdma *r = container_of(net_hub_rdma((struct net_hub *)hub),
+	    struct rdma, t);
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->ports_n; i++)
+		if (strcmp(r->ports[i].dev->name, name) == 0)
+			n += r->ports[i].chans_n;
+	return n;
+}
+
+/* Each loop of a client has one connection, to one loop of a server each. */
+START_TEST(loops_share_ports)
+{
+	struct net_rdma_load load = { .rows = { { 0 } } };
+	struct net_hub *ours[LOOPS], *theirs[LOOPS];
+	struct net_server *servers[LOOPS];
+	struct ask a[LOOPS];
+	unsigned on[2] = { 0, 0 };
+
+	memset(a, 0, sizeof(a));
+	verbs_plug(1, true);
+	rig_open(&rig, RIG_RDMA, 1);
+	held_n = served = done = 0;
+	rig.load = &load;
+	for (unsigned i = 0; i < LOOPS; i++) {
+		struct net_hub *shub = rig.shub, *chub = rig.chub;
+
+		rig.shub = theirs[i] = rig_hub(&rig, rig.sclock, 10 + i);
+		rig.chub = ours[i] = rig_hub(&rig, rig.cclock, 20 + i);
+		rig.addr.port = 0;
+		rig_serve(&rig, handler, NULL);
+		servers[i] = rig.server;
+		ck_assert_int_eq(small_echo(&a[i]), 0);
+		rig_until(&rig, &done, i + 1);
+		on[0] += chans_on(ours[i], "fake0") + chans_on(theirs[i], "fake0");
+		on[1] += chans_on(ours[i], "fake1") + chans_on(theirs[i], "fake1");
+		rig.shub = shub;
+		rig.chub = chub;
+	}
+	rig.server = NULL;
+	ck_assert_uint_eq(on[0], LOOPS);
+	ck_assert_uint_eq(on[1], LOOPS);
+	for (unsigned i = 0; i < LOOPS; i++) {
+		net_server_close(servers[i]);
+		net_hub_close(ours[i]);
+		net_hub_close(theirs[i]);
+	}
+	for (unsigned i = 0; i < NET_RDMA_LOADS; i++)
+		ck_assert_uint_eq(load.rows[i].used, 0);
+	end();
+}
+END_TEST
+
 /* ---- devices that come and go ---- */
 
 /* Look for devices now. */
@@ -684,6 +744,7 @@ main(void)
 	tcase_add_loop_test(t, little_memory, 0, 24);
 	tcase_add_loop_test(t, many_connections, 0, sizeof(crowds) / sizeof(crowds[0]));
 	tcase_add_loop_test(t, crowd_of_copies, 0, 2);
+	tcase_add_test(t, loops_share_ports);
 	tcase_add_test(t, comes_later);
 	tcase_add_test(t, goes_anywhere);
 	tcase_add_test(t, another_one);
