@@ -11,9 +11,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "conf/list.h"
 #include "conf/map.h"
@@ -105,6 +107,20 @@ file(struct arena *a, struct piece *p)
 	list_push_front(&a->pieces[top], &p->node);
 }
 
+/* Huge pages are promised also where a control group lets us have none: then touching them is a
+ * SIGBUS.  Populating is not. */
+static bool
+is_there(uint8_t *mem)
+{
+	uint8_t in[PAGES];		/* or fewer, where they are larger */
+	size_t n = ARENA_PIECE / (size_t)sysconf(_SC_PAGESIZE);
+	bool all = mincore(mem, ARENA_PIECE, in) == 0;
+
+	for (size_t i = 0; i < n && all; i++)
+		all = in[i] & 1;
+	return all;
+}
+
 /* Aligned to its size, so that blocks are aligned to theirs. */
 static uint8_t *
 map_piece(void)
@@ -123,7 +139,7 @@ map_piece(void)
 	if (mem + ARENA_PIECE < all + room)
 		munmap(mem + ARENA_PIECE, (size_t)(all + room - mem - ARENA_PIECE));
 	if (mmap(mem, ARENA_PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
-	    MAP_FIXED | MAP_HUGETLB, -1, 0) != MAP_FAILED)
+	    MAP_FIXED | MAP_HUGETLB | MAP_POPULATE, -1, 0) != MAP_FAILED && is_there(mem))
 		return mem;
 	if (mmap(mem, ARENA_PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
 	    MAP_FIXED, -1, 0) == MAP_FAILED) {

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "conf/arena.h"
 #include "conf/mem.h"
@@ -144,6 +146,39 @@ START_TEST(a_pool_over_an_arena)
 }
 END_TEST
 
+static unsigned promised;		/* huge pages that are not there when touched */
+
+/* In place of the library's. */
+void *
+mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
+{
+	if (promised > 0 && (flags & MAP_HUGETLB)) {
+		promised--;
+		fd = memfd_create("nothing", 0);
+		at = (void *)syscall(SYS_mmap, at, n, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+		close(fd);
+		return at;
+	}
+	return (void *)syscall(SYS_mmap, at, n, prot, flags, fd, off);
+}
+
+/* Where a container may have no huge pages the system promises them, and kills who uses them. */
+START_TEST(huge_pages_that_are_not_there)
+{
+	struct arena *a;
+	uint8_t *p;
+
+	pieces = refused = 0;
+	promised = 1;
+	ck_assert_int_eq(arena_open(&a, &owner, 0), 0);
+	ck_assert_ptr_nonnull(p = arena_get(a, ARENA_PIECE));
+	ck_assert_uint_eq(promised, 0);
+	memset(p, 1, ARENA_PIECE);
+	arena_put(a, p, ARENA_PIECE);
+	arena_close(a);
+}
+END_TEST
+
 /* What a dying disk may write to for ever is nobody else's, though devices forget it. */
 START_TEST(a_pool_with_bytes_left)
 {
@@ -182,6 +217,7 @@ main(void)
 	tcase_add_test(t, a_whole_piece_is_split_last);
 	tcase_add_test(t, a_pool_over_an_arena);
 	tcase_add_test(t, a_pool_with_bytes_left);
+	tcase_add_test(t, huge_pages_that_are_not_there);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
