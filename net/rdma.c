@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "conf/err.h"
@@ -144,14 +145,24 @@ net_rdma_traffic(const struct net_transport *t, struct net_rdma_port_stat *sum)
 			    ((const char *)&r->ports[i].stat + row->off);
 }
 
+/* Whoever mounts without being root forks, for fusermount(1): on kernels before 5.12 what we
+ * write after that would not be what devices see. Before any other word to them. */
+static void
+allow_forks(void)
+{
+	(void)ibv_fork_init();
+}
+
 int
 net_rdma_open(struct net_transport **out, struct loop *loop, const struct log *log,
     const struct net_rdma_conf *conf)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct rdma *r = calloc(1, sizeof(*r));
 
 	if (r == NULL)
 		return -ENOMEM;
+	pthread_once(&once, allow_forks);
 	r->t.ops = &rdma_ops;
 	r->loop = loop;
 	r->clock = loop_clock(loop);

@@ -19,9 +19,19 @@ ctx_of(struct ibv_context *c)
 
 /* ---- devices ---- */
 
+static bool forks_told;
+
+int
+ibv_fork_init(void)
+{
+	forks_told = true;
+	return 0;
+}
+
 struct ibv_device **
 ibv_get_device_list(int *n)
 {
+	assert(forks_told);		/* it must come before all else */
 	struct ibv_device **all = calloc(VERBS_DEVICES + 1, sizeof(*all));
 	int k = 0;
 
