@@ -32,7 +32,6 @@ static const char *const never[] = {
 	"has no space for what others have",
 	"false_versions",	/* nobody lies */
 	"crc_failures", "payload_errors",	/* the network does not turn bits */
-	"reads_dropped",	/* whoever takes a payload lets it end */
 	"revoked_early",	/* who serves pulls at once: nothing stands behind a payload */
 	"store_errors", "alone",	/* rare: within what is promised a good replica is left */
 	/* Replacing a replica that takes part has it leave first. */
