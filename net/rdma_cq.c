@@ -323,6 +323,7 @@ net_rdma_unwatch(struct rdma_dev *d)
 	loop_poll_stop(&d->cq_poll);
 	loop_poll_stop(&d->async_poll);
 	clock_timer_stop(d->r->clock, &d->again);
+	clock_timer_stop(d->r->clock, &d->look);
 }
 
 int

@@ -5,8 +5,11 @@
  *    hold a message that has not been handled, so a message never meets an empty queue.
  * 2. A receive cannot be taken back: when a peer has gone its receives serve the others,
  *    until enough have been used.
- * 3. A queue pair that breaks within a message may take the receive of that with it, untold;
- *    SPARE are there for these.
+ * 3. A queue pair that ends within a message may take the receive of that with it, untold;
+ *    SPARE are there for these, and one for each that has ended a moment ago.  Receives are
+ *    taken in the order in which they were posted: what has not come back by then, though later
+ *    ones have, is missed, and another is posted; should it come back all the same one too many
+ *    is there for a while.
  * 4. Completion queues never overflow: each has room for all that its queue pairs may send,
  *    the first also for all receives.  It grows while the device lets it, then there are
  *    further ones.
@@ -33,6 +36,8 @@
 #define SRQ_SIZE	65536u		/* or what the device can */
 #define SRQ_LEAST	1024u
 #define SPARE		64u		/* receives that nobody was promised */
+#define DOUBT_MAX	256u		/* receives for what has ended a moment ago */
+#define MISSED_NS	(20 * NS_PER_S)	/* longer than a device tries to end a message */
 #define SLAB_AGAIN_NS	(100 * NS_PER_MS)	/* when there was no memory for one */
 
 /* ---- slots ---- */
@@ -128,8 +133,9 @@ post_recv(struct rdma_dev *d, struct slot *s, struct rdma_chan *c)
 	}
 	s->chan = c;
 	s->at = at;
-	if (c != NULL)
-		list_push_back(&c->recvs, &s->node);
+	s->nth = d->nth;
+	d->nth += c == NULL;
+	list_push_back(c != NULL ? &c->recvs : &d->shared, &s->node);
 	d->recv[at] = s;
 	stat_set(&d->r->stat.posted, ++d->posted);
 	return 0;
@@ -140,7 +146,7 @@ net_rdma_post_recvs(struct rdma_dev *d)
 {
 	int rc = 0;
 
-	while (rc == 0 && d->srq != NULL && d->posted < d->promised) {
+	while (rc == 0 && d->srq != NULL && d->posted < d->promised + d->doubt) {
 		struct slot *s = net_rdma_slot(d);
 
 		if (s == NULL)
@@ -174,8 +180,14 @@ take_back(struct rdma_dev *d, struct slot *s)
 {
 	d->recv[s->at] = NULL;
 	d->recv_free[d->recv_n++] = s->at;
-	if (s->chan != NULL)
-		list_remove(&s->node);
+	list_remove(&s->node);
+	if (s->missed) {
+		s->missed = false;
+		d->missed_n--;
+		d->posted++;
+	} else if ((int32_t)(s->nth - d->came_nth) > 0) {
+		d->came_nth = s->nth;
+	}
 }
 
 struct slot *
@@ -199,7 +211,7 @@ net_rdma_repost(struct rdma_dev *d, struct slot *s)
 	int rc;
 
 	stat_set(&d->r->stat.posted, --d->posted);
-	if (d->dead || (d->srq != NULL ? d->posted >= d->promised :
+	if (d->dead || (d->srq != NULL ? d->posted >= d->promised + d->doubt :
 	    c == NULL || c->qp == NULL || c->failed != 0)) {
 		net_rdma_slot_free(d, s);
 		return;
@@ -213,6 +225,67 @@ net_rdma_repost(struct rdma_dev *d, struct slot *s)
 		net_rdma_fail(c, rc);
 	else
 		net_rdma_dev_dies(d);
+}
+
+/* Is there room for one more besides, should it not be missed? */
+static bool
+may_miss(const struct rdma_dev *d)
+{
+	uint64_t recvs = (uint64_t)d->missed_n + 1 +
+	    (d->posted > d->promised ? d->posted : d->promised);
+
+	return recvs <= d->srq_size &&
+	    (uint64_t)d->cqs[0].qps_n * WRS + recvs <= (uint32_t)d->cqs[0].cq->cqe;
+}
+
+static void look_for_missed(struct clock_timer *t);
+
+static void
+look_later(struct rdma_dev *d)
+{
+	d->look_nth = d->nth;
+	clock_timer_start(d->r->clock, &d->look, clock_now(d->r->clock) + MISSED_NS,
+	    look_for_missed);
+}
+
+static void
+look_for_missed(struct clock_timer *t)
+{
+	struct rdma_dev *d = container_of(t, struct rdma_dev, look);
+
+	while (!list_empty(&d->shared) && may_miss(d)) {
+		struct slot *s = list_entry(d->shared.next, struct slot, node);
+
+		if ((int32_t)(s->nth - d->look_nth) >= 0 ||
+		    (int32_t)(s->nth - d->came_nth) >= 0)
+			break;
+		list_remove(&s->node);
+		list_push_back(&d->missed, &s->node);
+		s->missed = true;
+		d->missed_n++;
+		stat_set(&d->r->stat.posted, --d->posted);
+	}
+	d->doubt = d->doubt_new;
+	d->doubt_new = 0;
+	/* What cannot be now can at the next one that is promised. */
+	(void)net_rdma_post_recvs(d);
+	if (d->doubt > 0)
+		look_later(d);
+}
+
+/* A queue pair is gone, and with it maybe a receive. */
+static void
+doubt(struct rdma_dev *d)
+{
+	if (d->srq == NULL || d->dead)
+		return;
+	if (d->doubt < DOUBT_MAX && may_miss(d)) {
+		d->doubt++;
+		d->doubt_new += d->look.pos != 0;
+		(void)net_rdma_post_recvs(d);
+	}
+	if (d->look.pos == 0)
+		look_later(d);
 }
 
 void
@@ -236,6 +309,7 @@ net_rdma_recvs_end(struct rdma_chan *c)
 		stat_set(&d->r->stat.posted, --d->posted);
 		net_rdma_slot_free(d, s);
 	}
+	doubt(d);
 }
 
 /* ---- room for queue pairs ---- */
@@ -336,9 +410,9 @@ net_rdma_reserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq **cq)
 	uint32_t recvs = d->promised + credits;
 	int rc;
 
-	if (d->dead || recvs > d->srq_size)
+	if (d->dead || recvs + d->missed_n > d->srq_size)
 		return -ENOSPC;
-	if ((rc = find_cq(d, recvs < d->posted ? d->posted : recvs, cq)) != 0)
+	if ((rc = find_cq(d, (recvs < d->posted ? d->posted : recvs) + d->missed_n, cq)) != 0)
 		return rc;
 	(*cq)->qps_n++;
 	d->promised += credits;
@@ -478,6 +552,8 @@ open_dev(struct rdma *r, struct ibv_device *dev)
 	list_init(&d->slabs);
 	list_init(&d->free);
 	list_init(&d->starved);
+	list_init(&d->shared);
+	list_init(&d->missed);
 	map_init(&d->chans);
 	snprintf(d->name, sizeof(d->name), "%s", ibv_get_device_name(dev));
 	errno = 0;

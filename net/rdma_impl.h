@@ -63,6 +63,8 @@ struct slot {
 	uint8_t	    *p;
 	uint32_t     len;		/* received */
 	uint32_t     at;		/* while posted: its place in recv */
+	uint32_t     nth;		/* to be posted to the shared queue */
+	bool	     missed;
 	struct rdma_chan *chan;		/* in whose own queue; NULL: a shared one */
 };
 
@@ -91,6 +93,14 @@ struct rdma_dev {
 	uint32_t	    slots_n;	/* of all slabs */
 	uint64_t	    slab_ns;	/* there was no room for one more; not before this */
 	struct list	    starved;	/* channels that want a slot */
+	struct list	    shared;	/* slots in the shared queue, the oldest first */
+	struct list	    missed;	/* ... that are thought to have been taken, untold */
+	uint32_t	    missed_n;
+	uint32_t	    nth, came_nth;	/* the next to be posted; the last that came */
+	uint32_t	    look_nth;	/* those before are looked at, */
+	struct clock_timer  look;	/* then */
+	uint32_t	    doubt;	/* queue pairs that may have taken one */
+	uint32_t	    doubt_new;	/* of these, since look was started */
 	struct slot	  **recv;		/* by wr_id of the SRQ */
 	uint32_t	   *recv_free, recv_n;
 	struct map	    chans;		/* qp_num -> struct rdma_chan */

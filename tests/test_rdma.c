@@ -510,6 +510,111 @@ START_TEST(breaks_anywhere)
 }
 END_TEST
 
+/* As if it was time. */
+static void
+look_now(struct rdma_dev *d)
+{
+	clock_timer_stop(rig.sclock, &d->look);
+	d->look_nth = d->nth;
+	d->doubt_new = 0;
+	d->look.fn(&d->look);
+}
+
+/* Queue pairs that break within a message take receives along.  Those are missed after a while,
+ * and others are there for the peers that were promised them. */
+START_TEST(breaks_within_messages)
+{
+	enum { N = 400 };		/* more than are spare, and than are doubted at once */
+	static uint64_t torn[N];
+	struct rdma_dev *d;
+
+	begin(RIG_ONE_SIDED);
+	check_alive();
+	d = rdma_of(1)->devs[0];
+	for (unsigned i = 0; i < N; i++) {
+		torn[i] = verbs_tear_qp(chan_of(1)->qp->qp_num);
+		rig_pass(&rig, 1);
+		(void)one(small_echo);
+		check_alive();
+		ck_assert_uint_ne(d->look.pos, 0);
+		ck_assert_uint_ge(verbs_srq_n(d->srq), d->promised);
+		if (i % 200 == 199)
+			look_now(d);
+	}
+	look_now(d);
+	ck_assert_uint_eq(d->chans.n, 1);
+	ck_assert_uint_eq(d->missed_n, N);
+	ck_assert_uint_eq(d->doubt, 0);
+	ck_assert_uint_eq(d->look.pos, 0);
+	check_all_goes();
+	for (unsigned i = 0; i < 400; i++)	/* those that are too many are used up */
+		ck_assert_int_eq(one(small_echo), 0);
+	ck_assert_uint_eq(verbs_srq_n(d->srq), d->promised);
+	/* Some come back all the same, and are no more than before when others were used. */
+	for (unsigned i = 0; i < N; i += 2)
+		verbs_tell(d->cqs[0].cq, torn[i]);
+	for (unsigned i = 0; i < 400; i++)
+		ck_assert_int_eq(one(small_echo), 0);
+	ck_assert_uint_eq(d->missed_n, N / 2);
+	ck_assert_uint_eq(d->posted, d->promised);
+	ck_assert_uint_eq(verbs_srq_n(d->srq), d->promised);
+	/* Nobody else is missed. */
+	look_now(d);
+	ck_assert_uint_eq(d->missed_n, N / 2);
+	end();
+}
+END_TEST
+
+/* ---- last words ---- */
+
+/* Who answers and closes at once has said so. */
+START_TEST(last_words_arrive)
+{
+	struct msg_last_rep rep = { .len = 1 };
+	struct ask a = { .rc = 0 };
+
+	for (unsigned i = 0; i < 20; i++) {
+		begin(RIG_ONE_SIDED);
+		check_alive();
+		ck_assert_int_eq(start_hold(&a, 9000), 0);
+		rig_until(&rig, &held_n, 1);
+		net_reply(held[0], 0, &rep, NULL, 0, NULL, NULL);
+		turns(i % 3);
+		net_server_close(rig.server);
+		rig.server = NULL;
+		rig_until(&rig, &done, 2);
+		ck_assert_int_eq(a.rc, 0);
+		end();
+	}
+}
+END_TEST
+
+/* ---- what is told ---- */
+
+/* Of small messages nearly none is told of, and none has a slot; of a payload only the last. */
+START_TEST(few_completions)
+{
+	uint64_t told, moved;
+
+	begin(RIG_ONE_SIDED);
+	check_alive();
+	told = verbs.told;
+	moved = verbs.sends;
+	verbs.inlined = 0;
+	for (unsigned i = 0; i < 200; i++)
+		ck_assert_int_eq(one(small_echo), 0);
+	moved = verbs.sends - moved;
+	ck_assert_uint_ge(moved, 400);
+	ck_assert_uint_eq(verbs.inlined, moved);
+	ck_assert_uint_le(verbs.told - told, moved / SIGNAL_EACH + 1);
+	told = verbs.told;
+	ck_assert_int_eq(one(some_write), 0);
+	ck_assert_int_eq(one(some_read), 0);
+	ck_assert_uint_le(verbs.told - told, 6);
+	end();
+}
+END_TEST
+
 /* ---- what a peer must not say ---- */
 
 static uint8_t word[SLOT];
@@ -750,6 +855,9 @@ main(void)
 	tcase_add_test(t, another_one);
 	tcase_add_test(t, port_down);
 	tcase_add_loop_test(t, breaks_anywhere, 0, sizeof(ends) / sizeof(ends[0]));
+	tcase_add_test(t, breaks_within_messages);
+	tcase_add_test(t, last_words_arrive);
+	tcase_add_test(t, few_completions);
 	tcase_add_loop_test(t, bad_words, 0, 2 * sizeof(bads) / sizeof(bads[0]));
 	tcase_add_test(t, good_words);
 	return suite_run("rdma", t);

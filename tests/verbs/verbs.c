@@ -248,6 +248,8 @@ step(struct qp *q)
 	if (rc == 0)
 		return;
 	verbs.sends += w->wr.opcode == IBV_WR_SEND;
+	verbs.inlined += w->wr.opcode == IBV_WR_SEND && (w->wr.send_flags & IBV_SEND_INLINE);
+	verbs.told += (w->wr.send_flags & IBV_SEND_SIGNALED) != 0;
 	verbs.reads += w->wr.opcode == IBV_WR_RDMA_READ;
 	verbs.writes += w->wr.opcode == IBV_WR_RDMA_WRITE;
 	if (w->wr.send_flags & IBV_SEND_SIGNALED)
@@ -389,6 +391,35 @@ verbs_break_qp(uint32_t n, enum ibv_wc_status status)
 		    .event_type = IBV_EVENT_QP_FATAL, .element.qp = &q->q };
 		add(c->c.async_fd, 1);
 	}
+}
+
+uint64_t
+verbs_tear_qp(uint32_t n)
+{
+	struct qp *q = find_qp(n);
+	struct recvs *r;
+	uint64_t id;
+
+	assert(q != NULL && q->q.srq != NULL);
+	r = &((struct srq *)q->q.srq)->recvs;
+	assert(r->n > 0);
+	id = r->wr[r->at % r->cap].wr_id;
+	r->at++;
+	r->n--;
+	verbs_break_qp(n, IBV_WC_SUCCESS);
+	return id;
+}
+
+void
+verbs_tell(struct ibv_cq *cq, uint64_t wr_id)
+{
+	complete(cq, &(struct ibv_wc){ .wr_id = wr_id, .status = IBV_WC_WR_FLUSH_ERR });
+}
+
+unsigned
+verbs_srq_n(const struct ibv_srq *srq)
+{
+	return ((const struct srq *)srq)->recvs.n;
 }
 
 void

@@ -29,6 +29,8 @@ struct verbs {
 	bool	 still;			/* nothing is done at all */
 	/* counted since then */
 	uint64_t sends, reads, writes, errors;
+	uint64_t inlined;		/* of the sends */
+	uint64_t told;			/* completions of what was sent, READ and written */
 	unsigned qps, mrs, cqs;		/* that there are */
 };
 
@@ -41,6 +43,13 @@ void	verbs_plug(unsigned i, bool there);
 /* The queue pair numbered @n breaks with @status at its next work request, or at once when
  * @status is a success: then an event says so. */
 void	verbs_break_qp(uint32_t n, enum ibv_wc_status status);
+/* It breaks within a message: the receive that this has taken is told of by nobody, but see
+ * verbs_tell().  Its number. */
+uint64_t verbs_tear_qp(uint32_t n);
+/* That receive has failed, says @cq after all. */
+void	verbs_tell(struct ibv_cq *cq, uint64_t wr_id);
+/* Receives that are in @srq. */
+unsigned verbs_srq_n(const struct ibv_srq *srq);
 /* All owners of device @i hear of @type. */
 void	verbs_event(unsigned i, enum ibv_event_type type);
 /* @p, @n bytes, comes as a message to the queue pair numbered @qpn. */
