@@ -179,6 +179,51 @@ START_TEST(abandon_anywhere)
 }
 END_TEST
 
+/* A payload that is wanted back while the server takes it: that one gets all of it, or hears that
+ * it did not; never what the memory is used for afterwards. */
+static void
+pull_at_once(struct net_req *req)
+{
+	struct iovec to = { shelf, BIG };
+
+	kept_n++;
+	net_pull_start(req, &to, 1, pulled_late);
+}
+
+START_TEST(whole_or_lost)
+{
+	static uint8_t was[BIG];
+	unsigned lost = 0;
+
+	fill(was, BIG, 3);
+	for (unsigned steps = 0; steps < 60; steps++) {
+		struct ask a = { .rc = 0 };
+		struct iovec from = { src, BIG };
+
+		open_served(_i);
+		on_fetch = pull_at_once;
+		kept_n = 0;
+		check_alive();
+		ck_assert_int_eq(start_fetch(&a, &from, 1, NULL, 0, 9000), 0);
+		rig_until(&rig, &kept_n, 1);
+		for (unsigned i = 0; i < steps && net_call_active(&a.call); i++)
+			rig_step(&rig, false);
+		if (net_call_active(&a.call))
+			end_early(&a, true);
+		memset(src, 0x5a, BIG);
+		rig_until(&rig, &pulled, 1);
+		if (pull_rc == 0)
+			ck_assert_int_eq(memcmp(shelf, was, BIG), 0);
+		lost += pull_rc != 0;
+		check_alive();
+		fill(src, BIG, 3);
+		close_rig();
+	}
+	if (_i == RIG_SIM_ONE_SIDED)
+		ck_assert_uint_gt(lost, 0);
+}
+END_TEST
+
 /* ---- many at once ---- */
 
 #define SLOTS	12u
@@ -566,6 +611,7 @@ main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, no_answer_yet, rig_first(), rig_kinds());
 	tcase_add_loop_test(t, abandon_anywhere, rig_first(), rig_kinds());
+	tcase_add_loop_test(t, whole_or_lost, rig_first(), rig_kinds());
 	tcase_add_loop_test(t, abandon_many, rig_first(), rig_kinds());
 	tcase_add_loop_test(t, held_behind_a_payload, rig_first(), rig_kinds());
 	tcase_add_checked_fixture(one, setup, teardown);
