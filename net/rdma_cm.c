@@ -129,7 +129,7 @@ prepare(struct net_rdma_setup *s, struct rdma_port *port, const struct rdma_at *
     unsigned key)
 {
 	struct ibv_qp_attr a = { .qp_state = IBV_QPS_INIT, .port_num = port->port,
-	    .pkey_index = (uint16_t)key,
+	    .pkey_index = key < port->keys_n ? port->key_at[key] : 0,
 	    .qp_access_flags = s->client || port->dev->iwarp ?
 	    IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ : 0 };
 	int rc = new_chan(s->r, port, &s->c);

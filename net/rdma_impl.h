@@ -127,7 +127,8 @@ struct rdma_port {
 	struct rdma_dev *dev;
 	uint8_t		 port, link, mtu;	/* link: LINK_* */
 	uint16_t	 lid;
-	uint16_t	 keys[PKEYS_MAX];	/* of partitions; 0: none here */
+	uint16_t	 keys[PKEYS_MAX];	/* of partitions */
+	uint16_t	 key_at[PKEYS_MAX];	/* their places in the table of the port */
 	unsigned	 keys_n;
 	struct rdma_at addrs[PORT_ADDRS];	/* the best first */
 	unsigned	 addrs_n;

@@ -85,19 +85,18 @@ read_gids(struct rdma_port *p)
 
 /* ---- partitions ---- */
 
+/* The first that there are, wherever the subnet manager has put them. */
 static void
 read_keys(struct rdma_port *p, int n)
 {
 	p->keys_n = 0;
-	if (p->link != LINK_IB)
-		return;
-	for (int i = 0; i < n && i < (int)PKEYS_MAX; i++) {
+	for (int i = 0; p->link == LINK_IB && i < n && p->keys_n < PKEYS_MAX; i++) {
 		__be16 key;
 
-		p->keys[i] = 0;		/* its place matters */
-		if (ibv_query_pkey(p->dev->ctx, p->port, i, &key) == 0)
-			p->keys[i] = ntohs(key);
-		p->keys_n = (unsigned)i + 1;
+		if (ibv_query_pkey(p->dev->ctx, p->port, i, &key) != 0 || key == 0)
+			continue;
+		p->keys[p->keys_n] = ntohs(key);
+		p->key_at[p->keys_n++] = (uint16_t)i;
 	}
 }
 
@@ -237,6 +236,7 @@ update(struct rdma_port *p, const struct rdma_port *now)
 	p->lid = now->lid;
 	p->keys_n = now->keys_n;
 	memcpy(p->keys, now->keys, sizeof(p->keys));
+	memcpy(p->key_at, now->key_at, sizeof(p->key_at));
 	if (now->link != LINK_IWARP) {
 		p->addrs_n = now->addrs_n;
 		memcpy(p->addrs, now->addrs, sizeof(p->addrs));

@@ -33,6 +33,9 @@
 enum rig_kind { RIG_SIM, RIG_SIM_ONE_SIDED, RIG_LOCAL, RIG_TCP, RIG_RDMA, RIG_ONE_SIDED,
 	RIG_KINDS };
 
+/* What rdma.devices says to the client, to the server. */
+static const char *rig_devices[2];
+
 static const char *const rig_names[] = { "sim", "sim one-sided", "local", "tcp", "rdma",
 	"one-sided" };
 
@@ -119,6 +122,7 @@ rig_hub(struct rig *r, struct clock *clock, uint32_t node)
 	net_hub_add(hub, t);
 	if (r->kind >= RIG_RDMA) {
 		struct net_rdma_conf rdma = { .credits = 16, .load = r->load,
+		    .devices = node <= 2 ? rig_devices[node - 1] : NULL,
 		    .own_receives = getenv("FSD_TEST_OWN_RECEIVES") != NULL };
 
 		ck_assert_int_eq(net_rdma_open(&t, r->loop, &r->log, &rdma), 0);

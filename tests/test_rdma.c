@@ -2,6 +2,8 @@
 /* test_rdma.c - what devices do to us: they are small, fill up, break, go and come.  Over those
  * of tests/verbs, which are not there; those that are: tests/vm. */
 #define SOME	300000u
+#include <arpa/inet.h>
+
 #include "tests/call_rig.h"
 
 #include "net/rdma_impl.h"
@@ -159,6 +161,135 @@ START_TEST(little_memory)
 	know(rig.chub, dst, &known[1]);
 	know(rig.shub, shelf, &known[2]);
 	check_all_comes_through();
+	end();
+}
+END_TEST
+
+/* ---- ways from port to port ---- */
+
+struct at {
+	bool	 ib;
+	uint16_t lid, keys[2];
+	unsigned key_at;		/* place of the first of them */
+	const char *gids[2];
+	enum ibv_mtu mtu;
+};
+
+static const struct way {
+	const char *what;
+	struct at ours, theirs;		/* the client's, the server's */
+	const char *why;		/* over TCP; NULL: over RDMA, and */
+	bool global;			/* with a GID in packets */
+	unsigned gid;			/* from this one of the client's */
+	enum ibv_mtu mtu;
+	unsigned key;			/* by the key at this place of the client's table */
+} all_ways[] = {
+	{ "InfiniBand by LID", { true, 7, { 0xffff }, 0, { "fe80::7" }, 5 },
+	    { true, 9, { 0xffff }, 0, { "fe80::9" }, 4 }, NULL, false, 0, 4, 0 },
+	{ "through a router", { true, 7, { 0xffff }, 0, { "fe80::7" }, 4 },
+	    { true, 9, { 0xffff }, 0, { "fec0:0:0:1::9" }, 4 }, NULL, true, 0, 4, 0 },
+	{ "a port without a LID", { true, 0, { 0xffff }, 0, { "fe80::7" }, 1 },
+	    { true, 0, { 0xffff }, 0, { "fe80::9" }, 5 }, NULL, true, 0, 1, 0 },
+	{ "the partition in common", { true, 7, { 0x7fff, 0x8005 }, 0, { "fe80::7" }, 5 },
+	    { true, 9, { 0x8006, 0x0005 }, 0, { "fe80::9" }, 5 }, NULL, false, 0, 5, 1 },
+	{ "far back in the table", { true, 7, { 0x8005 }, 40, { "fe80::7" }, 5 },
+	    { true, 9, { 0x8005 }, 3, { "fe80::9" }, 5 }, NULL, false, 0, 5, 40 },
+	{ "other partitions", { true, 7, { 0x8001 }, 0, { "fe80::7" }, 5 },
+	    { true, 9, { 0x8002 }, 0, { "fe80::9" }, 5 },
+	    "no partition in common", false, 0, 0, 0 },
+	{ "two limited members", { true, 7, { 0x7fff }, 0, { "fe80::7" }, 5 },
+	    { true, 9, { 0x7fff }, 0, { "fe80::9" }, 5 },
+	    "no partition in common", false, 0, 0, 0 },
+	{ "RoCE by IPv4", { false, 0, { 0 }, 0, { "fd00::1", "10.0.0.1" }, 3 },
+	    { false, 0, { 0 }, 0, { "fd00::2", "10.0.0.2" }, 5 }, NULL, true, 1, 3, 0 },
+	{ "RoCE by IPv6", { false, 0, { 0 }, 0, { "fd00::1", "10.0.0.1" }, 5 },
+	    { false, 0, { 0 }, 0, { "fd00::2" }, 5 }, NULL, true, 0, 5, 0 },
+	{ "RoCE without any address", { false, 0, { 0 }, 0, { "fe80::1" }, 5 },
+	    { false, 0, { 0 }, 0, { "fe80::2" }, 5 }, NULL, true, 0, 5, 0 },
+	{ "other kinds of address", { false, 0, { 0 }, 0, { "fd00::1" }, 5 },
+	    { false, 0, { 0 }, 0, { "10.0.0.2" }, 5 },
+	    "no two addresses of the same kind", false, 0, 0, 0 },
+	{ "another link layer", { true, 7, { 0xffff }, 0, { "fe80::7" }, 5 },
+	    { false, 0, { 0 }, 0, { "fe80::2" }, 5 },
+	    "no two ports with the same link layer", false, 0, 0, 0 },
+};
+
+static void
+parse_gid(const char *text, uint8_t gid[16])
+{
+	memset(gid, 0, 16);
+	if (text != NULL && inet_pton(AF_INET6, text, gid) != 1) {
+		gid[10] = gid[11] = 0xff;
+		ck_assert_int_eq(inet_pton(AF_INET, text, gid + 12), 1);
+	}
+}
+
+static void
+set_device(unsigned i, const struct at *a)
+{
+	verbs_plug(i, true);
+	verbs.dev[i].ib = a->ib;
+	verbs.dev[i].lid = a->lid;
+	verbs.dev[i].mtu = a->mtu;
+	for (unsigned k = 0; k < 2; k++) {
+		verbs.dev[i].keys[a->key_at + k] = a->keys[k];
+		parse_gid(a->gids[k], verbs.dev[i].gids[k]);
+	}
+}
+
+static bool
+is_one_of(const struct at *a, const uint8_t gid[16])
+{
+	uint8_t its[16];
+
+	for (unsigned k = 0; k < 2; k++) {
+		parse_gid(a->gids[k], its);
+		if (memcmp(its, gid, 16) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_way(const struct way *w)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const struct at *to = i == 0 ? &w->theirs : &w->ours;
+		const struct ibv_qp_attr *a = &verbs.way[i];
+
+		ck_assert_msg(a->path_mtu == w->mtu, "%s: mtu %d", w->what, a->path_mtu);
+		ck_assert_msg((a->ah_attr.is_global != 0) == w->global, "%s", w->what);
+		ck_assert_msg(a->ah_attr.dlid == to->lid, "%s", w->what);
+		ck_assert_msg(!w->global || is_one_of(to, a->ah_attr.grh.dgid.raw),
+		    "%s: to another GID", w->what);
+	}
+	ck_assert_msg(verbs.way[0].pkey_index == w->key, "%s: key %u", w->what,
+	    verbs.way[0].pkey_index);
+	ck_assert_msg(!w->global || verbs.way[0].ah_attr.grh.sgid_index == w->gid,
+	    "%s: from another GID", w->what);
+}
+
+START_TEST(ways)
+{
+	const struct way *w = &all_ways[_i];
+	const char *at;
+
+	rig_devices[0] = "fake0";
+	rig_devices[1] = "fake1";
+	set_device(0, &w->ours);
+	set_device(1, &w->theirs);
+	begin(RIG_ONE_SIDED);
+	check_all_goes();
+	rig_devices[0] = rig_devices[1] = NULL;
+	ck_assert_msg((verbs.reads > 0) == (w->why == NULL), "%s\n%s", w->what, rig.logged);
+	if (w->why == NULL) {
+		check_way(w);
+	} else {
+		at = strstr(rig.logged, "no RDMA with a client, over TCP");
+		ck_assert_msg(at != NULL && strstr(at, w->why) != NULL, "%s", rig.logged);
+		at = strstr(rig.logged, "peer has no RDMA for us, over TCP");
+		ck_assert_msg(at != NULL && strstr(at, w->why) != NULL, "%s", rig.logged);
+	}
 	end();
 }
 END_TEST
@@ -847,6 +978,7 @@ main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, any_device, 0, sizeof(kinds) / sizeof(kinds[0]));
 	tcase_add_loop_test(t, little_memory, 0, 24);
+	tcase_add_loop_test(t, ways, 0, sizeof(all_ways) / sizeof(all_ways[0]));
 	tcase_add_loop_test(t, many_connections, 0, sizeof(crowds) / sizeof(crowds[0]));
 	tcase_add_loop_test(t, crowd_of_copies, 0, 2);
 	tcase_add_test(t, loops_share_ports);

@@ -3,6 +3,7 @@
  * was made of it. */
 #include "tests/verbs/impl.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +16,14 @@ static struct ctx *
 ctx_of(struct ibv_context *c)
 {
 	return (struct ctx *)c;
+}
+
+#define KEYS	(sizeof(verbs.dev[0].keys) / sizeof(verbs.dev[0].keys[0]))
+
+static unsigned
+number_of(const struct ibv_context *c)
+{
+	return (unsigned)(c->device - verbs_devices);
 }
 
 /* ---- devices ---- */
@@ -99,12 +108,15 @@ int
 ibv_query_port(struct ibv_context *c, uint8_t port, struct _compat_ibv_port_attr *out)
 {
 	struct ibv_port_attr *a = (void *)out;
+	unsigned i = number_of(c);
 
 	(void)port;
-	a->state = verbs.dev[c->device - verbs_devices].down ? IBV_PORT_DOWN : IBV_PORT_ACTIVE;
-	a->link_layer = IBV_LINK_LAYER_ETHERNET;
-	a->active_mtu = IBV_MTU_4096;
-	a->gid_tbl_len = 1;
+	a->state = verbs.dev[i].down ? IBV_PORT_DOWN : IBV_PORT_ACTIVE;
+	a->link_layer = verbs.dev[i].ib ? IBV_LINK_LAYER_INFINIBAND : IBV_LINK_LAYER_ETHERNET;
+	a->active_mtu = verbs.dev[i].mtu;
+	a->lid = verbs.dev[i].lid;
+	a->gid_tbl_len = 2;
+	a->pkey_tbl_len = KEYS;
 	return 0;
 }
 
@@ -112,21 +124,30 @@ ssize_t
 _ibv_query_gid_table(struct ibv_context *c, struct ibv_gid_entry *out, size_t most,
     uint32_t flags, size_t size)
 {
-	uint8_t gid[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1 };
+	static const uint8_t none[16];
+	unsigned i = number_of(c);
+	ssize_t n = 0;
 
 	(void)flags;
-	assert(most > 0 && size == sizeof(*out));
-	gid[15] = (uint8_t)(1 + (c->device - verbs_devices));
-	*out = (struct ibv_gid_entry){ .port_num = 1, .gid_type = IBV_GID_TYPE_ROCE_V2 };
-	memcpy(out->gid.raw, gid, sizeof(gid));
-	return 1;
+	assert(most >= 2 && size == sizeof(*out));
+	for (unsigned k = 0; k < 2; k++) {
+		if (memcmp(verbs.dev[i].gids[k], none, sizeof(none)) == 0)
+			continue;
+		out[n] = (struct ibv_gid_entry){ .port_num = 1, .gid_index = k,
+		    .gid_type = verbs.dev[i].ib ? IBV_GID_TYPE_IB : IBV_GID_TYPE_ROCE_V2 };
+		memcpy(out[n++].gid.raw, verbs.dev[i].gids[k], 16);
+	}
+	return n;
 }
 
 int
 ibv_query_pkey(struct ibv_context *c, uint8_t port, int i, __be16 *out)
 {
-	(void)c, (void)port, (void)i, (void)out;
-	return -1;
+	(void)port;
+	if (i < 0 || i >= (int)KEYS)
+		return -1;
+	*out = htons(verbs.dev[number_of(c)].keys[i]);
+	return 0;
 }
 
 int
@@ -395,7 +416,14 @@ int
 ibv_modify_qp(struct ibv_qp *x, struct ibv_qp_attr *a, int mask)
 {
 	struct qp *q = (struct qp *)x;
+	struct ibv_qp_attr *way = &verbs.way[number_of(x->context)];
 
+	if (mask & IBV_QP_PKEY_INDEX)
+		way->pkey_index = a->pkey_index;
+	if (mask & IBV_QP_AV)
+		way->ah_attr = a->ah_attr;
+	if (mask & IBV_QP_PATH_MTU)
+		way->path_mtu = a->path_mtu;
 	if (mask & IBV_QP_DEST_QPN)
 		q->dest = a->dest_qp_num;
 	if (mask & IBV_QP_ACCESS_FLAGS)

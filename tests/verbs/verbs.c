@@ -55,6 +55,7 @@ verbs_plug(unsigned i, bool there)
 void
 verbs_reset(void)
 {
+	static const uint8_t loopback[16] = { [10] = 0xff, 0xff, 127 };
 	const char *s = getenv("SEED");
 
 	assert(verbs.qps == 0 && verbs.mrs == 0 && verbs.cqs == 0);
@@ -71,6 +72,9 @@ verbs_reset(void)
 	for (unsigned i = 0; i < VERBS_DEVICES; i++) {
 		snprintf(verbs_devices[i].name, sizeof(verbs_devices[i].name), "fake%u", i);
 		verbs_plug(i, i == 0);
+		verbs.dev[i].mtu = IBV_MTU_4096;
+		memcpy(verbs.dev[i].gids[0], loopback, sizeof(loopback));
+		verbs.dev[i].gids[0][15] = (uint8_t)(1 + i);
 	}
 }
 

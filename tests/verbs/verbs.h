@@ -21,6 +21,10 @@ struct verbs {
 	struct {
 		bool gone;		/* see verbs_plug() */
 		bool down;		/* its port */
+		bool ib;		/* InfiniBand; else RoCE */
+		enum ibv_mtu mtu;
+		uint16_t lid, keys[64];	/* partitions; 0: none at that place */
+		uint8_t gids[2][16];	/* all zero: none */
 	} dev[VERBS_DEVICES];
 	bool	 no_srq, no_resize;
 	int	 max_cqe, max_cq;
@@ -32,6 +36,7 @@ struct verbs {
 	uint64_t inlined;		/* of the sends */
 	uint64_t told;			/* completions of what was sent, READ and written */
 	unsigned qps, mrs, cqs;		/* that there are */
+	struct ibv_qp_attr way[VERBS_DEVICES];	/* of the last queue pair that was connected */
 };
 
 extern struct verbs verbs;
