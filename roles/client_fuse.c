@@ -13,6 +13,7 @@
 #define FREE_MAX	256u
 #define BACKGROUND	256u		/* read-ahead and direct requests in flight */
 #define GROUPS_NS	NS_PER_S
+#define ROOM_NS		(10 * NS_PER_MS)	/* when there was no memory for a request */
 
 /* ---- requests ---- */
 
@@ -255,6 +256,7 @@ shut(struct client_fuse *f)
 		return;
 	f->stopped = true;
 	loop_poll_stop(&f->poll);
+	clock_timer_stop(f->clock, &f->again);
 	clock_undefer(f->clock, &f->ended);
 	fuse_session_unmount(f->se);
 }
@@ -280,6 +282,27 @@ make_room(struct client_fuse *f)
 	return rc;
 }
 
+static void readable(struct loop_poll *p, int events);
+
+static void
+receive_again(struct clock_timer *t)
+{
+	struct client_fuse *f = container_of(t, struct client_fuse, again);
+	int rc = loop_poll_start(&f->poll, f->loop, fuse_session_fd(f->se), LOOP_READ,
+	    readable);
+
+	if (rc != 0)
+		clock_timer_start(f->clock, t, clock_now(f->clock) + ROOM_NS, receive_again);
+}
+
+/* There is no memory for a request: requests wait, the mount stays. */
+static void
+receive_later(struct client_fuse *f)
+{
+	loop_poll_stop(&f->poll);
+	clock_timer_start(f->clock, &f->again, clock_now(f->clock) + ROOM_NS, receive_again);
+}
+
 static void
 readable(struct loop_poll *p, int events)
 {
@@ -287,8 +310,10 @@ readable(struct loop_poll *p, int events)
 	int rc = events < 0 ? events : 0;
 
 	for (unsigned n = 0; n < RECEIVE_MAX && rc >= 0; n++) {
-		if (f->room.p == NULL && (rc = make_room(f)) != 0)
+		if (f->room.p == NULL && make_room(f) != 0) {
+			receive_later(f);
 			break;
+		}
 		rc = fuse_session_receive_buf(f->se, &f->buf);
 		if (rc == -EINTR)
 			rc = 0;

@@ -31,6 +31,7 @@ struct client_fuse {
 	struct clock	    *clock;
 	struct fuse_session *se;
 	struct loop_poll     poll;
+	struct clock_timer   again;	/* no memory for a request: later */
 	struct fuse_buf	     buf;	/* the request being received, */
 	struct mem_buf	     room;	/* into this: devices may send from there */
 	bool		     taken;	/* which was kept by the request */
