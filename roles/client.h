@@ -50,6 +50,7 @@ const struct conf *client_conf(const struct client *c);
 	X(counter, hedges,        "reads that were late and asked of another replica too") \
 	X(counter, hedge_wins,    "of those, reads that the other one answered first") \
 	X(counter, crc_failures,  "pieces of chunks that failed their checksum") \
+	X(counter, copied_bytes,  "data copied from one buffer to another: gathered, small, laid over") \
 	X(counter, fuse_requests, "requests of the kernel")                      \
 	X(gauge,   dirty_bytes,   "buffers of data that is not stored yet")      \
 	X(hist,    call_ns,       "time of a metadata call, retries included")   \

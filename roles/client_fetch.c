@@ -251,8 +251,10 @@ client_fetch_take(struct client_rcall *r)
 			client_fetch_failed(f, p, r->bit, r->got[k].rc);
 			continue;
 		}
-		if (r->buf.p != NULL)
+		if (r->buf.p != NULL) {
 			memcpy(p->dst, r->iov[k].iov_base, len);
+			stat_add(&f->c->stat.copied_bytes, len);
+		}
 		/* A hole, or a chunk that ends early: the file goes on, with zeros. */
 		f->missing |= len < p->len;
 		memset(p->dst + len, 0, p->len - len);

@@ -189,6 +189,7 @@ op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
 			return;
 		}
 		data = memcpy(r->mem.p, data, size);
+		stat_add(&client_stats(f->c)->copied_bytes, size);
 	}
 	client_write(file_of(fi), &r->io, write_done, (uint64_t)off, data, size,
 	    direct);

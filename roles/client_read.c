@@ -147,9 +147,10 @@ lay_over(struct client_read_req *r)
 		uint64_t end = e->pos + e->len < r->off + r->len ?
 		    e->pos + e->len : r->off + r->len;
 
-		if (from < end)
-			memcpy(r->buf.p + (from - r->off),
-			    e->data + (from - e->pos), end - from);
+		if (from >= end)
+			continue;
+		memcpy(r->buf.p + (from - r->off), e->data + (from - e->pos), end - from);
+		stat_add(&r->c->stat.copied_bytes, end - from);
 	}
 }
 

@@ -560,6 +560,7 @@ ext_grow(struct client_ext *e, uint32_t need, uint32_t room)
 	    (rc = client_mem_get(c, need, true, &b)) != 0)
 		return rc;
 	memcpy(b.p, e->data, e->len);
+	stat_add(&c->stat.copied_bytes, e->len);
 	c->ext_bytes += b.size - e->buf.size;
 	stat_set(&c->stat.dirty_bytes, c->ext_bytes);
 	if (e->state == EXT_DIRTY)
@@ -622,6 +623,7 @@ put_piece(struct client_inode *i, const struct client_piece *p,
 		if ((rc = ext_grow(e, end, room_at(i, e->off))) != 0)
 			return rc;
 		memcpy(e->buf.p + at, data, p->len);
+		stat_add(&c->stat.copied_bytes, p->len);
 		if (end > e->len)
 			e->len = end;
 	} else {
@@ -640,6 +642,7 @@ put_piece(struct client_inode *i, const struct client_piece *p,
 		e->buf = b;
 		e->data = b.p;
 		memcpy(b.p, data, p->len);
+		stat_add(&c->stat.copied_bytes, p->len);
 		c->ext_bytes += b.size;
 		stat_set(&c->stat.dirty_bytes, c->ext_bytes);
 		c->dirty_bytes += b.size;

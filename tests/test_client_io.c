@@ -113,6 +113,21 @@ START_TEST(direct_writes_are_stored_when_they_return)
 }
 END_TEST
 
+/* What is written directly, and read, lies where it is sent from, or has come to. */
+START_TEST(copies_are_counted)
+{
+	struct client_file *f = make("a");
+
+	ck_assert_int_eq(put(f, 0, pattern, 200000, true), 0);
+	expect(f, 0, 200000, pattern, 200000);
+	ck_assert_uint_eq(c->stat.copied_bytes, 0);
+	ck_assert_int_eq(put(f, 0, pattern, 1000, false), 0);
+	ck_assert_uint_eq(c->stat.copied_bytes, 1000);
+	expect(f, 500, 1000, pattern + 500, 1000);
+	ck_assert_uint_eq(c->stat.copied_bytes, 1500);
+}
+END_TEST
+
 START_TEST(memory_holds_writers_up)
 {
 	struct client_file *f = make("a");
@@ -394,6 +409,7 @@ main(void)
 	tcase_add_test(tc, overlapping_writes_keep_their_order);
 	tcase_add_test(tc, one_write_a_chunk);
 	tcase_add_test(tc, direct_writes_are_stored_when_they_return);
+	tcase_add_test(tc, copies_are_counted);
 	tcase_add_test(tc, memory_holds_writers_up);
 	tcase_add_test(tc, reads_wait_for_memory);
 	tcase_add_test(tc, a_failed_write_is_told_once_to_each);
