@@ -237,6 +237,7 @@ update(struct rdma_port *p, const struct rdma_port *now)
 	p->keys_n = now->keys_n;
 	memcpy(p->keys, now->keys, sizeof(p->keys));
 	memcpy(p->key_at, now->key_at, sizeof(p->key_at));
+	stat_set(&p->stat.mtu, 128u << p->mtu);
 	if (now->link != LINK_IWARP) {
 		p->addrs_n = now->addrs_n;
 		memcpy(p->addrs, now->addrs, sizeof(p->addrs));
@@ -275,6 +276,23 @@ net_rdma_ports_read(struct rdma_dev *d)
 		else if (p->dev == d && p->stat_set.registry == NULL)
 			tell_port(r, p);
 	}
+}
+
+/* Has a port changed without a word?  Nobody tells of the MTU of the network below. */
+static bool
+has_changed(struct rdma_dev *d)
+{
+	for (unsigned i = 1; i <= d->attr.phys_port_cnt; i++) {
+		const struct rdma_port *p = row_of(d, i);
+		struct ibv_port_attr a;
+		bool up = ibv_query_port(d->ctx, (uint8_t)i, &a) == 0 &&
+		    a.state == IBV_PORT_ACTIVE;
+
+		if (p == NULL || p->down ? up : !up || p->mtu != (uint8_t)a.active_mtu ||
+		    p->lid != a.lid)
+			return true;
+	}
+	return false;
 }
 
 bool
@@ -332,7 +350,8 @@ scan(struct clock_timer *t)
 		r->scanned_ns = now;
 		net_rdma_devs_again(r);
 		for (unsigned i = 0; i < r->devs_n; i++)
-			if (r->devs[i] != NULL && !r->devs[i]->dead && r->devs[i]->iwarp)
+			if (r->devs[i] != NULL && !r->devs[i]->dead &&
+			    (r->devs[i]->iwarp || has_changed(r->devs[i])))
 				net_rdma_ports_read(r->devs[i]);
 	}
 	r->catching_up = !catch_up(r);

@@ -607,6 +607,35 @@ START_TEST(port_down)
 }
 END_TEST
 
+/* Not all devices say that the MTU of the network below them has changed, or that a port has
+ * gone before we listened. */
+START_TEST(changes_untold)
+{
+	struct net_rdma_port_stat sum;
+	uint64_t sends;
+
+	begin(RIG_ONE_SIDED);
+	check_all_goes();
+	ck_assert_int_eq(verbs.way[0].path_mtu, IBV_MTU_4096);
+	verbs.dev[0].mtu = IBV_MTU_1024;
+	look_for_devices();
+	connect_anew();
+	ck_assert_int_eq(verbs.way[0].path_mtu, IBV_MTU_1024);
+	net_rdma_traffic(rig.rdma[0], &sum);
+	ck_assert_uint_eq(sum.mtu, 1024);
+	verbs.dev[0].down = true;
+	look_for_devices();
+	sends = verbs.sends;
+	connect_anew();
+	ck_assert_uint_eq(verbs.sends, sends);
+	verbs.dev[0].down = false;
+	look_for_devices();
+	connect_anew();
+	ck_assert_uint_gt(verbs.sends, sends);
+	end();
+}
+END_TEST
+
 /* ---- queue pairs that break ---- */
 
 static const enum ibv_wc_status ends[] = { IBV_WC_REM_ACCESS_ERR, IBV_WC_RETRY_EXC_ERR,
@@ -986,6 +1015,7 @@ main(void)
 	tcase_add_test(t, goes_anywhere);
 	tcase_add_test(t, another_one);
 	tcase_add_test(t, port_down);
+	tcase_add_test(t, changes_untold);
 	tcase_add_loop_test(t, breaks_anywhere, 0, sizeof(ends) / sizeof(ends[0]));
 	tcase_add_test(t, breaks_within_messages);
 	tcase_add_test(t, last_words_arrive);
