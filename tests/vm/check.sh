@@ -18,7 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.." || exit 1
 said=$(mktemp) || exit 1
 units="calls calls-grant calls-fail calls-revoke" iwarp="calls calls-strangers"
-one= many= devices=11 none= long= siw= beside=
+one= many= devices=11 room=3072 most=1200 none= long= siw= beside=
 out=$(mktemp -d) || exit 1
 # What runs in the background hears no ^C: the guest ends when its rdma-vm is told to.
 trap '[ -z "$beside" ] || pkill -P "$beside"; wait; rm -rf "$said" "$out"' EXIT
@@ -39,7 +39,7 @@ case $T in	# one: calls and data paths on one device, many: nodes with a device 
 calls|calls-[fgr]*|dev|roles) one=$T ;;
 units)	one=$units ;;
 failover) many=$T ;;
-cluster-failover) many=$T devices=12 ;;
+cluster-failover) many=$T devices=12 room=20480 most=3600 ;;
 tcp)	none=tcp ;;
 iwarp)	siw=$iwarp ;;
 calls-strangers) siw=$T ;;
@@ -49,9 +49,9 @@ cluster-*) long=$T
 *)	echo "no such part: $T"; exit 2 ;;
 esac
 guest() {	# OUT SECONDS PARTS OPTION...: these parts in a guest of their own
-	log=$out/$1 most=$2 parts=$3; shift 3
+	log=$out/$1 seconds=$2 parts=$3; shift 3
 	# shellcheck disable=SC2086
-	tests/vm/rdma-vm --host-root --ro --timeout "$most" "$@" . -- \
+	tests/vm/rdma-vm --host-root --ro --timeout "$seconds" "$@" . -- \
 	    env B="${B:-build}" CI=1 LONG="$LONG" EVENTS="$EVENTS" tests/vm/guest.sh $parts >"$log" 2>&1
 	rc=$?
 	cat "$log"
@@ -68,7 +68,7 @@ guest() {	# OUT SECONDS PARTS OPTION...: these parts in a guest of their own
 [ -z "$one" ] || guest 1 1200 "$one" --mem 3072 --disk 4096
 wait $beside
 beside=
-[ -z "$many" ] || guest 2 1200 "$many" --devices $devices --mem 3072 --disk 3072
+[ -z "$many" ] || guest 2 $most "$many" --devices $devices --mem 3072 --disk $room
 # Where librdmacm connects.  Debian's kernel has no siw; it is built once.
 if [ -z "$siw" ]; then
 	:
