@@ -23,6 +23,8 @@
 #define RETRIES		7u
 #define RNR_TIMER	12u		/* 0.64 ms; never needed, see net/credit.h */
 #define HOPS		64u
+#define SLOW_MS		100u
+#define REST		20u		/* times as long as finding no way took */
 
 struct net_rdma_setup {
 	struct rdma	 *r;
@@ -40,7 +42,7 @@ struct net_rdma_setup {
 };
 
 static const char *const whys[] = {
-	[WHY_NOTHING] = "no reason given", [WHY_DEVICE] = "no device with a port that is up",
+	[WHY_NOTHING] = "no reason given", [WHY_DEVICE] = "no port that can be used now",
 	[WHY_LINK] = "no two ports with the same link layer",
 	[WHY_ADDRESS] = "no two addresses of the same kind",
 	[WHY_PARTITION] = "no partition in common: compare the P_Key tables",
@@ -151,6 +153,24 @@ prepare(struct net_rdma_setup *s, struct rdma_port *port, const struct rdma_at *
 	return rc != 0 ? -rc : net_rdma_own_recvs(s->c);
 }
 
+/* On RoCE the kernel asks the network where the peer is, and a dead one keeps us waiting for a
+ * second.  So no more than a part of the time goes into that; connections made meanwhile stay on
+ * TCP, and move later (net/peer.c). */
+static void
+took(struct rdma *r, uint64_t began_ns, int rc)
+{
+	uint64_t ns;
+
+	loop_touch(r->loop);
+	ns = clock_now(r->clock) - began_ns;
+	if (rc == 0 || ns < SLOW_MS * NS_PER_MS)
+		return;
+	r->rest_until_ns = began_ns + REST * ns;
+	log_warn(r->log, "no way to a peer over RDMA, new connections over TCP",
+	    "ms=%llu s=%llu why=%s", (unsigned long long)(ns / NS_PER_MS),
+	    (unsigned long long)(REST * ns / NS_PER_S), err_name(-rc));
+}
+
 /* To RTR and RTS: messages may come and go. */
 static int
 connect_qp(struct net_rdma_setup *s)
@@ -166,12 +186,16 @@ connect_qp(struct net_rdma_setup *s)
 			p->lid),
 		    .grh = { .sgid_index = s->at.index, .hop_limit = HOPS } }
 	};
+	uint64_t began_ns;
 	int rc;
 
 	memcpy(a.ah_attr.grh.dgid.raw, p->gid, GID);
+	loop_touch(s->r->loop);
+	began_ns = clock_now(s->r->clock);
 	rc = ibv_modify_qp(s->c->qp, &a, IBV_QP_STATE | IBV_QP_AV |
 	    IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
 	    IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+	took(s->r, began_ns, rc);
 	if (rc != 0)
 		return -rc;
 	a = (struct ibv_qp_attr){ .qp_state = IBV_QPS_RTS, .timeout = ACK_TIMEOUT,

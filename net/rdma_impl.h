@@ -168,6 +168,7 @@ struct rdma {
 	struct clock_timer   scan;	/* for devices that have come */
 	struct clock_timer   drop;	/* those that have gone */
 	uint64_t	     scanned_ns;
+	uint64_t	     rest_until_ns;	/* finding the way to a peer took too long */
 	bool		     catching_up;
 	struct rdma_event_channel *cm;	/* iWARP; else NULL */
 	struct loop_poll     cm_poll;
@@ -293,7 +294,8 @@ net_rdma_of(struct net_chan *c)
 static inline bool
 net_rdma_is_up(const struct rdma_port *p)
 {
-	return p->dev != NULL && !p->down && !p->dev->dead && p->dev->ready;
+	return p->dev != NULL && !p->down && !p->dev->dead && p->dev->ready &&
+	    clock_now(p->dev->r->clock) >= p->dev->r->rest_until_ns;
 }
 
 /* Connections that it has. */

@@ -58,7 +58,7 @@ open_half(void)
 	below = sim_net_transport(rig.net, 1, 1, rig.cclock);
 	ip = (struct net_transport){ .ops = &ops };
 	net_hub_add(rig.chub, &ip);
-	device = (struct rdma_dev){ .ready = true };
+	device = (struct rdma_dev){ .r = &devices, .ready = true };
 	devices = (struct rdma){ .clock = rig.cclock, .log = &rig.log,
 	    .catching_up = true, .ports_n = 1, .ports = { { .dev = &device } } };
 	rig.chub->rdma = &devices.t;
@@ -238,7 +238,7 @@ START_TEST(device_of_no_use)
 		ck_assert_uint_eq(connects(), 1);
 	}
 	devices.ports[0].down = false;
-	device = (struct rdma_dev){ .ready = true };
+	device = (struct rdma_dev){ .r = &devices, .ready = true };
 	check_alive();
 	ck_assert_uint_eq(connects(), 2);
 	close_rig();

@@ -636,6 +636,29 @@ START_TEST(changes_untold)
 }
 END_TEST
 
+/* Connecting asks the network where a peer is, and waits: when there is no answer, we do not
+ * wait for one again and again. */
+START_TEST(no_way)
+{
+	begin(RIG_ONE_SIDED);
+	verbs.lost_ms = 120;
+	check_all_goes();
+	ck_assert_uint_eq(verbs.lost, 1);
+	ck_assert_msg(strstr(rig.logged, "no way to a peer") != NULL, "%s", rig.logged);
+	for (unsigned i = 0; i < 5; i++)
+		connect_anew();
+	ck_assert_uint_eq(verbs.lost, 1);
+	verbs.lost_ms = 0;
+	rig_pass(&rig, 1500);
+	connect_anew();
+	ck_assert_uint_eq(verbs.reads, 0);
+	rdma_of(0)->rest_until_ns = rdma_of(1)->rest_until_ns = clock_now(rig.cclock);
+	connect_anew();
+	ck_assert_uint_gt(verbs.reads, 0);
+	end();
+}
+END_TEST
+
 /* ---- queue pairs that break ---- */
 
 static const enum ibv_wc_status ends[] = { IBV_WC_REM_ACCESS_ERR, IBV_WC_RETRY_EXC_ERR,
@@ -1016,6 +1039,7 @@ main(void)
 	tcase_add_test(t, another_one);
 	tcase_add_test(t, port_down);
 	tcase_add_test(t, changes_untold);
+	tcase_add_test(t, no_way);
 	tcase_add_loop_test(t, breaks_anywhere, 0, sizeof(ends) / sizeof(ends[0]));
 	tcase_add_test(t, breaks_within_messages);
 	tcase_add_test(t, last_words_arrive);

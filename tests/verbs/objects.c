@@ -418,6 +418,11 @@ ibv_modify_qp(struct ibv_qp *x, struct ibv_qp_attr *a, int mask)
 	struct qp *q = (struct qp *)x;
 	struct ibv_qp_attr *way = &verbs.way[number_of(x->context)];
 
+	if ((mask & IBV_QP_AV) && verbs.lost_ms > 0) {
+		verbs.lost++;
+		usleep(verbs.lost_ms * 1000);
+		return ETIMEDOUT;
+	}
 	if (mask & IBV_QP_PKEY_INDEX)
 		way->pkey_index = a->pkey_index;
 	if (mask & IBV_QP_AV)

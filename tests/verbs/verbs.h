@@ -31,8 +31,9 @@ struct verbs {
 	unsigned mrs_max, qps_max;	/* more are refused with ENOMEM */
 	unsigned inline_max;
 	bool	 still;			/* nothing is done at all */
+	unsigned lost_ms;		/* connecting blocks so long and finds no way; 0: it does */
 	/* counted since then */
-	uint64_t sends, reads, writes, errors;
+	uint64_t sends, reads, writes, errors, lost;
 	uint64_t inlined;		/* of the sends */
 	uint64_t told;			/* completions of what was sent, READ and written */
 	unsigned qps, mrs, cqs;		/* that there are */
