@@ -170,6 +170,8 @@ struct rdma {
 	uint64_t	     scanned_ns;
 	uint64_t	     rest_until_ns;	/* finding the way to a peer took too long */
 	bool		     catching_up;
+	uint64_t	     refused_ns;	/* what a device did not take is tried again then; */
+	unsigned	     refused_n;		/* so often it was in vain */
 	struct rdma_event_channel *cm;	/* iWARP; else NULL */
 	struct loop_poll     cm_poll;
 	struct map	     tokens;	/* first bytes -> struct rdma_iw that waits */

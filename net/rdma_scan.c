@@ -21,6 +21,8 @@ STAT_DEFINE(net_rdma_port, NET_RDMA_PORT_STATS)
 #define LOOK_NS		(10 * NS_PER_S)
 #define RESCAN_NS	(3 * NS_PER_S)
 #define TURN_REG	(64u << 20)	/* bytes registered in one turn */
+#define REFUSED_NS	(10 * NS_PER_S)	/* and twice that the next time, and so on, */
+#define REFUSED_DOUBLES	6u		/* so often */
 
 static const char *const link_names[] = { "none", "InfiniBand", "Ethernet", "iWARP" };
 
@@ -340,6 +342,27 @@ catch_up(struct rdma *r)
 	return true;
 }
 
+/* What a device has not taken it may take later: others may have used up what it had. */
+static void
+try_refused(struct rdma *r, uint64_t now)
+{
+	bool any = false;
+
+	if (now < r->refused_ns)
+		return;
+	for (size_t i = 0; i < r->mem_n; i++)
+		for (unsigned k = 0; k < r->devs_n; k++)
+			if (r->mem[i]->mr[k] == NULL && (r->mem[i]->tried & 1u << k)) {
+				r->mem[i]->tried &= ~(1u << k);
+				any = true;
+			}
+	if (!any)
+		r->refused_n = 0;
+	else if (r->refused_n < REFUSED_DOUBLES)
+		r->refused_n++;
+	r->refused_ns = now + (REFUSED_NS << r->refused_n);
+}
+
 static void
 scan(struct clock_timer *t)
 {
@@ -353,6 +376,7 @@ scan(struct clock_timer *t)
 			if (r->devs[i] != NULL && !r->devs[i]->dead &&
 			    (r->devs[i]->iwarp || has_changed(r->devs[i])))
 				net_rdma_ports_read(r->devs[i]);
+		try_refused(r, now);
 	}
 	r->catching_up = !catch_up(r);
 	clock_timer_start(r->clock, &r->scan, now + (r->catching_up ? 0 : LOOK_NS), scan);

@@ -569,6 +569,32 @@ START_TEST(goes_anywhere)
 }
 END_TEST
 
+/* Memory that a device does not take is copied until it does. */
+START_TEST(takes_it_later)
+{
+	struct net_rdma_port_stat sum;
+	uint64_t copied;
+
+	begin(RIG_RDMA);
+	check_alive();
+	verbs.mrs_max = verbs.mrs;
+	know(rig.chub, src, &known[0]);
+	know(rig.chub, dst, &known[1]);
+	know(rig.shub, shelf, &known[2]);
+	check_all_goes();
+	net_rdma_traffic(rig.rdma[1], &sum);
+	ck_assert_uint_gt(copied = sum.copied_bytes, 0);
+	look_for_devices();			/* in vain */
+	verbs.mrs_max = UINT32_MAX;
+	rdma_of(0)->refused_ns = rdma_of(1)->refused_ns = 0;
+	look_for_devices();
+	check_all_goes();
+	net_rdma_traffic(rig.rdma[1], &sum);
+	ck_assert_uint_eq(sum.copied_bytes, copied);
+	end();
+}
+END_TEST
+
 START_TEST(another_one)
 {
 	verbs_plug(1, true);
@@ -1036,6 +1062,7 @@ main(void)
 	tcase_add_test(t, loops_share_ports);
 	tcase_add_test(t, comes_later);
 	tcase_add_test(t, goes_anywhere);
+	tcase_add_test(t, takes_it_later);
 	tcase_add_test(t, another_one);
 	tcase_add_test(t, port_down);
 	tcase_add_test(t, changes_untold);
