@@ -186,9 +186,9 @@ cmd_bench_net(const struct args *a)
 	if (a->listen != NULL)
 		snprintf(listen, sizeof(listen), "%s", a->listen);
 	if (net_addr_parse(listen, strlen(listen), &at, &why) != 0 ||
-	    at.kind > NET_ADDR_TCP6)
-		return fsd_wrong_use("--listen wants ip:port, not", listen);
-	if (serve) {
+	    at.kind > NET_ADDR_TCP6) {
+		rc = fsd_wrong_use("--listen wants ip:port, not", listen);
+	} else if (serve) {
 		if ((rc = fsd_plan_init(&plan, &c)) == 0)
 			rc = bench_net_serve(&c, plan.key, &at, bench_listens, NULL);
 	} else if (n > 0 && net_addr_parse(words[0], strlen(words[0]), &to, NULL) == 0 &&
