@@ -67,8 +67,10 @@
 	X(net,      idle,             time,    "5min",          1000, 86400000,   0, "close connections unused for this long") \
 	X(rdma,     devices,          text,    "",              0, 1023,          0, "RDMA devices to use, \"mlx5_0, mlx5_1:2, 10.1.0.0/16\" (port 2 only; addresses of a subnet only); default: all with an active port; none: TCP only") \
 	X(rdma,     credits,          number,  "32",            4, 1024,          0, "messages of 4 KiB each peer may have on the way to us") \
+	X(rdma,     traffic_class,   number,  "0",             0, 255,           0, "of packets with a GID, which is all of RoCE: four times their DSCP") \
+	X(rdma,     service_level,   number,  "0",             0, 15,            0, "of packets: on InfiniBand that of the subnet manager's, on RoCE over a VLAN the priority") \
 	X(rdma,     spin_us,          number,  "100",           0, 100000,        0, "under load, look for what comes this many microseconds before sleeping; 0: never") \
-	X(client,   memory,           bytes,   "128MiB",        8388608, 1099511627776, 0, "buffers of one mount: reads in flight and unwritten data") \
+	X(client,   memory,           bytes,   "128MiB",        8388608, 1099511627776, 0, "buffers of one mount: reads in flight and unwritten data; direct writes are counted, large ones twice, and are not held up when all of it is in use") \
 	X(client,   buffer_keep,      bytes,   "16MiB",         0, 1099511627776, 0, "free buffers kept when none is in use") \
 	X(client,   write_back,       time,    "5s",            0, 3600000,       1, "written data reaches storage after this long at the latest") \
 	X(client,   retry,            time,    "0s",            0, 86400000,      1, "give up (EIO) when the cluster does not answer for this long; 0: never") \

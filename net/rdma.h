@@ -49,6 +49,7 @@ struct net_rdma_conf {
 	const char *devices;	/* see net_rdma_named(); "" or NULL: all */
 	uint32_t    credits;	/* receives promised to each peer, 4 to 1024 */
 	bool	    own_receives;	/* tests: as if no device had shared queues */
+	uint8_t	    traffic_class, service_level;	/* of packets; not of iWARP */
 	uint32_t    spin_us;	/* look for completions so long before sleeping; 0: never */
 	struct stat_registry *stats;	/* NULL: nowhere; borrowed */
 	struct net_rdma_load *load;	/* NULL: this loop is the only one; borrowed */

@@ -182,9 +182,11 @@ connect_qp(struct net_rdma_setup *s)
 		.path_mtu = p->mtu < port->mtu ? p->mtu : port->mtu,
 		.max_dest_rd_atomic = s->ours.reads, .min_rnr_timer = RNR_TIMER,
 		.ah_attr = { .dlid = p->lid, .port_num = port->port,
+		    .sl = s->r->conf.service_level,
 		    .is_global = net_rdma_by_gid(port->link, s->at.gid, p->gid,
 			p->lid),
-		    .grh = { .sgid_index = s->at.index, .hop_limit = HOPS } }
+		    .grh = { .sgid_index = s->at.index, .hop_limit = HOPS,
+			.traffic_class = s->r->conf.traffic_class } }
 	};
 	uint64_t began_ns;
 	int rc;

@@ -102,6 +102,8 @@ rdma_open(struct process_loop *l)
 		.devices = conf->rdma_devices, .stats = &l->process->stats,
 		.credits = (uint32_t)conf->rdma_credits,
 		.load = &l->process->rdma_load,
+		.traffic_class = (uint8_t)conf->rdma_traffic_class,
+		.service_level = (uint8_t)conf->rdma_service_level,
 		.spin_us = (uint32_t)conf->rdma_spin_us
 	};
 	bool first = l->process->loop_n == 0;

@@ -122,6 +122,7 @@ rig_hub(struct rig *r, struct clock *clock, uint32_t node)
 	net_hub_add(hub, t);
 	if (r->kind >= RIG_RDMA) {
 		struct net_rdma_conf rdma = { .credits = 16, .load = r->load,
+		    .traffic_class = 104, .service_level = 3,
 		    .devices = node <= 2 ? rig_devices[node - 1] : NULL,
 		    .own_receives = getenv("FSD_TEST_OWN_RECEIVES") != NULL };
 

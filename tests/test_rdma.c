@@ -260,6 +260,8 @@ check_way(const struct way *w)
 		ck_assert_msg(a->path_mtu == w->mtu, "%s: mtu %d", w->what, a->path_mtu);
 		ck_assert_msg((a->ah_attr.is_global != 0) == w->global, "%s", w->what);
 		ck_assert_msg(a->ah_attr.dlid == to->lid, "%s", w->what);
+		ck_assert_int_eq(a->ah_attr.sl, 3);
+		ck_assert_int_eq(a->ah_attr.grh.traffic_class, 104);
 		ck_assert_msg(!w->global || is_one_of(to, a->ah_attr.grh.dgid.raw),
 		    "%s: to another GID", w->what);
 	}
