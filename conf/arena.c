@@ -249,6 +249,16 @@ arena_put(struct arena *a, void *at, size_t size)
 		free_piece(a, p);
 }
 
+void
+arena_keep(struct arena *a, size_t keep_bytes)
+{
+	struct list *whole = &a->pieces[ORDERS];
+
+	a->keep_bytes = keep_bytes;
+	while (!list_empty(whole) && a->free_bytes >= keep_bytes + ARENA_PIECE)
+		free_piece(a, list_entry(whole->next, struct piece, node));
+}
+
 int
 arena_open(struct arena **out, const struct arena_owner *owner, size_t keep_bytes)
 {

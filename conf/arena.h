@@ -26,6 +26,8 @@ struct arena_owner {
 
 /* @keep_bytes: so much stays when it is free.  0 or -ENOMEM. */
 int	arena_open(struct arena **out, const struct arena_owner *owner, size_t keep_bytes);
+/* From now on so much stays; what is free beyond that goes. */
+void	arena_keep(struct arena *a, size_t keep_bytes);
 /* All blocks must be back. NULL is fine. */
 void	arena_close(struct arena *a);
 /* Close it with blocks that will never be back: their pieces are told as gone, and stay. */

@@ -175,6 +175,7 @@ mem_put(struct mem_buf *b)
 	if (p->leaves) {
 		/* Nobody knows its address any more. */
 	} else if (p->arena != NULL) {
+		arena_keep(p->arena, keep_max(p));
 		arena_put(p->arena, b->p, b->size);
 	} else {
 		struct free_buf *f = (struct free_buf *)(void *)b->p;
@@ -193,7 +194,9 @@ mem_age(struct mem_pool *p)
 {
 	p->lately_bytes = p->peak_bytes;
 	p->peak_bytes = p->used_bytes;
-	if (p->arena == NULL)
+	if (p->arena != NULL)
+		arena_keep(p->arena, keep_max(p));
+	else
 		trim(p);
 }
 

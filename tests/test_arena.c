@@ -146,6 +146,32 @@ START_TEST(a_pool_over_an_arena)
 }
 END_TEST
 
+/* Devices are not asked to forget what was in use lately, and will be again. */
+START_TEST(pieces_age)
+{
+	struct mem_buf bufs[4];
+	struct mem_pool *pool;
+
+	pieces = refused = 0;
+	ck_assert_int_eq(mem_pool_open(&pool, 8ul * ARENA_PIECE, ARENA_PIECE), 0);
+	ck_assert_int_eq(mem_pool_arena(pool, &owner), 0);
+	for (unsigned turn = 0; turn < 4; turn++) {
+		for (unsigned i = 0; i < 4; i++)
+			ck_assert_int_eq(mem_get(pool, ARENA_PIECE, &bufs[i]), 0);
+		mem_age(pool);
+		for (unsigned i = 0; i < 4; i++)
+			mem_put(&bufs[i]);
+		ck_assert_uint_eq(pieces, 4);
+	}
+	mem_age(pool);
+	ck_assert_uint_eq(pieces, 4);
+	mem_age(pool);
+	ck_assert_uint_eq(pieces, 1);		/* as it was asked for */
+	mem_pool_close(pool);
+	ck_assert_uint_eq(pieces, 0);
+}
+END_TEST
+
 static unsigned promised;		/* huge pages that are not there when touched */
 
 /* In place of the library's. */
@@ -216,6 +242,7 @@ main(void)
 	tcase_add_test(t, a_whole_piece_splits_and_joins);
 	tcase_add_test(t, a_whole_piece_is_split_last);
 	tcase_add_test(t, a_pool_over_an_arena);
+	tcase_add_test(t, pieces_age);
 	tcase_add_test(t, a_pool_with_bytes_left);
 	tcase_add_test(t, huge_pages_that_are_not_there);
 	suite_add_tcase(s, t);
