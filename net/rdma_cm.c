@@ -240,11 +240,15 @@ offer_ports(const struct rdma *r, struct rdma_offered *o)
 		    UINT16_MAX;
 		to->keys_n = (uint8_t)p->keys_n;
 		memcpy(to->keys, p->keys, sizeof(to->keys));
-		for (unsigned k = 0; k < p->addrs_n && o->addrs_n < OFFERED_ADDRS; k++) {
-			o->addrs[o->addrs_n].port = (uint8_t)i;
-			memcpy(o->addrs[o->addrs_n++].gid, p->addrs[k].gid, GID);
-		}
 	}
+	/* The best of each first: there may be more than there is room for. */
+	for (unsigned k = 0; k < PORT_ADDRS; k++)
+		for (unsigned i = 0; i < r->ports_n && o->addrs_n < OFFERED_ADDRS; i++) {
+			if (k >= r->ports[i].addrs_n)
+				continue;
+			o->addrs[o->addrs_n].port = (uint8_t)i;
+			memcpy(o->addrs[o->addrs_n++].gid, r->ports[i].addrs[k].gid, GID);
+		}
 }
 
 int

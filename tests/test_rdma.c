@@ -472,6 +472,41 @@ START_TEST(loops_share_ports)
 }
 END_TEST
 
+/* Where there are more addresses than an offer has room for, each port has one in it, and the
+ * better ones come first. */
+START_TEST(all_ports_offered)
+{
+	static struct rdma many;
+	struct rdma_dev dev = { .r = &many, .ready = true };
+	struct net_rdma_setup *s;
+	struct rdma_offered got;
+	uint8_t words[NET_RDMA_WORDS];
+	unsigned of[PORTS_MAX] = { 0 };
+	uint32_t n;
+
+	begin(RIG_ONE_SIDED);
+	many = (struct rdma){ .clock = rig.cclock, .ports_n = PORTS_MAX };
+	for (unsigned i = 0; i < PORTS_MAX; i++) {
+		struct rdma_port *p = &many.ports[i];
+
+		*p = (struct rdma_port){ .dev = &dev, .link = LINK_IB,
+		    .addrs_n = PORT_ADDRS, .keys_n = PKEYS_MAX };
+		for (unsigned k = 0; k < PORT_ADDRS; k++)
+			p->addrs[k].gid[15] = (uint8_t)k;
+	}
+	ck_assert_int_eq(net_rdma_offer(&many.t, &s, NULL, NULL, words, &n), 0);
+	ck_assert(net_rdma_offer_get(words, n, &got));
+	ck_assert_uint_eq(got.ports_n, PORTS_MAX);
+	ck_assert_uint_eq(got.addrs_n, OFFERED_ADDRS);
+	for (unsigned i = 0; i < got.addrs_n; i++)
+		ck_assert_uint_eq(got.addrs[i].gid[15], of[got.addrs[i].port]++);
+	for (unsigned i = 0; i < PORTS_MAX; i++)
+		ck_assert_uint_eq(of[i], OFFERED_ADDRS / PORTS_MAX);
+	net_rdma_abandon(s);
+	end();
+}
+END_TEST
+
 /* ---- devices that come and go ---- */
 
 /* Look for devices now. */
@@ -1062,6 +1097,7 @@ main(void)
 	tcase_add_loop_test(t, many_connections, 0, sizeof(crowds) / sizeof(crowds[0]));
 	tcase_add_loop_test(t, crowd_of_copies, 0, 2);
 	tcase_add_test(t, loops_share_ports);
+	tcase_add_test(t, all_ports_offered);
 	tcase_add_test(t, comes_later);
 	tcase_add_test(t, goes_anywhere);
 	tcase_add_test(t, takes_it_later);
