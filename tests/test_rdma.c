@@ -861,6 +861,53 @@ START_TEST(few_completions)
 }
 END_TEST
 
+static void
+echoes(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		ck_assert_int_eq(one(small_echo), 0);
+}
+
+static bool
+looks(unsigned i)
+{
+	const struct loop_spin *s = &rdma_of(i)->devs[0]->spin;
+
+	return s->node.next != NULL && !list_empty(&s->node);
+}
+
+/* Under load completions wake nobody, as somebody looks for them; who finds nothing for as long as
+ * he may sleeps, and is woken. */
+START_TEST(looks_or_sleeps)
+{
+	uint64_t woken;
+
+	begin(RIG_ONE_SIDED);
+	echoes(1);
+	woken = verbs.woken;
+	echoes(50);
+	ck_assert(!looks(0) && !looks(1));	/* as no time is given for it */
+	ck_assert_uint_ge(verbs.woken - woken, 2 * 50);
+	for (unsigned i = 0; i < 2; i++)
+		rdma_of(i)->devs[0]->spin_for = (struct net_spin){ .max_ns = 600 * NS_PER_S,
+		    .spare_ns = 600 * NS_PER_S };
+	echoes(1);
+	ck_assert(looks(0) && looks(1));
+	woken = verbs.woken;
+	echoes(50);
+	ck_assert(looks(0) && looks(1));
+	ck_assert_uint_le(verbs.woken - woken, 2);	/* each was armed once more */
+	for (unsigned i = 0; i < 2; i++)
+		rdma_of(i)->devs[0]->spin_for.max_ns = 1;
+	rig_pass(&rig, 5);
+	ck_assert(!looks(0) && !looks(1));
+	woken = verbs.woken;
+	echoes(1);
+	ck_assert_uint_ge(verbs.woken - woken, 2);
+	end();
+}
+END_TEST
+
 /* ---- what a peer must not say ---- */
 
 static uint8_t word[SLOT];
@@ -1109,6 +1156,7 @@ main(void)
 	tcase_add_test(t, breaks_within_messages);
 	tcase_add_test(t, last_words_arrive);
 	tcase_add_test(t, few_completions);
+	tcase_add_test(t, looks_or_sleeps);
 	tcase_add_loop_test(t, bad_words, 0, 2 * sizeof(bads) / sizeof(bads[0]));
 	tcase_add_test(t, good_words);
 	return suite_run("rdma", t);

@@ -127,6 +127,7 @@ complete(struct ibv_cq *c, const struct ibv_wc *wc)
 	if (q->armed) {
 		q->armed = false;
 		q->events++;
+		verbs.woken++;
 		add(c->channel->fd, 1);
 	}
 }

@@ -35,6 +35,7 @@ struct verbs {
 	/* counted since then */
 	uint64_t sends, reads, writes, errors, lost;
 	uint64_t inlined;		/* of the sends */
+	uint64_t woken;			/* times that completions woke somebody */
 	uint64_t told;			/* completions of what was sent, READ and written */
 	unsigned qps, mrs, cqs;		/* that there are */
 	struct ibv_qp_attr way[VERBS_DEVICES];	/* of the last queue pair that was connected */
