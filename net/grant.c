@@ -184,17 +184,34 @@ begin_turn(struct net_grant_peer *p, uint64_t bytes)
 		p->deficit = bytes + NET_GRANT_QUANTUM;
 }
 
+/* How many wait?  0: all of them have what they may have. */
+static unsigned
+any_may(const struct net_window *w, bool spare)
+{
+	unsigned n = 0;
+	bool any = false;
+
+	list_for_each(l, &w->ring) {
+		const struct net_grant_peer *p = list_entry(l, struct net_grant_peer,
+		    node);
+
+		n++;
+		any = any || may_have(w, p, first_of(p)->bytes, spare);
+	}
+	return any ? n : 0;
+}
+
 /* Whose turn it is, at the front of the ring, with deficit enough.  NULL: all have what they
- * may have. */
+ * may have; then nobody's turn has ended. */
 static struct net_grant_peer *
 find_turn(struct net_window *w, bool spare)
 {
-	for (bool lacking = true; lacking; skip_rounds(w, spare)) {
-		unsigned n = 0;
+	unsigned all = any_may(w, spare);
+
+	for (bool lacking = all > 0; lacking; skip_rounds(w, spare)) {
+		unsigned n = all;
 
 		lacking = false;
-		list_for_each(l, &w->ring)
-			n++;
 		for (; n > 0; n--) {
 			struct net_grant_peer *p = list_entry(w->ring.next,
 			    struct net_grant_peer, node);

@@ -242,6 +242,44 @@ START_TEST(fair)
 }
 END_TEST
 
+/* What is left beside all parts is given in turn too, and not to one as long as it may have more:
+ * also where many end at once, in any order. */
+START_TEST(spare_in_turn)
+{
+	enum { SERVERS = 16, EACH = 16, ROUNDS = 200 };
+	struct net_grant *under_way[SERVERS * EACH], *g;
+	uint64_t got[PEERS] = { 0 }, sum = 0;
+	unsigned n = 0;
+	struct rand r;
+
+	rand_seed(&r, (uint64_t)_i);
+	open_window(2 * MIB);
+	for (unsigned i = 0; i < SERVERS * EACH; i++)
+		net_grant_wait(&w, &peers[i % SERVERS], &calls[i], 64 * KIB);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		while ((g = net_grant_next(&w)) != NULL) {
+			under_way[n++] = g;
+			got[g->peer - peers] += g->bytes;
+			sum += g->bytes;
+		}
+		for (unsigned i = 0; i < SERVERS && round == 0; i++)
+			ck_assert_uint_eq(got[i], 2 * 64 * KIB);
+		ck_assert_uint_gt(w.charged, w.size - 2 * 64 * KIB);
+		for (uint64_t k = 1 + rand_below(&r, n); k > 0; k--) {
+			unsigned i = (unsigned)rand_below(&r, n);
+			struct net_grant_peer *p = under_way[i]->peer;
+
+			g = under_way[i];
+			under_way[i] = under_way[--n];
+			net_grant_end(&w, g);
+			net_grant_wait(&w, p, g, 64 * KIB);
+		}
+	}
+	shares_are_even("in bursts", got, SERVERS, sum);
+	end_all();
+}
+END_TEST
+
 /* Some never send what they were granted: the others go on, with a part of the window that
  * is at least that of one server. */
 START_TEST(the_dead_keep_little)
@@ -478,6 +516,7 @@ main(void)
 	tcase_add_test(t, early_after_those_that_wait);
 	tcase_add_loop_test(t, ways_to_end, 0, N(ways));
 	tcase_add_loop_test(t, fair, 0, N(crowds));
+	tcase_add_loop_test(t, spare_in_turn, 0, 10);
 	tcase_add_test(t, the_dead_keep_little);
 	tcase_add_test(t, who_hangs_keeps_half);
 	tcase_add_loop_test(t, the_idle_lose_nothing, 0, N(idlers));
