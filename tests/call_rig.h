@@ -191,7 +191,7 @@ start_echo(struct ask *a, uint64_t ino, uint32_t index, unsigned ms)
 
 /* A guest that emulates its processor may stand still for longer than connecting may take:
  * there, and only there, that is tried again. */
-static void
+static inline void
 check_alive(void)
 {
 	struct ask a = { .rc = 0 };
