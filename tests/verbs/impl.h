@@ -63,6 +63,7 @@ struct work {
 	struct ibv_send_wr wr;
 	struct ibv_sge sge;
 	uint32_t at;
+	bool early;			/* it has arrived, before READs that it stands behind */
 	uint8_t small[];
 };
 

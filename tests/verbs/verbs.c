@@ -4,7 +4,8 @@
  *   ibv_post_send -> qp->todo --step()--> the other queue pair, or its owner's memory
  *                                  \----> cq->wcs -> ibv_poll_cq
  *
- * 1. Work of a queue pair is done in order; only what is signaled, or fails, completes.
+ * 1. Work of a queue pair is done in order, but messages arrive while READs before them go on;
+ *    only what is signaled, or fails, completes, in order.
  * 2. A failing one takes all behind it along: they are flushed, and so is what comes later.
  * 3. A completion queue wakes its channel once, after it was asked to. */
 #include "tests/verbs/impl.h"
@@ -223,6 +224,31 @@ move(struct qp *q, struct qp *to, struct work *w)
 }
 
 static void
+arrive(struct qp *to, const struct work *w)
+{
+	assert((w->wr.send_flags & IBV_SEND_INLINE) ||
+	    is_known(w->sge.lkey, w->sge.addr, w->sge.length, 0));
+	receive(to, (void *)(uintptr_t)w->sge.addr, w->sge.length);
+}
+
+/* The first message behind READs alone, which do not keep it. */
+static void
+overtake(struct qp *q, struct qp *to)
+{
+	list_for_each(l, &q->todo) {
+		struct work *w = list_entry(l, struct work, node);
+
+		if (w->wr.opcode == IBV_WR_RDMA_READ || w->early)
+			continue;
+		if (w->wr.opcode == IBV_WR_SEND && !(w->wr.send_flags & IBV_SEND_FENCE)) {
+			w->early = true;
+			arrive(to, w);
+		}
+		return;
+	}
+}
+
+static void
 step(struct qp *q)
 {
 	struct work *w = list_entry(q->todo.next, struct work, node);
@@ -238,10 +264,11 @@ step(struct qp *q)
 		fail(q, w, IBV_WC_RETRY_EXC_ERR);
 		return;
 	}
+	if (w->wr.opcode == IBV_WR_RDMA_READ && below(3) == 0)
+		overtake(q, to);
 	if (w->wr.opcode == IBV_WR_SEND) {
-		assert((w->wr.send_flags & IBV_SEND_INLINE) ||
-		    is_known(w->sge.lkey, w->sge.addr, w->sge.length, 0));
-		receive(to, (void *)(uintptr_t)w->sge.addr, w->sge.length);
+		if (!w->early)
+			arrive(to, w);
 	} else {
 		rc = move(q, to, w);
 	}
