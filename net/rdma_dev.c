@@ -616,6 +616,7 @@ open_all(struct rdma *r, bool again)
 		return;
 	for (int i = 0; i < n; i++)
 		if (!is_open(r, ibv_get_device_name(all[i])) &&
+		    net_rdma_may_be_up(all[i]) &&
 		    open_dev(r, all[i]) == 0 && again)
 			log_info(r->log, "RDMA device has come", "device=%s",
 			    ibv_get_device_name(all[i]));

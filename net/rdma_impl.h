@@ -342,6 +342,8 @@ void	net_rdma_repost(struct rdma_dev *d, struct slot *s);
 
 /* ---- net/rdma_scan.c ---- */
 
+/* Has it an active port, as the kernel tells without opening it?  True also when it does not. */
+bool	net_rdma_may_be_up(const struct ibv_device *dev);
 /* Has it an active port that conf names?  With iWARP that shows when it listens. */
 bool	net_rdma_ports_any(struct rdma_dev *d);
 /* What its ports are now goes into r->ports. */

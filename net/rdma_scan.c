@@ -11,13 +11,16 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 STAT_DEFINE(net_rdma_port, NET_RDMA_PORT_STATS)
 
-#define GIDS_MAX	512		/* of all ports of a device */
+#define GIDS_MAX	16384u		/* of all ports of a device */
 #define LOOK_NS		(10 * NS_PER_S)
 #define RESCAN_NS	(3 * NS_PER_S)
 #define TURN_REG	(64u << 20)	/* bytes registered in one turn */
@@ -59,13 +62,18 @@ prefix_of(uint8_t link, const uint8_t gid[GID], const struct ifaddrs *all)
 }
 
 static void
-read_gids(struct rdma_port *p)
+read_gids(struct rdma_port *p, size_t most)
 {
 	uint32_t type = p->link == LINK_IB ? IBV_GID_TYPE_IB : IBV_GID_TYPE_ROCE_V2;
-	struct ibv_gid_entry gids[GIDS_MAX];
+	struct ibv_gid_entry *gids;
 	struct ifaddrs *all = NULL;
-	ssize_t n = ibv_query_gid_table(p->dev->ctx, gids, GIDS_MAX, 0);
+	ssize_t n = 0;
 
+	most *= p->dev->attr.phys_port_cnt;
+	if (most > GIDS_MAX)
+		most = GIDS_MAX;
+	if ((gids = calloc(most + 1, sizeof(*gids))) != NULL)
+		n = ibv_query_gid_table(p->dev->ctx, gids, most + 1, 0);
 	if (getifaddrs(&all) != 0)
 		all = NULL;
 	p->addrs_n = 0;
@@ -83,6 +91,7 @@ read_gids(struct rdma_port *p)
 		keep_addr(p, &a);
 	}
 	freeifaddrs(all);
+	free(gids);
 }
 
 /* ---- partitions ---- */
@@ -126,9 +135,29 @@ read_port(struct rdma_port *p)
 	p->lid = a.lid;
 	if (p->link == LINK_IWARP)
 		return true;		/* its addresses are found by listening */
-	read_gids(p);
+	read_gids(p, a.gid_tbl_len > 0 ? (size_t)a.gid_tbl_len : 0);
 	read_keys(p, a.pkey_tbl_len);
 	return p->link != LINK_NONE && p->addrs_n > 0;
+}
+
+bool
+net_rdma_may_be_up(const struct ibv_device *dev)
+{
+	char path[IBV_SYSFS_PATH_MAX + 32], text[16];
+
+	for (unsigned i = 1; i <= UINT8_MAX; i++) {
+		ssize_t n;
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/ports/%u/state", dev->ibdev_path, i);
+		if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+			return i == 1;		/* nobody says */
+		n = read(fd, text, sizeof(text));
+		close(fd);
+		if (n < 2 || memcmp(text, "4:", 2) == 0)	/* IBV_PORT_ACTIVE */
+			return true;
+	}
+	return false;
 }
 
 bool

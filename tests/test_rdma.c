@@ -3,6 +3,7 @@
  * of tests/verbs, which are not there; those that are: tests/vm. */
 #define SOME	300000u
 #include <arpa/inet.h>
+#include <sys/stat.h>
 
 #include "tests/call_rig.h"
 
@@ -670,6 +671,67 @@ START_TEST(port_down)
 }
 END_TEST
 
+static char sysfs[] = "/tmp/fsd-test-XXXXXX";
+
+static void
+sysfs_says(const char *state)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/ports/1/state", sysfs);
+	ck_assert_ptr_nonnull(f = fopen(path, "w"));
+	fputs(state, f);
+	fclose(f);
+}
+
+static void
+sysfs_path(const char *sub, int (*fn)(const char *))
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s%s", sysfs, sub);
+	ck_assert_int_eq(fn(path), 0);
+}
+
+static int
+make_dir(const char *path)
+{
+	return mkdir(path, 0700);
+}
+
+/* Opening a device takes its time: one of which no port is up is left alone. */
+START_TEST(stays_down)
+{
+	struct ibv_device **all;
+	unsigned opens;
+
+	ck_assert_ptr_nonnull(mkdtemp(sysfs));
+	sysfs_path("/ports", make_dir);
+	sysfs_path("/ports/1", make_dir);
+	sysfs_says("1: DOWN\n");
+	verbs.dev[0].down = true;
+	all = ibv_get_device_list(NULL);
+	snprintf(all[0]->ibdev_path, sizeof(all[0]->ibdev_path), "%s", sysfs);
+	ibv_free_device_list(all);
+	begin(RIG_ONE_SIDED);
+	opens = verbs.opens;
+	for (unsigned i = 0; i < 5; i++)
+		look_for_devices();
+	ck_assert_uint_eq(verbs.opens, opens);
+	verbs.dev[0].down = false;
+	sysfs_says("4: ACTIVE\n");
+	look_for_devices();
+	check_all_goes();
+	ck_assert_uint_gt(verbs.reads, 0);
+	sysfs_path("/ports/1/state", unlink);
+	sysfs_path("/ports/1", rmdir);
+	sysfs_path("/ports", rmdir);
+	sysfs_path("", rmdir);
+	end();
+}
+END_TEST
+
 /* Not all devices say that the MTU of the network below them has changed, or that a port has
  * gone before we listened. */
 START_TEST(changes_untold)
@@ -1151,6 +1213,7 @@ main(void)
 	tcase_add_test(t, another_one);
 	tcase_add_test(t, port_down);
 	tcase_add_test(t, changes_untold);
+	tcase_add_test(t, stays_down);
 	tcase_add_test(t, no_way);
 	tcase_add_loop_test(t, breaks_anywhere, 0, sizeof(ends) / sizeof(ends[0]));
 	tcase_add_test(t, breaks_within_messages);

@@ -70,6 +70,7 @@ ibv_open_device(struct ibv_device *d)
 	struct ctx *c = calloc(1, sizeof(*c));
 
 	assert(c != NULL);
+	verbs.opens++;
 	c->c.device = d;
 	c->c.async_fd = eventfd(0, EFD_NONBLOCK);
 	c->c.ops.poll_cq = verbs_poll_cq;

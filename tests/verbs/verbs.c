@@ -73,6 +73,7 @@ verbs_reset(void)
 	for (unsigned i = 0; i < VERBS_DEVICES; i++) {
 		snprintf(verbs_devices[i].name, sizeof(verbs_devices[i].name), "fake%u", i);
 		verbs_plug(i, i == 0);
+		verbs_devices[i].ibdev_path[0] = '\0';
 		verbs.dev[i].mtu = IBV_MTU_4096;
 		memcpy(verbs.dev[i].gids[0], loopback, sizeof(loopback));
 		verbs.dev[i].gids[0][15] = (uint8_t)(1 + i);

@@ -37,6 +37,7 @@ struct verbs {
 	uint64_t inlined;		/* of the sends */
 	uint64_t woken;			/* times that completions woke somebody */
 	uint64_t told;			/* completions of what was sent, READ and written */
+	unsigned opens;			/* of devices */
 	unsigned qps, mrs, cqs;		/* that there are */
 	struct ibv_qp_attr way[VERBS_DEVICES];	/* of the last queue pair that was connected */
 };
