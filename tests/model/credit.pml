@@ -34,6 +34,13 @@
  * was asked.  And no end of the game (invalid end state) but that everything
  * has been said, heard, and closed.  A guard NO_<name> is one of the sentences above.
  *
+ * In the code: WAIT, LAST net_credit_may_send(); TELL net_credit_should_tell(); TOLD
+ * net_credit_send(); FREED freed() in net/rdma_in.c; DONE net_rdma_completed(); LINGER linger_on();
+ * AWAIT net_rdma_answered(), net_call_abandon(); STOP net_rdma_read(); READS
+ * net_rdma_offer_check(); SILENT net_rdma_send(), drop_unwanted(); EARLY look_early(); QPEND
+ * net_rdma_stop(), when a channel is closed.  Taking any of these away there too is noticed, by
+ * tests/test_credit.c, test_rdma.c and test_call_revoke.c over the devices of tests/verbs.
+ *
  * Messages that only return credits are themselves bounded by the game: each needs half of a
  * promise that was owed, so they end by themselves.  Covered: all states. */
 #ifndef OURS

@@ -217,7 +217,7 @@ move(struct qp *q, struct qp *to, struct work *w)
 	if ((to->access & (unsigned)access) == 0 ||
 	    !is_known(w->wr.wr.rdma.rkey, w->wr.wr.rdma.remote_addr, n, access))
 		return -1;
-	if (part > PART && below(3) > 0)
+	if (part > PART && below(12) > 0)
 		part = PART;
 	memcpy(reads ? here : there, reads ? there : here, part);
 	w->at += part;
