@@ -129,7 +129,7 @@ bench-incast: all $(B)/tests/bench_crowd
 # What we make of verbs beside what ib_send_lat and its like do, in a guest.
 bench-rdma: all
 	@B=$(B) tests/vm/bench.sh
-lint: all	# the include arrows, libraries behind their wrappers, the manual pages
+lint: all	# the include arrows, libraries behind their wrappers, drivers, the manual pages
 	@! grep -n '#include "\(net\|chunk\|meta\|roles\)/'  conf/*.[ch]
 	@! grep -n '#include "\(chunk\|meta\|roles\)/'       net/*.[ch]
 	@! grep -n '#include "\(meta\|roles\)/'              chunk/*.[ch]
@@ -137,6 +137,9 @@ lint: all	# the include arrows, libraries behind their wrappers, the manual page
 	@! grep -ln '#include <uv.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^net/\(loop\|tcp\).c'
 	@! grep -ln '#include <lmdb.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^conf/table_lmdb'
 	@! grep -ln '#include <liburing.h>' $(LAYERS:%=%/*.[ch]) | grep -v '^chunk/disk_uring'
+	@[ -z "$(STATIC)" ] || for p in all mlx5 rxe siw efa irdma bnxt_re hns; do \
+	    nm $(B)/fsd | grep -q " verbs_provider_$$p$$" || \
+	    { echo "fsd carries no provider of $$p"; exit 1; }; done
 	mandoc -Tlint -Wwarning man/*.[1-8]
 	@B=$(B) tests/man.sh
 install: all
