@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* arena.c - buddies in pieces.
  *
- *   order k: blocks of ARENA_MIN << k; a piece is one block of the highest order
+ *   order k: blocks of ARENA_MIN << k; a piece that nobody uses is one block
  *
  * Which blocks are free is kept beside the memory, not in it, so that memory which has not
  * been used costs nothing: state[i] tells of the block that begins at page i of its piece.
  * Pieces are on lists by their largest free block, so that none is looked at in vain, and
- * whole ones are the last to be split. */
+ * whole ones on one of their own, for they are the last to be split. */
 #include "conf/arena.h"
 
 #include <assert.h>
@@ -20,28 +20,33 @@
 #include "conf/list.h"
 #include "conf/map.h"
 
-#define PAGES	(ARENA_PIECE / ARENA_MIN)
+#define LEAST	11u			/* order of a piece: 4 KiB << 11 = 8 MiB */
 #define ORDERS	15u			/* 4 KiB << 14 = 64 MiB */
+#define GROWS	4u			/* a larger piece is not more than 1 / GROWS of all */
 #define FREE	0x80u			/* state: a free block of this order begins here */
 
-_Static_assert((size_t)ARENA_MIN << (ORDERS - 1) == ARENA_PIECE, "orders");
+_Static_assert((size_t)ARENA_MIN << LEAST == ARENA_LEAST, "orders");
+_Static_assert((size_t)ARENA_MIN << (ORDERS - 1) == ARENA_MOST, "orders");
 
 struct piece {
 	struct list node;
 	uint8_t	   *mem;
 	void	   *mark;
+	size_t	    bytes;
 	uint32_t    used;		/* pages */
 	uint32_t    orders;		/* bit k: first[k] is not 0 */
 	uint32_t    first[ORDERS];	/* free blocks by order: page + 1; 0: none */
-	uint32_t    next[PAGES], prev[PAGES];
-	uint8_t	    state[PAGES];
+	uint32_t   *next, *prev;	/* by page, behind it */
+	uint8_t	   *state;
 };
 
 struct arena {
 	struct arena_owner owner;
 	size_t		   keep_bytes, free_bytes;
+	size_t		   bytes;		/* of all pieces */
 	struct list	   pieces[ORDERS + 1];	/* 0: full; else 1 + order of the largest */
-	struct map	   where;		/* by address / ARENA_PIECE */
+	struct list	   whole;		/* of which nothing is used */
+	struct map	   where;		/* by address / ARENA_LEAST: all of a piece */
 };
 
 static unsigned
@@ -92,7 +97,26 @@ take(struct piece *p, uint32_t page, unsigned k)
 static uint64_t
 number(const void *at)
 {
-	return (uintptr_t)at / ARENA_PIECE;
+	return (uintptr_t)at / ARENA_LEAST;
+}
+
+static void
+unmap_numbers(struct arena *a, const struct piece *p)
+{
+	for (size_t at = 0; at < p->bytes; at += ARENA_LEAST)
+		map_del(&a->where, number(p->mem + at));
+}
+
+static int
+map_numbers(struct arena *a, struct piece *p)
+{
+	int rc = 0;
+
+	for (size_t at = 0; at < p->bytes && rc == 0; at += ARENA_LEAST)
+		rc = map_put(&a->where, number(p->mem + at), p);
+	if (rc != 0)
+		unmap_numbers(a, p);
+	return rc;
 }
 
 /* Its free blocks have changed. */
@@ -104,17 +128,17 @@ file(struct arena *a, struct piece *p)
 	while (p->orders >> top != 0)
 		top++;
 	list_remove(&p->node);
-	list_push_front(&a->pieces[top], &p->node);
+	list_push_front(p->used == 0 ? &a->whole : &a->pieces[top], &p->node);
 }
 
 /* Huge pages are promised also where a control group lets us have none: then touching them is a
  * SIGBUS.  Populating is not. */
 static bool
-is_there(uint8_t *mem)
+is_there(uint8_t *mem, size_t bytes)
 {
-	uint8_t in[PAGES];		/* or fewer, where they are larger */
-	size_t n = ARENA_PIECE / (size_t)sysconf(_SC_PAGESIZE);
-	bool all = mincore(mem, ARENA_PIECE, in) == 0;
+	uint8_t in[ARENA_MOST / ARENA_MIN];	/* or fewer, where pages are larger */
+	size_t n = bytes / (size_t)sysconf(_SC_PAGESIZE);
+	bool all = mincore(mem, bytes, in) == 0;
 
 	for (size_t i = 0; i < n && all; i++)
 		all = in[i] & 1;
@@ -123,27 +147,27 @@ is_there(uint8_t *mem)
 
 /* Aligned to its size, so that blocks are aligned to theirs. */
 static uint8_t *
-map_piece(void)
+map_piece(size_t bytes)
 {
-	size_t room = 2 * (size_t)ARENA_PIECE;
+	size_t room = 2 * bytes;
 	uint8_t *all, *mem;
 
 	all = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 	    -1, 0);
 	if (all == MAP_FAILED)
 		return NULL;
-	mem = (uint8_t *)(((uintptr_t)all + ARENA_PIECE - 1) &
-	    ~(uintptr_t)(ARENA_PIECE - 1));
+	mem = (uint8_t *)(((uintptr_t)all + bytes - 1) & ~(uintptr_t)(bytes - 1));
 	if (mem > all)
 		munmap(all, (size_t)(mem - all));
-	if (mem + ARENA_PIECE < all + room)
-		munmap(mem + ARENA_PIECE, (size_t)(all + room - mem - ARENA_PIECE));
-	if (mmap(mem, ARENA_PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
-	    MAP_FIXED | MAP_HUGETLB | MAP_POPULATE, -1, 0) != MAP_FAILED && is_there(mem))
+	if (mem + bytes < all + room)
+		munmap(mem + bytes, (size_t)(all + room - mem) - bytes);
+	if (mmap(mem, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+	    MAP_FIXED | MAP_HUGETLB | MAP_POPULATE, -1, 0) != MAP_FAILED &&
+	    is_there(mem, bytes))
 		return mem;
-	if (mmap(mem, ARENA_PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+	if (mmap(mem, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
 	    MAP_FIXED, -1, 0) == MAP_FAILED) {
-		munmap(mem, ARENA_PIECE);
+		munmap(mem, bytes);
 		return NULL;
 	}
 	return mem;
@@ -153,38 +177,76 @@ static void
 free_piece(struct arena *a, struct piece *p)
 {
 	list_remove(&p->node);
-	map_del(&a->where, number(p->mem));
+	unmap_numbers(a, p);
 	a->owner.del(a->owner.ctx, p->mark);
 	if (p->used == 0)
-		munmap(p->mem, ARENA_PIECE);
-	a->free_bytes -= ARENA_PIECE - (size_t)p->used * ARENA_MIN;
+		munmap(p->mem, p->bytes);
+	a->free_bytes -= p->bytes - (size_t)p->used * ARENA_MIN;
+	a->bytes -= p->bytes;
 	free(p);
 }
 
+/* One block of order @k. */
 static struct piece *
-add_piece(struct arena *a)
+add_piece(struct arena *a, unsigned k)
 {
-	struct piece *p = calloc(1, sizeof(*p));
+	size_t pages = (size_t)1 << k;
+	struct piece *p = calloc(1, sizeof(*p) + pages * (2 * sizeof(*p->next) + 1));
 
 	if (p == NULL)
 		return NULL;
-	if ((p->mem = map_piece()) == NULL)
+	p->next = (uint32_t *)(p + 1);
+	p->prev = p->next + pages;
+	p->state = (uint8_t *)(p->prev + pages);
+	p->bytes = pages * ARENA_MIN;
+	if ((p->mem = map_piece(p->bytes)) == NULL)
 		goto no_memory;
-	if (map_put(&a->where, number(p->mem), p) != 0)
+	if (map_numbers(a, p) != 0)
 		goto no_map;
-	if (a->owner.add(a->owner.ctx, p->mem, ARENA_PIECE, &p->mark) != 0)
+	if (a->owner.add(a->owner.ctx, p->mem, p->bytes, &p->mark) != 0)
 		goto no_owner;
 	list_init(&p->node);
-	push(p, 0, ORDERS - 1);
-	a->free_bytes += ARENA_PIECE;
+	push(p, 0, k);
+	a->free_bytes += p->bytes;
+	a->bytes += p->bytes;
 	return p;
 no_owner:
-	map_del(&a->where, number(p->mem));
+	unmap_numbers(a, p);
 no_map:
-	munmap(p->mem, ARENA_PIECE);
+	munmap(p->mem, p->bytes);
 no_memory:
 	free(p);
 	return NULL;
+}
+
+/* A new one with room for a block of order @k. */
+static struct piece *
+grow(struct arena *a, unsigned k)
+{
+	unsigned least = k > LEAST ? k : LEAST, order = least;
+	struct piece *p;
+
+	while (order < ORDERS - 1 && (size_t)ARENA_MIN << (order + 1) <= a->bytes / GROWS)
+		order++;
+	while ((p = add_piece(a, order)) == NULL && order > least)
+		order--;
+	return p;
+}
+
+/* The smallest that is large enough for a block of order @k, NULL: none. */
+static struct piece *
+find_whole(const struct arena *a, unsigned k)
+{
+	struct piece *best = NULL;
+
+	list_for_each(l, &a->whole) {
+		struct piece *p = list_entry(l, struct piece, node);
+
+		if (p->bytes >= (size_t)ARENA_MIN << k &&
+		    (best == NULL || p->bytes < best->bytes))
+			best = p;
+	}
+	return best;
 }
 
 /* ---- blocks ---- */
@@ -218,7 +280,7 @@ arena_get(struct arena *a, size_t size)
 	for (unsigned top = k + 1; top <= ORDERS && p == NULL; top++)
 		if (!list_empty(&a->pieces[top]))
 			p = list_entry(a->pieces[top].next, struct piece, node);
-	if (p == NULL && (p = add_piece(a)) == NULL)
+	if (p == NULL && (p = find_whole(a, k)) == NULL && (p = grow(a, k)) == NULL)
 		return NULL;
 	got = get_from(p, k);
 	file(a, p);
@@ -237,7 +299,7 @@ arena_put(struct arena *a, void *at, size_t size)
 	page = (uint32_t)(((uint8_t *)at - p->mem) / ARENA_MIN);
 	assert(page % (1u << k) == 0 && p->used >= 1u << k);
 	p->used -= 1u << k;
-	while (k < ORDERS - 1 && p->state[page ^ (1u << k)] == (FREE | k)) {
+	while ((size_t)ARENA_MIN << k < p->bytes && p->state[page ^ (1u << k)] == (FREE | k)) {
 		take(p, page ^ (1u << k), k);
 		page &= ~(1u << k);
 		k++;
@@ -245,18 +307,20 @@ arena_put(struct arena *a, void *at, size_t size)
 	push(p, page, k);
 	file(a, p);
 	a->free_bytes += size;
-	if (p->used == 0 && a->free_bytes >= a->keep_bytes + ARENA_PIECE)
+	if (p->used == 0 && a->free_bytes >= a->keep_bytes + p->bytes)
 		free_piece(a, p);
 }
 
 void
 arena_keep(struct arena *a, size_t keep_bytes)
 {
-	struct list *whole = &a->pieces[ORDERS];
-
 	a->keep_bytes = keep_bytes;
-	while (!list_empty(whole) && a->free_bytes >= keep_bytes + ARENA_PIECE)
-		free_piece(a, list_entry(whole->next, struct piece, node));
+	list_for_each_safe(l, next, &a->whole) {
+		struct piece *p = list_entry(l, struct piece, node);
+
+		if (a->free_bytes >= keep_bytes + p->bytes)
+			free_piece(a, p);
+	}
 }
 
 int
@@ -271,17 +335,25 @@ arena_open(struct arena **out, const struct arena_owner *owner, size_t keep_byte
 	a->keep_bytes = keep_bytes;
 	for (unsigned i = 0; i <= ORDERS; i++)
 		list_init(&a->pieces[i]);
+	list_init(&a->whole);
 	map_init(&a->where);
 	return 0;
+}
+
+static void
+free_all(struct arena *a, struct list *pieces)
+{
+	while (!list_empty(pieces))
+		free_piece(a, list_entry(pieces->next, struct piece, node));
 }
 
 void
 arena_leave(struct arena *a)
 {
 	for (unsigned i = 0; i <= ORDERS; i++)
-		while (!list_empty(&a->pieces[i]))
-			free_piece(a, list_entry(a->pieces[i].next, struct piece, node));
-	assert(a->where.n == 0 && a->free_bytes == 0);
+		free_all(a, &a->pieces[i]);
+	free_all(a, &a->whole);
+	assert(a->where.n == 0 && a->free_bytes == 0 && a->bytes == 0);
 	map_fini(&a->where);
 	free(a);
 }
@@ -291,7 +363,7 @@ arena_close(struct arena *a)
 {
 	if (a == NULL)
 		return;
-	for (unsigned i = 0; i < ORDERS; i++)
+	for (unsigned i = 0; i <= ORDERS; i++)
 		assert(list_empty(&a->pieces[i]));
 	arena_leave(a);
 }

@@ -3,15 +3,18 @@
  * once: a device that must know the memory it moves.
  *
  * A binary buddy allocator (Knowlton 1965): a block is split in halves until it fits, and
- * halves that are both free become one again.  Pieces are ARENA_PIECE bytes, of huge pages
- * when the system has any to spare. */
+ * halves that are both free become one again.  Pieces are ARENA_LEAST bytes, or as large as the
+ * block that is wanted, and larger as there are more of them, so that who does little has
+ * little, and who has much tells of few.  They are of huge pages when the system has any to
+ * spare. */
 #ifndef CONF_ARENA_H
 #define CONF_ARENA_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define ARENA_PIECE	(64u << 20)
+#define ARENA_LEAST	(8u << 20)	/* a piece, and the largest one */
+#define ARENA_MOST	(64u << 20)
 #define ARENA_MIN	4096u
 
 struct arena;
@@ -32,7 +35,7 @@ void	arena_keep(struct arena *a, size_t keep_bytes);
 void	arena_close(struct arena *a);
 /* Close it with blocks that will never be back: their pieces are told as gone, and stay. */
 void	arena_leave(struct arena *a);
-/* @size: a power of two, ARENA_MIN to ARENA_PIECE.  A block aligned to its size, or NULL. */
+/* @size: a power of two, ARENA_MIN to ARENA_MOST.  A block aligned to its size, or NULL. */
 void   *arena_get(struct arena *a, size_t size);
 void	arena_put(struct arena *a, void *p, size_t size);
 

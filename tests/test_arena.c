@@ -13,16 +13,18 @@
 
 #define HELD_MAX 512u
 
-static unsigned pieces, refused;
+static unsigned pieces, refused;	/* refused: of so many bytes and more; 0: none */
+static size_t biggest;
 
 static int
 add(void *ctx, void *p, size_t n, void **mark)
 {
 	(void)ctx;
-	ck_assert_uint_eq(n, ARENA_PIECE);
-	ck_assert_uint_eq((uintptr_t)p % ARENA_PIECE, 0);
-	if (refused > 0)
+	ck_assert(n >= ARENA_LEAST && n <= ARENA_MOST);
+	ck_assert_uint_eq((uintptr_t)p % n, 0);
+	if (refused > 0 && n >= refused)
 		return -ENOMEM;
+	biggest = n > biggest ? n : biggest;
 	*mark = p;
 	pieces++;
 	return 0;
@@ -83,21 +85,21 @@ START_TEST(a_whole_piece_splits_and_joins)
 	void *small[3], *whole;
 
 	pieces = refused = 0;
-	ck_assert_int_eq(arena_open(&a, &owner, ARENA_PIECE), 0);
+	ck_assert_int_eq(arena_open(&a, &owner, ARENA_LEAST), 0);
 	for (unsigned i = 0; i < 3; i++)
 		small[i] = arena_get(a, ARENA_MIN);
 	ck_assert_uint_eq(pieces, 1);
-	whole = arena_get(a, ARENA_PIECE);
+	whole = arena_get(a, ARENA_LEAST);
 	ck_assert_uint_eq(pieces, 2);
-	arena_put(a, whole, ARENA_PIECE);
+	arena_put(a, whole, ARENA_LEAST);
 	for (unsigned i = 0; i < 3; i++)
 		arena_put(a, small[i], ARENA_MIN);
 	ck_assert_uint_eq(pieces, 1);	/* one is kept */
-	whole = arena_get(a, ARENA_PIECE);
+	whole = arena_get(a, ARENA_LEAST);
 	ck_assert_uint_eq(pieces, 1);
 	refused = 1;
 	ck_assert_ptr_null(arena_get(a, ARENA_MIN));
-	arena_put(a, whole, ARENA_PIECE);
+	arena_put(a, whole, ARENA_LEAST);
 	arena_close(a);
 	ck_assert_uint_eq(pieces, 0);
 }
@@ -110,20 +112,58 @@ START_TEST(a_whole_piece_is_split_last)
 	uint8_t *first, *small, *next;
 
 	pieces = refused = 0;
-	ck_assert_int_eq(arena_open(&a, &owner, ARENA_PIECE), 0);
-	first = arena_get(a, ARENA_PIECE);
+	ck_assert_int_eq(arena_open(&a, &owner, ARENA_LEAST), 0);
+	first = arena_get(a, ARENA_LEAST);
 	small = arena_get(a, ARENA_MIN);
 	ck_assert_uint_eq(pieces, 2);
-	arena_put(a, first, ARENA_PIECE);
+	arena_put(a, first, ARENA_LEAST);
 	next = arena_get(a, ARENA_MIN);
-	ck_assert_uint_eq((uintptr_t)next / ARENA_PIECE, (uintptr_t)small / ARENA_PIECE);
-	ck_assert_ptr_eq(arena_get(a, ARENA_PIECE), first);
-	arena_put(a, first, ARENA_PIECE);
+	ck_assert_uint_eq((uintptr_t)next / ARENA_LEAST, (uintptr_t)small / ARENA_LEAST);
+	ck_assert_ptr_eq(arena_get(a, ARENA_LEAST), first);
+	arena_put(a, first, ARENA_LEAST);
 	arena_put(a, small, ARENA_MIN);
 	arena_put(a, next, ARENA_MIN);
 	ck_assert_uint_eq(pieces, 1);
 	arena_close(a);
 	ck_assert_uint_eq(pieces, 0);
+}
+END_TEST
+
+/* Who uses little has little; who uses much tells of few pieces, or of smaller ones when large
+ * ones are refused; a block that is larger has a piece of its own. */
+START_TEST(pieces_grow)
+{
+	void *p[512], *more[64], *whole;
+	struct arena *a;
+	unsigned n = 0;
+
+	biggest = pieces = refused = 0;
+	ck_assert_int_eq(arena_open(&a, &owner, 0), 0);
+	whole = arena_get(a, ARENA_MIN);
+	ck_assert_uint_eq(biggest, ARENA_LEAST);
+	arena_put(a, whole, ARENA_MIN);
+	ck_assert_uint_eq(pieces, 0);
+	whole = arena_get(a, ARENA_MOST);
+	ck_assert_uint_eq(biggest, ARENA_MOST);
+	memset(whole, 1, ARENA_MOST);
+	arena_put(a, whole, ARENA_MOST);
+	ck_assert_uint_eq(pieces, 0);
+	biggest = 0;
+	for (unsigned i = 0; i < 512; i++)
+		ck_assert_ptr_nonnull(p[i] = arena_get(a, 1u << 20));
+	ck_assert_uint_eq(biggest, ARENA_MOST);
+	ck_assert_uint_lt(pieces, 24);
+	refused = 2 * ARENA_LEAST;
+	ck_assert_ptr_null(arena_get(a, ARENA_MOST));
+	for (unsigned had = pieces; pieces == had && n < 64; n++)
+		ck_assert_ptr_nonnull(more[n] = arena_get(a, ARENA_LEAST));
+	ck_assert_uint_lt(n, 64);
+	while (n-- > 0)
+		arena_put(a, more[n], ARENA_LEAST);
+	for (unsigned i = 0; i < 512; i++)
+		arena_put(a, p[i], 1u << 20);
+	ck_assert_uint_eq(pieces, 0);
+	arena_close(a);
 }
 END_TEST
 
@@ -153,11 +193,11 @@ START_TEST(pieces_age)
 	struct mem_pool *pool;
 
 	pieces = refused = 0;
-	ck_assert_int_eq(mem_pool_open(&pool, 8ul * ARENA_PIECE, ARENA_PIECE), 0);
+	ck_assert_int_eq(mem_pool_open(&pool, 8ul * ARENA_LEAST, ARENA_LEAST), 0);
 	ck_assert_int_eq(mem_pool_arena(pool, &owner), 0);
 	for (unsigned turn = 0; turn < 4; turn++) {
 		for (unsigned i = 0; i < 4; i++)
-			ck_assert_int_eq(mem_get(pool, ARENA_PIECE, &bufs[i]), 0);
+			ck_assert_int_eq(mem_get(pool, ARENA_LEAST, &bufs[i]), 0);
 		mem_age(pool);
 		for (unsigned i = 0; i < 4; i++)
 			mem_put(&bufs[i]);
@@ -197,10 +237,10 @@ START_TEST(huge_pages_that_are_not_there)
 	pieces = refused = 0;
 	promised = 1;
 	ck_assert_int_eq(arena_open(&a, &owner, 0), 0);
-	ck_assert_ptr_nonnull(p = arena_get(a, ARENA_PIECE));
+	ck_assert_ptr_nonnull(p = arena_get(a, ARENA_LEAST));
 	ck_assert_uint_eq(promised, 0);
-	memset(p, 1, ARENA_PIECE);
-	arena_put(a, p, ARENA_PIECE);
+	memset(p, 1, ARENA_LEAST);
+	arena_put(a, p, ARENA_LEAST);
 	arena_close(a);
 }
 END_TEST
@@ -226,7 +266,7 @@ START_TEST(a_pool_with_bytes_left)
 	mem_pool_close(pool);
 	ck_assert_uint_eq(pieces, 0);
 	memset(left, 1, 5000);		/* it is still there */
-	munmap((void *)((uintptr_t)left & ~(uintptr_t)(ARENA_PIECE - 1)), ARENA_PIECE);
+	munmap((void *)((uintptr_t)left & ~(uintptr_t)(ARENA_LEAST - 1)), ARENA_LEAST);
 }
 END_TEST
 
@@ -241,6 +281,7 @@ main(void)
 	tcase_add_loop_test(t, blocks_do_not_overlap, 0, 4);
 	tcase_add_test(t, a_whole_piece_splits_and_joins);
 	tcase_add_test(t, a_whole_piece_is_split_last);
+	tcase_add_test(t, pieces_grow);
 	tcase_add_test(t, a_pool_over_an_arena);
 	tcase_add_test(t, pieces_age);
 	tcase_add_test(t, a_pool_with_bytes_left);
