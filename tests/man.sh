@@ -62,7 +62,7 @@ known "options of fsd.conf"
 grep -ohE '\bERR_[A-Z_]+' $pages >"$dir/b"
 known "errors"
 
-grep -ohE 'prefix = "fsd_[a-z_]+"' ./*/*.c | sed 's/.*"\(fsd_[a-z]*\).*"/\1_/' >"$dir/a"
+grep -ohE '(prefix = |stat_attach\(.*)"fsd_[a-z_]+"' ./*/*.c | sed 's/.*"\(fsd_[a-z]*\).*"/\1_/' >"$dir/a"
 # shellcheck disable=SC2086
 grep -ohE '\bfsd_[a-z]+_' $pages >"$dir/b"
 known "counters"

@@ -17,7 +17,7 @@ clients() { admin show clients | grep -c mnt | grep -qx "$1"; }
 check "two clients are shown" clients 2
 check "df" sh -c "df '$W/a.mnt' | grep -q '$W/a.mnt'"
 sub programs "${WORK_SECONDS:-1800}" env FSD="$FSD" "$HERE/_work.sh" "$W/a.mnt" "$W/b.mnt"
-sub POSIX 600 "$HERE/_posix.py" "$W/a.mnt" "${MANY:-1000}"
+sub POSIX "${POSIX_SECONDS:-600}" "$HERE/_posix.py" "$W/a.mnt" "${MANY:-1000}"
 counted() { admin show counters | grep -q '^fsd_storage_write_bytes_total.* [1-9]'; }
 check "writes are counted" counted
 check_verbs

@@ -66,7 +66,7 @@ check "mount again elsewhere" "$FSD" mount --config "$CONF" "$W/b.mnt"
 kib=$(rss "$(ours "/b.mnt" | head -1)")
 check "idle memory of a mount ($kib KiB)" [ "$kib" -le 65536 ]
 sub programs "${WORK_SECONDS:-1800}" env FSD="$FSD" "$HERE/_work.sh" "$W/a.mnt" "$W/b.mnt"
-sub POSIX 600 "$HERE/_posix.py" "$W/a.mnt" "${MANY:-300}"
+sub POSIX "${POSIX_SECONDS:-600}" "$HERE/_posix.py" "$W/a.mnt" "${MANY:-300}"
 check_verbs
 check "nothing was logged as an error" not grep -hE ' error ' "$W"/*.log
 # A killed storage process that comes back resumes; whoever writes meanwhile waits.

@@ -17,7 +17,8 @@ part() {	# NAME: its program
 	calls-grant) "$B/tests/test_call_grant" ;;
 	dev|roles) "$here/bulk.sh" "$1" ;;
 	failover|tcp) "$here/$1.sh" ;;
-	cluster-*)	# a processor that is emulated fills small disks only
+	cluster-*)	# a processor that is emulated takes its time, and fills small disks only
+		export WORK_SECONDS="${WORK_SECONDS:-5400}" POSIX_SECONDS="${POSIX_SECONDS:-3600}"
 		case $1$LONG in
 		cluster-full) SIZE=${SIZE:-96MiB} ROUNDS=${ROUNDS:-1} ;;
 		cluster-garbage) SIZE=${SIZE:-512MiB} WARM=${WARM:-20} ;;
