@@ -275,7 +275,10 @@ session_again(struct client_pause *p)
 static void
 session_beat(struct clock_timer *t)
 {
-	session_send(container_of(t, struct client, session.timer));
+	struct client *c = container_of(t, struct client, session.timer);
+
+	mem_age(c->pool);	/* bursts come again: see conf/mem.h */
+	session_send(c);
 }
 
 static void
