@@ -141,15 +141,44 @@ post_recv(struct rdma_dev *d, struct slot *s, struct rdma_chan *c)
 	return 0;
 }
 
+/* Is there room for one more besides, should it not be missed? */
+static bool
+may_miss(const struct rdma_dev *d)
+{
+	uint64_t recvs = (uint64_t)d->missed_n + 1 +
+	    (d->posted > d->promised ? d->posted : d->promised);
+
+	return recvs <= d->srq_size &&
+	    (uint64_t)d->cqs[0].qps_n * WRS + recvs <= (uint32_t)d->cqs[0].cq->cqe;
+}
+
+/* Have slots for all receives, @more of these, and what all queue pairs send. 0 or -errno. */
+static int
+have_slots(struct rdma_dev *d, uint32_t more)
+{
+	uint32_t need = (d->promised > d->posted ? d->promised : d->posted) + d->missed_n +
+	    more;
+	int rc = 0;
+
+	for (unsigned i = 0; i < d->cqs_n; i++)
+		need += d->cqs[i].qps_n * SIGNAL_SLOTS;
+	while (rc == 0 && d->slots_n < need)
+		rc = add_slab(d);
+	return rc;
+}
+
 int
 net_rdma_post_recvs(struct rdma_dev *d)
 {
 	int rc = 0;
 
 	while (rc == 0 && d->srq != NULL && d->posted < d->promised + d->doubt) {
-		struct slot *s = net_rdma_slot(d);
+		struct slot *s;
 
-		if (s == NULL)
+		/* What nobody was promised takes nothing from others. */
+		if (d->posted >= d->promised && (!may_miss(d) || have_slots(d, 1) != 0))
+			break;
+		if ((s = net_rdma_slot(d)) == NULL)
 			return -ENOMEM;
 		if ((rc = post_recv(d, s, NULL)) != 0)
 			net_rdma_slot_free(d, s);
@@ -227,17 +256,6 @@ net_rdma_repost(struct rdma_dev *d, struct slot *s)
 		net_rdma_dev_dies(d);
 }
 
-/* Is there room for one more besides, should it not be missed? */
-static bool
-may_miss(const struct rdma_dev *d)
-{
-	uint64_t recvs = (uint64_t)d->missed_n + 1 +
-	    (d->posted > d->promised ? d->posted : d->promised);
-
-	return recvs <= d->srq_size &&
-	    (uint64_t)d->cqs[0].qps_n * WRS + recvs <= (uint32_t)d->cqs[0].cq->cqe;
-}
-
 static void look_for_missed(struct clock_timer *t);
 
 static void
@@ -279,7 +297,7 @@ doubt(struct rdma_dev *d)
 {
 	if (d->srq == NULL || d->dead)
 		return;
-	if (d->doubt < DOUBT_MAX && may_miss(d)) {
+	if (d->doubt < DOUBT_MAX) {
 		d->doubt++;
 		d->doubt_new += d->look.pos != 0;
 		(void)net_rdma_post_recvs(d);
@@ -390,20 +408,6 @@ find_cq(struct rdma_dev *d, uint32_t recvs, struct rdma_cq **out)
 	return add_cq(d, out);
 }
 
-/* Slots for what one more queue pair sends. */
-static int
-slots_for_sends(struct rdma_dev *d)
-{
-	uint32_t need = d->promised > d->posted ? d->promised : d->posted;
-	int rc = 0;
-
-	for (unsigned i = 0; i < d->cqs_n; i++)
-		need += d->cqs[i].qps_n * SIGNAL_SLOTS;
-	while (rc == 0 && d->slots_n < need)
-		rc = add_slab(d);
-	return rc;
-}
-
 int
 net_rdma_reserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq **cq)
 {
@@ -417,7 +421,7 @@ net_rdma_reserve(struct rdma_dev *d, uint32_t credits, struct rdma_cq **cq)
 	(*cq)->qps_n++;
 	d->promised += credits;
 	if ((rc = net_rdma_post_recvs(d)) == 0)
-		rc = slots_for_sends(d);
+		rc = have_slots(d, 0);
 	if (rc != 0)
 		net_rdma_unreserve(d, credits, *cq);
 	return rc;

@@ -173,6 +173,61 @@ START_TEST(many_connections)
 }
 END_TEST
 
+/* Receives that connections which have ended may have taken along are made up for where there
+ * is room: others may have been promised all that there are. */
+START_TEST(full_of_receives)
+{
+	struct rdma_dev *d;
+
+	verbs.max_srq_wr = 64;
+	begin(RIG_RDMA);
+	check_alive();
+	for (unsigned i = 0; i < 8; i++) {
+		verbs_break_qp(chan_of(1)->qp->qp_num, IBV_WC_SUCCESS);
+		rig_pass(&rig, 1);
+		(void)one(small_echo);
+		check_alive();
+	}
+	d = rdma_of(1)->devs[0];
+	ck_assert_uint_eq(d->doubt, 8);
+	memset(crowd_asks, 0, sizeof(crowd_asks));
+	for (unsigned i = 0; i < CLIENTS; i++)
+		crowd_hubs[i] = rig_hub(&rig, rig.cclock, 3 + i);
+	ask_all(true);
+	ask_all(true);
+	ck_assert_uint_eq(d->srq_size, 64);
+	ck_assert_uint_eq(d->promised, 64);
+	ck_assert_uint_eq(d->posted, 64);
+	ck_assert_uint_eq(d->recv_n, 0);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		net_hub_close(crowd_hubs[i]);
+	end();
+}
+END_TEST
+
+/* Nor do they take the memory that messages leave from. */
+START_TEST(full_of_slots)
+{
+	struct rdma_dev *d;
+
+	begin(RIG_RDMA);
+	check_alive();
+	d = rdma_of(1)->devs[0];
+	verbs.mrs_max = verbs.mrs;
+	for (unsigned i = 0; i < 100; i++) {
+		verbs_break_qp(chan_of(1)->qp->qp_num, IBV_WC_SUCCESS);
+		rig_pass(&rig, 1);
+		(void)one(small_echo);
+		check_alive();
+		ck_assert_uint_le(d->posted + d->chans.n * SIGNAL_SLOTS, d->slots_n);
+	}
+	ck_assert_uint_eq(d->doubt, 100);
+	ck_assert_uint_gt(d->posted, d->promised);
+	check_all_goes();
+	end();
+}
+END_TEST
+
 /* Nothing at the server is registered but messages, and there are no more of these than there
  * must be: who finds none goes on when others have done with theirs. */
 START_TEST(crowd_of_copies)
@@ -498,6 +553,8 @@ main(void)
 	tcase_add_loop_test(t, any_device, 0, sizeof(kinds) / sizeof(kinds[0]));
 	tcase_add_loop_test(t, little_memory, 0, 24);
 	tcase_add_loop_test(t, many_connections, 0, sizeof(crowds) / sizeof(crowds[0]));
+	tcase_add_test(t, full_of_receives);
+	tcase_add_test(t, full_of_slots);
 	tcase_add_loop_test(t, crowd_of_copies, 0, 2);
 	tcase_add_test(t, comes_later);
 	tcase_add_test(t, goes_anywhere);

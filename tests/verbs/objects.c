@@ -99,7 +99,7 @@ ibv_query_device(struct ibv_context *c, struct ibv_device_attr *a)
 {
 	(void)c;
 	*a = (struct ibv_device_attr){ .max_srq = verbs.no_srq ? 0 : 1024,
-	    .max_srq_wr = 16384, .max_cqe = verbs.max_cqe, .max_cq = verbs.max_cq,
+	    .max_srq_wr = verbs.max_srq_wr, .max_cqe = verbs.max_cqe, .max_cq = verbs.max_cq,
 	    .phys_port_cnt = 1, .max_qp_rd_atom = 16, .max_qp_init_rd_atom = 16,
 	    .max_qp_wr = 4096 };
 	return 0;

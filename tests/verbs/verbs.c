@@ -62,8 +62,8 @@ verbs_reset(void)
 	assert(verbs.qps == 0 && verbs.mrs == 0 && verbs.cqs == 0);
 	assert(verbs_ctxs.next == NULL || list_empty(&verbs_ctxs));
 	seed = 88172645463325252ull ^ (s != NULL ? strtoull(s, NULL, 10) << 7 : 0);
-	verbs = (struct verbs){ .max_cqe = 1 << 20, .max_cq = 1 << 16, .mrs_max = UINT32_MAX,
-	    .qps_max = UINT32_MAX, .inline_max = 256 };
+	verbs = (struct verbs){ .max_cqe = 1 << 20, .max_cq = 1 << 16, .max_srq_wr = 16384,
+	    .mrs_max = UINT32_MAX, .qps_max = UINT32_MAX, .inline_max = 256 };
 	list_init(&verbs_ctxs);
 	list_init(&verbs_mrs);
 	list_init(&verbs_qps);

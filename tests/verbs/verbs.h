@@ -27,7 +27,7 @@ struct verbs {
 		uint8_t gids[2][16];	/* all zero: none */
 	} dev[VERBS_DEVICES];
 	bool	 no_srq, no_resize;
-	int	 max_cqe, max_cq;
+	int	 max_cqe, max_cq, max_srq_wr;
 	unsigned mrs_max, qps_max;	/* more are refused with ENOMEM */
 	unsigned inline_max;
 	bool	 still;			/* nothing is done at all */
