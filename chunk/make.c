@@ -138,8 +138,7 @@ chunk_engine_format(struct disk_dir *dir, struct clock *clock,
 			rc = io(&m, DISK_SYNC, 0, 0);
 	}
 out:
-	if (!disk_close(m.data))
-		m.buf = NULL;		/* is the disk's for ever */
+	disk_close(m.data);		/* nothing is in flight: it has no memory of ours */
 	if (m.table != NULL)
 		table_close(m.table);
 	chunk_index_fini(&m.index);
