@@ -58,9 +58,9 @@ void
 client_fuse_req_free(struct client_fuse_req *r)
 {
 	struct client_fuse *f = r->f;
-	struct mem_buf mem = r->mem;
 
 	f->changes += r->changes;
+	client_data_put(f->c, &r->mem);
 	list_remove(&r->node);
 	if (f->free_n >= FREE_MAX)
 		free(r);
@@ -69,7 +69,6 @@ client_fuse_req_free(struct client_fuse_req *r)
 		f->free_n++;
 	}
 	check_drained(f);
-	client_data_put(f->c, &mem);	/* who waits for memory may go on at once */
 }
 
 bool
