@@ -163,9 +163,8 @@ manager_repair_rows(struct manager *m, const struct msg_status *q,
 		from++;
 	memmove(v, v + from, (n - from) * sizeof(*v));
 	n -= from;
-	/* Two about one target go together. */
-	for (out->n = 0; out->n < n && (*bytes < MANAGER_LIST_BYTES / 2 ||
-	    place_of(&v[out->n]) == place_of(&v[out->n - 1])); out->n++)
+	/* No two are about one target: it syncs, or is held. */
+	for (out->n = 0; out->n < n && *bytes < MANAGER_LIST_BYTES / 2; out->n++)
 		*bytes += 64;
 	out->v = v;
 	*left = n - out->n;
