@@ -146,9 +146,11 @@ post_read(struct rdma_chan *c, struct offer *o)
 	len = sge.length;
 	wr.wr.rdma.remote_addr = row->addr + o->row_off;
 	wr.wr.rdma.rkey = row->rkey;
-	/* What waits for others to end must hear of the last of them. */
+	/* What waits for others to end must hear of the last of them; it may be the last also
+	 * because there are no more slots. */
 	if (len == o->unposted || c->reading + len >= TURN_READ ||
-	    c->wr_head - c->wr_tail + 1 >= WRS - 8)
+	    c->wr_head - c->wr_tail + 1 >= WRS - 8 ||
+	    (slot != NULL && list_empty(&c->dev->free)))
 		wr.send_flags = IBV_SEND_SIGNALED;
 	rc = net_rdma_post(c, &wr, &(struct wr){ .len = len, .offer = o, .slot = slot });
 	if (rc != 0) {

@@ -267,6 +267,47 @@ START_TEST(crowd_of_copies)
 }
 END_TEST
 
+/* Who waits for a slot hears of the READs that it has begun, and lets go of the memory at once
+ * when that is wanted back. */
+START_TEST(wanted_back_without_slots)
+{
+	struct slot *s;
+	struct ask a = { .rc = 0 };
+	struct list taken;
+	struct rdma_dev *d;
+
+	begin(RIG_RDMA);
+	know(rig.chub, src, &known[0]);
+	check_alive();
+	d = rdma_of(1)->devs[0];
+	verbs.mrs_max = verbs.mrs;
+	list_init(&taken);
+	while ((s = net_rdma_slot(d)) != NULL)
+		list_push_back(&taken, &s->node);
+	for (unsigned i = 0; i < 2; i++)
+		net_rdma_slot_free(d, list_entry(list_pop_front(&taken), struct slot,
+		    node));
+	ck_assert_int_eq(some_write(&a), 0);
+	for (unsigned i = 0; i < 1000 && list_empty(&d->starved); i++)
+		rig_step(&rig, false);
+	ck_assert(!list_empty(&d->starved));
+	if (_i == 0) {
+		ck_assert(!net_call_abandon(&a.call));
+		rig_until(&rig, &done, 2);
+		ck_assert_int_eq(a.rc, -ECANCELED);
+		ck_assert(strstr(rig.logged, "does not let go") == NULL);
+	} else {
+		rig_until(&rig, &done, 2);
+		ck_assert_int_eq(a.rc, 0);
+	}
+	while (!list_empty(&taken))
+		net_rdma_slot_free(d, list_entry(list_pop_front(&taken), struct slot,
+		    node));
+	check_all_goes();
+	end();
+}
+END_TEST
+
 /* ---- devices that come and go ---- */
 
 /* Look for devices now. */
@@ -556,6 +597,7 @@ main(void)
 	tcase_add_test(t, full_of_receives);
 	tcase_add_test(t, full_of_slots);
 	tcase_add_loop_test(t, crowd_of_copies, 0, 2);
+	tcase_add_loop_test(t, wanted_back_without_slots, 0, 2);
 	tcase_add_test(t, comes_later);
 	tcase_add_test(t, goes_anywhere);
 	tcase_add_test(t, takes_it_later);
