@@ -447,17 +447,23 @@ net_call_active(const struct net_call *c)
 	return c->state != CALL_IDLE;
 }
 
+static bool
+is_connected(const struct net_call *c)
+{
+	return c->state == CALL_SENT || c->state == CALL_REVOKING;
+}
+
 uint64_t
 net_call_heard(const struct net_call *c)
 {
-	return c->state == CALL_SENT ? net_peer_heard(c->peer) : 0;
+	return is_connected(c) ? net_peer_heard(c->peer) : 0;
 }
 
 void
 net_call_ping(struct net_call *c)
 {
 	/* Out of memory: then what comes of its own accord decides. */
-	if (c->state == CALL_SENT)
+	if (is_connected(c))
 		(void)net_conn_ping(&c->peer->conn);
 }
 

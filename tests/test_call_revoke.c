@@ -497,6 +497,7 @@ START_TEST(while_it_is_revoked)
 	ck_assert(!net_call_abandon(&a.call));
 	ck_assert_uint_eq(revoked, 1);
 	ck_assert_uint_eq(net_hub_calls(rig.chub), 1);
+	ck_assert_uint_gt(net_call_heard(&a.call), 0);	/* the peer is there all the same */
 	if (_i < 2) {
 		net_reply(kept, 0, NULL, NULL, 0, NULL, NULL);
 		rig_until(&rig, &done, 2);
