@@ -6,10 +6,10 @@
  * 2. A receive cannot be taken back: when a peer has gone its receives serve the others,
  *    until enough have been used.
  * 3. A queue pair that ends within a message may take the receive of that with it, untold;
- *    SPARE are there for these, and one for each that has ended a moment ago.  Receives are
- *    taken in the order in which they were posted: what has not come back by then, though later
- *    ones have, is missed, and another is posted; should it come back all the same one too many
- *    is there for a while.
+ *    SPARE are there for these, and where there is room one for each that has ended a moment
+ *    ago.  Receives are taken in the order in which they were posted: what has not come back by
+ *    then, though later ones have, is missed, and another is posted; should it come back all
+ *    the same one too many is there for a while.
  * 4. Completion queues never overflow: each has room for all that its queue pairs may send,
  *    the first also for all receives.  It grows while the device lets it, then there are
  *    further ones.
@@ -275,7 +275,7 @@ look_for_missed(struct clock_timer *t)
 		struct slot *s = list_entry(d->shared.next, struct slot, node);
 
 		if ((int32_t)(s->nth - d->look_nth) >= 0 ||
-		    (int32_t)(s->nth - d->came_nth) >= 0)
+		    (int32_t)(s->nth - d->came_nth) >= 0 || have_slots(d, 1) != 0)
 			break;
 		list_remove(&s->node);
 		list_push_back(&d->missed, &s->node);

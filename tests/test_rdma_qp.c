@@ -91,6 +91,32 @@ START_TEST(breaks_within_messages)
 }
 END_TEST
 
+/* They take no slots from what is sent: while there is no memory for others nothing is missed. */
+START_TEST(no_slots_to_miss)
+{
+	struct rdma_dev *d;
+
+	begin(RIG_ONE_SIDED);
+	check_alive();
+	d = rdma_of(1)->devs[0];
+	verbs.mrs_max = verbs.mrs;
+	for (unsigned i = 0; i < 150; i++) {
+		verbs_tear_qp(chan_of(1)->qp->qp_num);
+		rig_pass(&rig, 1);
+		(void)one(small_echo);
+		check_alive();
+		look_now(d);
+		ck_assert_uint_le(d->posted + d->missed_n + d->chans.n * SIGNAL_SLOTS,
+		    d->slots_n);
+		if (i == 59)
+			verbs.mrs_max = UINT32_MAX;
+	}
+	ck_assert_uint_eq(d->missed_n, 150);
+	check_all_goes();
+	end();
+}
+END_TEST
+
 /* ---- last words ---- */
 
 /* Who answers and closes at once has said so. */
@@ -420,6 +446,7 @@ main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, breaks_anywhere, 0, sizeof(ends) / sizeof(ends[0]));
 	tcase_add_test(t, breaks_within_messages);
+	tcase_add_test(t, no_slots_to_miss);
 	tcase_add_test(t, last_words_arrive);
 	tcase_add_test(t, few_completions);
 	tcase_add_test(t, looks_or_sleeps);
