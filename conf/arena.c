@@ -315,6 +315,8 @@ void
 arena_keep(struct arena *a, size_t keep_bytes)
 {
 	a->keep_bytes = keep_bytes;
+	if (a->free_bytes < keep_bytes + ARENA_LEAST)
+		return;			/* as nearly always */
 	list_for_each_safe(l, next, &a->whole) {
 		struct piece *p = list_entry(l, struct piece, node);
 
