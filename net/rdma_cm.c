@@ -25,6 +25,7 @@
 #define HOPS		64u
 #define SLOW_MS		100u
 #define REST		20u		/* times as long as finding no way took */
+#define REST_MAX_NS	(30 * NS_PER_S)
 
 struct net_rdma_setup {
 	struct rdma	 *r;
@@ -159,16 +160,18 @@ prepare(struct net_rdma_setup *s, struct rdma_port *port, const struct rdma_at *
 static void
 took(struct rdma *r, uint64_t began_ns, int rc)
 {
-	uint64_t ns;
+	uint64_t ns, rest_ns;
 
 	loop_touch(r->loop);
 	ns = clock_now(r->clock) - began_ns;
 	if (rc == 0 || ns < SLOW_MS * NS_PER_MS)
 		return;
-	r->rest_until_ns = began_ns + REST * ns;
+	/* More was not the kernel's: we stood still. */
+	rest_ns = REST * ns < REST_MAX_NS ? REST * ns : REST_MAX_NS;
+	r->rest_until_ns = began_ns + ns + rest_ns;
 	log_warn(r->log, "no way to a peer over RDMA, new connections over TCP",
 	    "ms=%llu s=%llu why=%s", (unsigned long long)(ns / NS_PER_MS),
-	    (unsigned long long)(REST * ns / NS_PER_S), err_name(-rc));
+	    (unsigned long long)(rest_ns / NS_PER_S), err_name(-rc));
 }
 
 /* To RTR and RTS: messages may come and go. */
