@@ -28,14 +28,26 @@ part() {	# NAME: its program
 	*) echo "no such part"; return 2 ;;
 	esac
 }
+# What is known of a part that does not end, before the guest's time is up: where everything waits.
+stuck() {	# NAME
+	sleep "${PART_SECONDS:-600}"
+	{	flock 9
+		echo "== $1 has not ended after ${PART_SECONDS:-600} s"
+		tail -n 50 "$out/$1.log"
+		ps axo pid,ppid,stat,etimes,wchan:24,args | grep -v ' \['
+		tail -n 30 "$TMPDIR"/fsd-test.*/a/log "$TMPDIR"/fsd-test.*/*.log
+	} 9>"$out/lock" 2>&1
+}
 run() {	# NAME: its result is the last file
 	t0=$(date +%s)
+	case $1 in cluster-*) ;; *) stuck "$1" & watch=$! ;; esac
 	: >"$out/$1.log"
 	if [ "$parts" = 1 ]; then
 		tail -f "$out/$1.log" & shown=$!
 	fi
 	part "$1" >"$out/$1.log" 2>&1
 	rc=$?
+	[ -z "$watch" ] || { pkill -P "$watch"; kill "$watch"; } 2>/dev/null
 	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$out/$1.log" | tail -n 1)
 	if grep -q '^skipped' "$out/$1.log"; then	# there is all that it needs here
 		line="0 passed, 1 failed"
