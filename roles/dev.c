@@ -20,7 +20,7 @@
 #include "roles/format.h"
 #include "roles/process.h"
 
-#define DISK_MAX	(100ull << 30)	/* default size of a disk, at most ... */
+#define DISK_MAX	(16ull << 30)	/* default size of a disk, at most ... */
 #define DISK_MIN	(64ull << 20)	/* ... and at least, as format_disk() has it */
 
 #define LOCK_WAIT_MS	10000u
@@ -117,7 +117,8 @@ key(struct dev *d, uint8_t out[NET_KEY_BYTES], char err[CONF_ERR_MAX])
 	return process_key_read(d->conf.cluster_key_file, out, err);
 }
 
-/* Disks that are not there yet are made: a sixth of the free space each. */
+/* Disks that are not there yet are made: a tenth of the free space each.  It is taken at once,
+ * and others live on this file system too. */
 static int
 disks(struct dev *d, const char *size, char err[CONF_ERR_MAX])
 {
@@ -131,7 +132,7 @@ disks(struct dev *d, const char *size, char err[CONF_ERR_MAX])
 		return rc;
 	}
 	if (size == NULL) {
-		uint64_t bytes = (uint64_t)fs.f_bavail * fs.f_frsize / 6;
+		uint64_t bytes = (uint64_t)fs.f_bavail * fs.f_frsize / 10;
 
 		/* Disks that are there already need none of what is free now. */
 		if (bytes > DISK_MAX)

@@ -3,12 +3,13 @@
 # process killed, all of them killed at once.
 . "$(dirname "$0")/_lib.sh"
 CONF=$W/fsd.conf
-rounds=${ROUNDS:-2} SIZE=${SIZE:-2GiB}
+rounds=${ROUNDS:-2}
 SRC=${SRC:-$(echo /usr/include/*-linux-gnu/bits)}
 if [ -n "$LONG" ]; then
-	rounds=20 FIO_SIZE=256m MANY=20000 SRC=/usr/include
+	rounds=20 SIZE=${SIZE:-2GiB} FIO_SIZE=256m MANY=20000 SRC=/usr/include
 	export FIO_SIZE
 fi
+: "${SIZE:=768MiB}"
 [ -z "$FIO_SIZE" ] || export FIO_SIZE
 export SRC
 port=$(( 20000 + $$ % 20000 ))
