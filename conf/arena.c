@@ -145,9 +145,10 @@ is_there(uint8_t *mem, size_t bytes)
 	return all;
 }
 
-/* Aligned to its size, so that blocks are aligned to theirs. */
+/* Aligned to its size, so that blocks are aligned to theirs: room for two, and what is around it
+ * goes back.  Nobody may touch it yet. */
 static uint8_t *
-map_piece(size_t bytes)
+reserve(size_t bytes)
 {
 	size_t room = 2 * bytes;
 	uint8_t *all, *mem;
@@ -161,12 +162,38 @@ map_piece(size_t bytes)
 		munmap(all, (size_t)(mem - all));
 	if (mem + bytes < all + room)
 		munmap(mem + bytes, (size_t)(all + room - mem) - bytes);
-	if (mmap(mem, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
-	    MAP_FIXED | MAP_HUGETLB | MAP_POPULATE, -1, 0) != MAP_FAILED &&
-	    is_there(mem, bytes))
+	return mem;
+}
+
+/* Never in the place of what is mapped: when huge pages are refused that is gone already (seen on
+ * Linux 6.18), another thread maps its own there, and who tries again maps over it. */
+static uint8_t *
+map_huge(size_t bytes)
+{
+	uint8_t *at = reserve(bytes), *mem;
+
+	if (at == NULL)
+		return NULL;
+	munmap(at, bytes);
+	mem = mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+	    MAP_FIXED_NOREPLACE | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+	if (mem == MAP_FAILED)
+		return NULL;
+	/* Before Linux 4.17 the place is no more than a wish. */
+	if (mem == at && is_there(mem, bytes))
 		return mem;
-	if (mmap(mem, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
-	    MAP_FIXED, -1, 0) == MAP_FAILED) {
+	munmap(mem, bytes);
+	return NULL;
+}
+
+static uint8_t *
+map_piece(size_t bytes)
+{
+	uint8_t *mem = map_huge(bytes);
+
+	if (mem != NULL || (mem = reserve(bytes)) == NULL)
+		return mem;
+	if (mprotect(mem, bytes, PROT_READ | PROT_WRITE) != 0) {
 		munmap(mem, bytes);
 		return NULL;
 	}

@@ -2,6 +2,7 @@
 /* test_arena.c - blocks out of pieces: they never overlap, come together again, and go back. */
 #include <check.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -213,6 +214,22 @@ START_TEST(pieces_age)
 END_TEST
 
 static unsigned promised;		/* huge pages that are not there when touched */
+static bool meddle;			/* there are none, and others map memory meanwhile */
+static uint8_t *theirs;
+
+/* Huge pages are refused when what was in their place is gone, and another thread is quick. */
+static void *
+too_late(void *at, size_t n, int flags)
+{
+	if ((flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE)
+		munmap(at, n);
+	theirs = (void *)syscall(SYS_mmap, at, n, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	ck_assert_ptr_eq(theirs, at);
+	memset(theirs, 0x5a, n);
+	errno = ENOMEM;
+	return MAP_FAILED;
+}
 
 /* In place of the library's. */
 void *
@@ -225,6 +242,8 @@ mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 		close(fd);
 		return at;
 	}
+	if (meddle && (flags & MAP_HUGETLB))
+		return too_late(at, n, flags);
 	return (void *)syscall(SYS_mmap, at, n, prot, flags, fd, off);
 }
 
@@ -242,6 +261,28 @@ START_TEST(huge_pages_that_are_not_there)
 	memset(p, 1, ARENA_LEAST);
 	arena_put(a, p, ARENA_LEAST);
 	arena_close(a);
+}
+END_TEST
+
+/* Memory that another thread maps while huge pages are refused stays its own. */
+START_TEST(others_map_memory_too)
+{
+	static uint8_t want[ARENA_LEAST];
+	struct arena *a;
+	uint8_t *p;
+
+	pieces = refused = 0;
+	memset(want, 0x5a, sizeof(want));
+	meddle = true;
+	ck_assert_int_eq(arena_open(&a, &owner, 0), 0);
+	ck_assert_ptr_nonnull(p = arena_get(a, ARENA_LEAST));
+	meddle = false;
+	memset(p, 1, ARENA_LEAST);
+	ck_assert_int_eq(memcmp(theirs, want, sizeof(want)), 0);
+	arena_put(a, p, ARENA_LEAST);
+	arena_close(a);
+	ck_assert_int_eq(memcmp(theirs, want, sizeof(want)), 0);
+	munmap(theirs, ARENA_LEAST);
 }
 END_TEST
 
@@ -286,6 +327,7 @@ main(void)
 	tcase_add_test(t, pieces_age);
 	tcase_add_test(t, a_pool_with_bytes_left);
 	tcase_add_test(t, huge_pages_that_are_not_there);
+	tcase_add_test(t, others_map_memory_too);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
