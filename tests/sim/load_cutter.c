@@ -44,26 +44,28 @@ touches(const struct cut_write *w, uint32_t block)
 	return w->zeros ? w->block <= block : w->block == block;
 }
 
-/* Was what @w wrote (NULL: the zeros of the beginning) replaced for certain before @begin? */
-static bool
-replaced(const struct more_load *l, const struct cut_write *w, uint32_t block, uint64_t from)
+/* When the last of the writes that had ended for certain before @from was begun: what ended
+ * before that had been replaced.  0: there was none. */
+static uint64_t
+last_certain(const struct more_load *l, uint32_t block, uint64_t from)
 {
+	uint64_t last = 0;
+
 	for (size_t i = 0; i < l->write_n; i++) {
 		const struct cut_write *x = &l->writes[i];
 
-		if (x != w && touches(x, block) && x->end_ns < from &&
-		    (w == NULL || w->end_ns < x->begin_ns))
-			return true;
+		if (x->begin_ns > last && x->end_ns < from && touches(x, block))
+			last = x->begin_ns;
 	}
-	return false;
+	return last;
 }
 
 static void
 cut_judge(struct more *a, uint32_t block, const uint8_t *p)
 {
 	struct more_load *l = a->l;
-	uint64_t stamp, s;
-	bool right = false;
+	uint64_t stamp, s, last = last_certain(l, block, a->begin_ns);
+	bool right;
 
 	memcpy(&stamp, p, 8);
 	for (unsigned i = 0; i < BLOCK; i += 8) {
@@ -77,15 +79,15 @@ cut_judge(struct more *a, uint32_t block, const uint8_t *p)
 		sim_fail(l->s, "more %u: cut file, block %u: foreign stamp %" PRIu64, a->id,
 		    block, stamp);
 	if (stamp != 0) {
-		if (replaced(l, &l->writes[stamp - 1], block, a->begin_ns))
+		if (l->writes[stamp - 1].end_ns < last)
 			sim_fail(l->s, "more %u: cut file, block %u: %" PRIu64 " is back",
 			    a->id, block, stamp);
 		return;
 	}
-	right = !replaced(l, NULL, block, a->begin_ns);
-	for (size_t i = 0; i < l->write_n && !right; i++)
+	right = last == 0;		/* the zeros of the beginning */
+	for (size_t i = l->write_n; i-- > 0 && !right;)
 		right = l->writes[i].zeros && touches(&l->writes[i], block) &&
-		    !replaced(l, &l->writes[i], block, a->begin_ns);
+		    l->writes[i].end_ns >= last;
 	if (!right)
 		sim_fail(l->s, "more %u: cut file, block %u: zeros at %" PRIu64
 		    ", but something was acknowledged", a->id, block, a->begin_ns);

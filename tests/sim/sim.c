@@ -21,7 +21,8 @@
 #define DISK_BYTES	(64ull << 20)
 #define POLL_NS		(5 * NS_PER_MS)		/* looking at what must always hold */
 #define POLL_PROBE	4u			/* and asking */
-#define POLL_BYTES	8u			/* and, every so many times, at versions */
+#define POLL_BYTES	8u			/* and, every so many times, at versions ... */
+#define POLL_HEALED	4u			/* ... more rarely when nothing breaks any more */
 
 /* ---- the trace ---- */
 
@@ -445,7 +446,8 @@ poll(struct clock_timer *t)
 	struct sim *s = container_of(t, struct sim, poll);
 	struct clock *w = sim_clock(s);
 
-	bool bytes = ++s->polls % POLL_BYTES == 0;
+	unsigned every = s->healing ? POLL_HEALED * POLL_BYTES : POLL_BYTES;
+	bool bytes = ++s->polls % every == 0;
 
 	sim_watch(s, bytes);
 	if (s->polls % POLL_PROBE == 0)
