@@ -85,6 +85,7 @@ struct bench {
 	bool		 measuring;
 	bool		 left;		/* something could not be removed */
 	struct clock_timer patience;
+	uint64_t	 told_ns;	/* to end, first; 0: not yet */
 	unsigned	 clean;		/* names of prepare() that are gone */
 	uint64_t	 begin_ns, end_ns, measure_ns;
 	uint64_t	 ops, cpu_us;
@@ -148,7 +149,7 @@ on_signal(void *ctx, int number)
 	struct bench *b = ctx;
 
 	(void)number;
-	if (b->rc != 0)
+	if (process_told_again(b->env->clock, &b->told_ns))
 		out_of_patience(&b->patience);
 	else
 		give_up(b);

@@ -26,6 +26,7 @@
 
 #define OWN_WAIT_MS	3000u
 #define LOCK_PAUSE_MS	50u
+#define TOLD_AGAIN_NS	NS_PER_S
 
 struct process_loop {
 	struct process	 *process;
@@ -245,6 +246,16 @@ process_run(struct process *p)
 		if (p->loops[i]->started)
 			pthread_join(p->loops[i]->thread, NULL);
 	return rc;
+}
+
+bool
+process_told_again(struct clock *clock, uint64_t *told_ns)
+{
+	if (*told_ns == 0) {
+		*told_ns = clock_now(clock);
+		return false;
+	}
+	return clock_now(clock) - *told_ns >= TOLD_AGAIN_NS;
 }
 
 void

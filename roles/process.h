@@ -40,6 +40,10 @@ struct loop *process_loop(struct process *p, const struct role_env *env);
 int	process_run(struct process *p);
 /* From any thread. */
 void	process_quit(struct process *p);
+/* A signal tells us to end: is it told again, so that we should not finish anything first?
+ * *@told_ns keeps when it was told first; 0 before.  Within a second it is the same word:
+ * timeout(1) tells a program, and then the group that it is in. */
+bool	process_told_again(struct clock *clock, uint64_t *told_ns);
 /* After process_run(), and after all that was opened over the loops is closed. */
 void	process_close(struct process *p);
 

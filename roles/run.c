@@ -73,7 +73,7 @@ struct runner {
 	struct part	*client;
 	struct clock_timer patience;
 	struct net_addr	 manager_addr;
-	unsigned	 signals;
+	uint64_t	 told_ns;	/* to end, first; 0: not yet */
 };
 
 static void begin_stop(struct runner *r, int rc);
@@ -311,7 +311,7 @@ on_signal(void *ctx, int number)
 	struct runner *r = ctx;
 
 	(void)number;
-	if (r->signals++ > 0)
+	if (process_told_again(r->clock, &r->told_ns))
 		_exit(1);
 	begin_stop(r, 0);
 }
