@@ -37,9 +37,9 @@ step() {
 	} | cut -c 1-160 >>"$B/log/failed"
 }
 step "make lint" make -s lint
-# Three at a time: some mostly wait.
+# More than two at a time: some mostly wait.
 step "make check" env JOBS=3 make -s -j2 check B="$B"
-step "make asan" env JOBS=3 make -s -j2 asan N=20
+step "make asan" env JOBS=3 make -s -j2 asan N=8
 step "make planted" make -s planted B="$B" N=300
 step "make model" make -s model
 step "make cluster" env JOBS=3 make -s cluster B="$B"

@@ -20,6 +20,11 @@
 
 #define CALLS	12u
 #define BYTES	(640u << 10)
+#ifdef __SANITIZE_ADDRESS__		/* which makes them four times longer */
+#define STEPS	2500
+#else
+#define STEPS	8000
+#endif
 
 static struct rand rnd[2];
 static struct log quiet;
@@ -282,7 +287,7 @@ START_TEST(two_threads)
 	loop_thread_call(client.thread, open_side, &client);
 	loop_thread_call(server.thread, open_side, &server);
 	/* N= asks other tests for fewer seeds; fewer steps than this prove nothing. */
-	steps = n != NULL && atoi(n) > 8000 ? (unsigned)atoi(n) : 8000;
+	steps = n != NULL && atoi(n) > STEPS ? (unsigned)atoi(n) : STEPS;
 	loop_thread_call(server.thread, open_server, NULL);
 	ck_assert_uint_ge(addr.id, 0x10000);
 	loop_thread_call(client.thread, start_driver, NULL);

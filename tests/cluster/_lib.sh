@@ -48,7 +48,7 @@ mounted() { grep -q " $1 fuse.fsd " /proc/self/mounts; }
 dev() {
 	name=$1; shift
 	mkdir -p "$W/$name.mnt"
-	"$FSD" dev --size "${SIZE:-768MiB}" "$@" "$W/$name" "$W/$name.mnt"
+	"$FSD" dev --size "${SIZE:-512MiB}" "$@" "$W/$name" "$W/$name.mnt"
 }
 # Processes of ours, of which the words have PATTERN: the scratch place is in all of them.
 ours() { pgrep -f "^$FSD .*$W/.*$1"; }

@@ -75,7 +75,7 @@ net_conf() {	# options for all, and more from stdin
 	EOT
 	cat >>"$CONF"
 	for n in $(numbered s "$STORAGES"); do
-		"$FSD" disk init --size "${SIZE:-768MiB}" "$W/disk-$n" || return 1
+		"$FSD" disk init --size "${SIZE:-512MiB}" "$W/disk-$n" || return 1
 	done
 }
 node_start() {	# NAME

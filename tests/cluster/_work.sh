@@ -24,8 +24,7 @@ tar_in_out() {
 }
 git_clone() {
 	rm -rf "$W/repo" && mkdir "$W/repo" && cd "$W/repo" && git init -q . &&
-	    mkdir files && tar -C "$HERE/../.." --exclude=./build --exclude=./.git -cf - . |
-	    tar -C files -xf - && git add -A &&
+	    cp -r "$HERE/../../net" "$HERE/../../conf" . && git add -A &&
 	    git -c user.name=t -c user.email=t@t commit -qm one &&
 	    cd / && git clone -q "$W/repo" "$m/clone" && cd "$m/clone" && git fsck --full &&
 	    git -c user.name=t -c user.email=t@t commit -q --allow-empty -m two &&

@@ -6,7 +6,7 @@
 # KILLS=n (default 8, LONG=1: 200)  SEED=n (default: another one each time)
 . "$(dirname "$0")/_lib.sh"
 kills=${KILLS:-${LONG:+200}} kills=${kills:-8}
-SEED=${SEED:-$$} SIZE=${SIZE:-1GiB}
+SEED=${SEED:-$$} SIZE=${SIZE:-512MiB}
 CONF=$W/fsd.conf
 NET=127.$((1 + $$ % 250)).$((1 + $$ / 250 % 250))
 programs=

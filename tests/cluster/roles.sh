@@ -9,7 +9,7 @@ if [ -n "$LONG" ]; then
 	rounds=20 SIZE=${SIZE:-2GiB} FIO_SIZE=256m MANY=20000 SRC=/usr/include
 	export FIO_SIZE
 fi
-: "${SIZE:=768MiB}"
+: "${SIZE:=512MiB}"
 [ -z "$FIO_SIZE" ] || export FIO_SIZE
 export SRC
 port=$(( 20000 + $$ % 20000 ))

@@ -44,7 +44,7 @@ clean() { fsck || { cat "$W/faults"; return 1; }; }
 resumed() { "$HERE/probe.py" resumed "$W/probe" "$1"; }
 
 for n in 4 5 6; do
-	"$FSD" disk init --size "${SIZE:-1GiB}" "$W/disk$n" || exit 1
+	"$FSD" disk init --size "${SIZE:-512MiB}" "$W/disk$n" || exit 1
 done
 mkdir "$W/a.mnt"
 for n in 1 2 3 4 5 6; do
