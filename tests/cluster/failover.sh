@@ -4,6 +4,8 @@
 # whether anything acknowledged was lost.  PAUSE=s is the most that is allowed; the limits that
 # are promised are measured by bench_failover.sh.  MANAGERS, METADATA, STORAGES, CLIENTS: see
 # _net.sh.
+[ -n "$LONG" ] || : "${OPAUSE:=0.05}" "${PPAUSE:=0.05}"	# others run beside us
+export PPAUSE
 . "$(dirname "$0")/_lib.sh"
 . "$HERE/_net.sh"
 . "$HERE/_event.sh"
