@@ -64,10 +64,11 @@ all_serve() {	# of the chains in a file: all replicas, and there are some
 }
 healthy() { admin show chains >"$W/chains" 2>/dev/null && all_serve "$W/chains"; }
 # In a guest that is to have RDMA devices (tests/vm): what storage nodes moved went one-sided,
-# and they copied none of it.  Their counters since they were started; their names are nodeN or sN.
+# and they copied none of it.  Their counters since they were started; their names are nodeN, sN
+# or bN.
 over_verbs() {
 	admin show counters >"$W/counters" || return 1
-	awk '/^fsd_net_rdma_[a-z]*_bytes_total{role="(node|s)[0-9]/ {
+	awk '/^fsd_net_rdma_[a-z]*_bytes_total{role="(node|s|b)[0-9]/ {
 			sub(/.*fsd_net_rdma_/, ""); sub(/_bytes_total.*role="[^"]*/, " &")
 			v[$1] += $NF }
 		END { print "READ", v["read"] + 0, "WRITE", v["write"] + 0, "copied", v["copied"] + 0

@@ -66,4 +66,5 @@ check "the rest goes when that is wanted" fsck --repair --discard
 check "the tree is whole" fsck
 check "and works" sh -c "rm -r '$m' '$W/a.mnt/lost+found'"
 check "wrong use is told" sh -c "'$FSD' check nonsense 2>&1 | grep -q nonsense"
+check_verbs
 finish

@@ -231,6 +231,7 @@ check "a disk that was lost comes as another" until_true 20 new_disk
 check "it takes the place of the old one" admin disk replace "$old" "$new"
 check "and gets all that was there" until_true 60 whole
 check "programs work" until_true 20 worked "$(ms)"
+check_verbs
 check "they have gone on all the time" loaded
 check "no program saw an error" no_errors "$from"
 

@@ -78,6 +78,7 @@ down 3; box 3
 check "whole" until_true 60 whole
 check "that, too, is mended" fsck --repair
 check "then nothing is wrong" clean
+check_verbs
 check "programs have gone on" kill -0 $probe
 kill $probe; wait $probe 2>/dev/null
 check "no program saw an error" sh -c "'$HERE/probe.py' pause '$W/probe' $from | grep 'none$'"
