@@ -7,7 +7,7 @@ B=${1:-build}
 mkdir -p "$B/log" || exit 1
 # What clusters need: without it they would fail twenty minutes later.
 place=${TMPDIR:-/var/tmp} three=13 one=6 clusters=3
-free=$(df -Pk "$place" | awk 'NR == 2 { print int($4 / 1048576) }')
+free=$(df -Pk "$place" | awk 'NR == 2 { n = int($4 / 1048576) } END { print n + 0 }')
 if [ "$free" -lt $one ]; then
 	echo "make test: $place has $free GiB free, $one are needed; TMPDIR= chooses another place" >&2
 	exit 1
